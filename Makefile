@@ -1,0 +1,26 @@
+# Each target prepares .venv by itself; nothing else is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+OUT ?= out/reef
+
+.PHONY: distill test lint setup
+
+distill: $(READY)  ## distil the embedded default, informed beside uninformed
+	$(VENV)/bin/concord distill reef --out $(OUT)
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Preparing $(VENV) (once; PyTorch is a large download) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,1 @@
+"""concord: dataset distillation with concept-informed diffusion."""

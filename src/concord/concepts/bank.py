@@ -1,0 +1,96 @@
+"""The bank: for every class its phrases, and where they come from. A JSON file, so that a person can read and edit it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from concord.errors import ConcordError
+
+
+class ClassConcepts(BaseModel):
+    """The phrases of one class, over-abundant before selection, and the look-alikes they were written against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    phrases: tuple[str, ...] = Field(min_length=1)
+    look_alikes: tuple[str, ...] = ()
+
+
+class Bank(BaseModel):
+    """Phrases by class name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_: Literal[1] = Field(alias="schema")
+    name: str
+    provenance: dict[str, str] = Field(default_factory=dict)
+    classes: dict[str, ClassConcepts]
+
+    def phrases(self, class_name: str) -> tuple[str, ...]:
+        """Phrases of a class.
+
+        Raises:
+            ConcordError: the bank does not have the class; the message names the ways out.
+        """
+        self.require([class_name])
+        return self.classes[class_name].phrases
+
+    def require(self, class_names: Sequence[str]) -> None:
+        """Check that every class is in the bank, and say all that are missing at once."""
+        missing = [name for name in class_names if name not in self.classes]
+        if not missing:
+            return
+        near = get_close_matches(missing[0], self.classes, n=1)
+        raise ConcordError(
+            f"the concept bank {self.name!r} has no phrases for {_listed(missing)}"
+            + (f" (did you mean {near[0]!r}? class_names maps folders to names)" if near else "")
+            + ": retrieve them (concord concepts retrieve), import a descriptor file (concord concepts import), or inform"
+            " by the class name alone (informing.objective.contrastive=0 informing.objective.class_name=1)"
+        )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def load_bank(name_or_path: str) -> Bank:
+    """Read a bundled bank by name, or any bank by the path of its JSON file.
+
+    Raises:
+        ConcordError: there is no such bank, or the file is not one.
+    """
+    bundled = {entry.name.removesuffix(".json"): entry for entry in (files("concord.concepts") / "banks").iterdir()}
+    path = Path(name_or_path)
+    if name_or_path in bundled:
+        text = bundled[name_or_path].read_text(encoding="utf-8")
+    elif path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConcordError(f"cannot read the concept bank {path}: {error}") from None
+    else:
+        near = get_close_matches(name_or_path, bundled, n=1)
+        raise ConcordError(
+            f"no concept bank {name_or_path!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+            + f" Bundled: {', '.join(sorted(bundled))}; or give the path of a JSON file (concepts.bank)"
+        )
+    try:
+        return Bank.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConcordError(f"the concept bank {name_or_path} is not JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConcordError(f"the concept bank {name_or_path} is not valid at {where}: {first['msg']}") from None
+
+
+def concept_text(class_name: str, phrase: str) -> str:
+    """The text that is embedded for a concept, of positives and negatives alike (paper, App. B)."""
+    return f"{class_name} with {phrase}"

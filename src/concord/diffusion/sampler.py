@@ -1,0 +1,173 @@
+"""The sampling loop: any denoiser, any diffusers scheduler, any number of guides."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from concord.diffusion.level import Level
+from concord.diffusion.prediction import Prediction, clean_estimate, shift
+from concord.errors import ConcordError
+
+Denoise = Callable[[Tensor, Tensor | int], Prediction]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a guide sees of one step of the loop.
+
+    index, count: this step's number and how many there are (a second-order scheduler counts its evaluations).
+    t: the scheduler's timestep.
+    x_t: (B, C, h, w) the latent that the loop holds. In sigma space this is x_t / alpha, and `level` is Level(1, sigma):
+        the denoiser saw `scheduler.scale_model_input(x_t)`.
+    prediction: what the denoiser said, guidance included and no guide's shift applied yet.
+    x0: (B, C, h, w) the clean estimate (Eq. 8), with its graph back to x_t where an active guide needs it. Not finite
+        where the level's alpha is 0 and the prediction is eps.
+    shared_graph: more than one guide takes gradients through that graph, so each must retain it.
+    """
+
+    index: int
+    count: int
+    t: Tensor | int
+    x_t: Tensor
+    prediction: Prediction
+    level: Level
+    x0: Tensor
+    scheduler: Any
+    shared_graph: bool = False
+
+
+class Guide(Protocol):
+    """A function of the step that shifts the clean estimate. Guides add up."""
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether x0 must carry its graph back to x_t through the denoiser."""
+        ...
+
+    def active(self, index: int, count: int) -> bool:
+        """Whether the guide acts at this step; the loop builds no graph where no guide that needs it acts."""
+        ...
+
+    def __call__(self, step: Step) -> Tensor | None:
+        """dx0, (B, C, h, w), without a graph; or None to leave the step alone."""
+        ...
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator an image: image i depends on seed i alone, not on its batch or the device."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def noise(
+    seeds: Sequence[int | torch.Generator],
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal noise, (len(seeds), *shape): what a diffusers pipeline draws for a list of such generators.
+
+    seeds: a seed or a generator for each image. For a stochastic scheduler give the generators, and the same ones to
+    `sample`: generators made anew from the seeds would repeat x_T as the first step's noise.
+    shape: (C, h, w) of one image's latents.
+    """
+    drawn = []
+    for seed in seeds:
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        drawn.append(torch.randn(tuple(shape), generator=generator, dtype=dtype, device=generator.device))
+    return torch.stack(drawn).to(device)
+
+
+def sample(
+    denoise: Denoise,
+    x_T: Tensor,
+    scheduler: Any,
+    *,
+    steps: int,
+    guides: Sequence[Guide] = (),
+    generators: Sequence[torch.Generator] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Tensor:
+    """Denoise x_T to latents, (B, C, h, w) in scheduler space; without guides just as a plain diffusers loop does.
+
+    denoise: (x_t, t) to a `Prediction`; it gets `scheduler.scale_model_input(x_t)`.
+    x_T: (B, C, h, w) standard normal noise; its dtype is that of the loop, whatever the networks compute in.
+    scheduler: a diffusers scheduler; it is set to `steps` here, and takes the steps.
+    guides: each returns a shift of the clean estimate; the shifts are summed and edit the prediction before the
+        scheduler sees it, so that Eq. 7 and 8 (or any other solver) use the informed noise (Eq. 9).
+    generators: one an image, for schedulers that draw noise; they continue where `noise` left them.
+    on_step: called after each step with what the scheduler was given, free of graphs (progress, trajectories).
+
+    Raises:
+        ConcordError: the scheduler is not supported, or expects another kind of prediction.
+    """
+    scheduler.set_timesteps(steps, device=x_T.device)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # rounded timesteps can occur twice, and a look-up by value would take the second
+    extra: dict[str, Any] = {}
+    if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
+        extra["generator"] = list(generators)
+    count = len(scheduler.timesteps)
+    x_t = x_T.detach() * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
+    for index, t in enumerate(scheduler.timesteps):
+        active = [guide for guide in guides if guide.active(index, count)]
+        graphs = sum(guide.needs_graph for guide in active)
+        level = Level.from_scheduler(scheduler, t, index)
+        with torch.set_grad_enabled(graphs > 0):
+            x_t = x_t.detach().requires_grad_(graphs > 0)
+            prediction = denoise(_scaled(scheduler, x_t, t), t)
+            _check_kind(prediction, scheduler)
+            x0 = clean_estimate(prediction, x_t, level)
+        step = Step(index, count, t, x_t, prediction, level, x0, scheduler, shared_graph=graphs > 1)
+        shifts = [dx0.detach() for guide in active if (dx0 := guide(step)) is not None]
+        with torch.no_grad():
+            prediction, x_t = _detached(prediction), x_t.detach()
+            if shifts:
+                prediction = shift(prediction, torch.stack(shifts).sum(dim=0), level)
+            output = _model_output(prediction, scheduler)
+            x_next = scheduler.step(output, t, x_t, **extra).prev_sample
+            if on_step is not None:
+                on_step(Step(index, count, t, x_t, prediction, level, clean_estimate(prediction, x_t, level), scheduler))
+        x_t = x_next
+    return x_t
+
+
+def _scaled(scheduler: Any, x_t: Tensor, t: Tensor | int) -> Tensor:
+    scale = getattr(scheduler, "scale_model_input", None)
+    return x_t if scale is None else scale(x_t, t)
+
+
+def _check_kind(prediction: Prediction, scheduler: Any) -> None:
+    """A scheduler reads the output by its own `prediction_type`; flow-matching ones have no such setting."""
+    expected = scheduler.config.get("prediction_type", "flow_prediction")
+    if prediction.kind != expected:
+        raise ConcordError(
+            f'the denoiser predicts "{prediction.kind}" but {type(scheduler).__name__} expects "{expected}"; '
+            "set the scheduler's prediction_type to match the model"
+        )
+
+
+def _detached(prediction: Prediction) -> Prediction:
+    variance = prediction.variance
+    return Prediction(prediction.value.detach(), prediction.kind, None if variance is None else variance.detach())
+
+
+def _model_output(prediction: Prediction, scheduler: Any) -> Tensor:
+    """The tensor for `scheduler.step`: value and learned variance side by side where the scheduler reads both.
+
+    Only DDPM does. DPM-Solver also has a `variance_type`, but then keeps the first 3 channels, which breaks latents.
+    """
+    reads_variance = any(kind.__name__ == "DDPMScheduler" for kind in type(scheduler).__mro__)
+    if not reads_variance or scheduler.config.variance_type not in ("learned", "learned_range"):
+        return prediction.value
+    if prediction.variance is None:
+        raise ConcordError(
+            f'{type(scheduler).__name__} expects a variance that is "{scheduler.config.variance_type}", but the '
+            'denoiser predicts none; set its variance_type to "fixed_small"'
+        )
+    return torch.cat([prediction.value, prediction.variance], dim=1)

@@ -1,0 +1,32 @@
+"""Methods: one file a way to make a small set; each is imported only when a recipe names it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concord.data import ImageSet
+    from concord.methods.base import Method
+    from concord.recipe import Recipe
+
+
+def build(recipe: Recipe, data: ImageSet) -> Method:
+    """Return the method that the recipe names, ready to plan; models are loaded when the first image is made."""
+    match recipe.method:
+        case "random":
+            from concord.methods.random import Random
+
+            return Random(recipe, data)
+        case "full":
+            from concord.methods.full import Full
+
+            return Full(recipe, data)
+        case "dit" | "generate":
+            from concord.methods.generate import Generate
+
+            return Generate(recipe, data)
+
+
+def needs_torch(recipe: Recipe) -> bool:
+    """Say whether the recipe's method computes with torch, so that threads and device matter."""
+    return recipe.method not in ("random", "full")

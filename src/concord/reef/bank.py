@@ -1,0 +1,43 @@
+"""Write reef's concept bank: `python -m concord.reef.bank > src/concord/concepts/banks/reef.json`.
+
+Ten phrases a species, five true and five that belong to its look-alikes, in alphabetical order: a language model asked
+about a class it has barely seen does no better, and selection by validity (Eq. 10) has something to find out. Whether
+it does is measured against the world's own attributes.
+"""
+
+from __future__ import annotations
+
+import json
+
+from concord.reef.text import PHRASES
+from concord.reef.world import DETAILS, SPECIES, Species
+
+
+def _likeness(a: Species, b: Species) -> int:
+    """Shared details, and more for a shared name or form."""
+    return len(set(a.details) & set(b.details)) + 2 * (a.name.split()[1] == b.name.split()[1]) + (a.form == b.form)
+
+
+def bank() -> dict[str, object]:
+    classes = {}
+    for species in SPECIES:
+        others = sorted((s for s in SPECIES if s is not species), key=lambda s: (-_likeness(species, s), s.name))
+        foreign = [d for other in others for d in other.details if d not in species.details]
+        borrowed = list(dict.fromkeys(foreign))[: 10 - len(species.details)]
+        classes[species.name] = {
+            "phrases": sorted(PHRASES[d] for d in DETAILS if d in (*species.details, *borrowed)),
+            "look_alikes": [s.name for s in others[:3]],
+        }
+    return {
+        "schema": 1,
+        "name": "reef",
+        "provenance": {
+            "source": "written with the world (concord.reef.bank)",
+            "note": "of each species' ten phrases five are true and five are its look-alikes'; selection has to tell",
+        },
+        "classes": classes,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(bank(), indent=2))

@@ -1,0 +1,367 @@
+"""Train reef's models: `python -m concord.reef.train --out DIR`.
+
+Stages: renderings, autoencoder, tiny (decoder), clip, detector, detector-2 (a second seed, for agreement), teacher,
+nuisance, dit. Each is resumable: its state is saved every minute under `--work`, and a finished stage is kept. `dit`
+and `tiny` need `autoencoder`; detectors, teacher and nuisance learn on its reconstructions too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny, DiTPipeline
+from torch import Tensor, nn
+
+from concord.reef import models
+from concord.reef.text import caption, random_caption
+from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
+
+SEED_TRAIN, SEED_FREE, SEED_TEST = 1_000_001, 1_000_002, 1_000_003
+SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
+"""Training renderings: so many a species, and so many free combinations."""
+LATENT_DECAY = 0.9995
+
+Loss = Callable[[nn.Module, int, np.random.Generator], Tensor]
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    loss: Loss,
+    *,
+    steps: int,
+    lr: float,
+    work: Path,
+    seed: int,
+    decay: float = 0.0,
+    weight_decay: float = 0.01,
+    warmup: int = 100,
+) -> nn.Module:
+    """Minimise a loss with a cosine learning rate; returns the model, or its moving average where `decay` is set.
+
+    Step i draws its batch from a generator seeded by (seed, i), so a resumed run sees what an undisturbed one does.
+    """
+    average = copy.deepcopy(model).eval() if decay else None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    checkpoint, log = work / f"{name}.state.pt", work / f"{name}.log.jsonl"
+    start, spent = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, spent = state["step"], state["seconds"]
+        print(f"{name}: resumed at step {start} of {steps}", flush=True)
+
+    def save(step: int, seconds: float) -> None:
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict() if average is not None else {},
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "seconds": seconds,
+        }
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").replace(checkpoint)
+
+    began, saved_at, running = time.monotonic(), time.monotonic(), []
+    for step in range(start, steps):
+        torch.manual_seed(seed * 1_000_003 + step)
+        rate = lr * min(1, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        value = loss(model, step, np.random.default_rng((seed, step)))
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            keep = min(decay, (step + 1) / (step + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
+                for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
+                    ours.copy_(theirs)
+        running.append(float(value.detach()))
+        now = time.monotonic()
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            seconds = spent + now - began
+            left = (now - began) / (step + 1 - start) * (steps - step - 1)
+            row = {"step": step + 1, "loss": round(float(np.mean(running)), 5), "seconds": round(seconds, 1)}
+            with log.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{name} {step + 1}/{steps}  loss {row['loss']:.4f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
+            running = []
+        if now - saved_at > 60 or step + 1 == steps:
+            save(step + 1, spent + now - began)
+            saved_at = now
+    return average if average is not None else model
+
+
+class Renderings:
+    """The training images and what is true of them, drawn once and kept in a file."""
+
+    def __init__(self, work: Path) -> None:
+        self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES) + sample_set(SEED_FREE, free=FREE_IMAGES)
+        self.species = np.array([-1 if f.species is None else f.species for f in self.fish])
+        self.attributes = attributes(self.fish)
+        path = work / "renderings.npy"
+        if not path.exists():
+            print(f"rendering {len(self.fish)} images", flush=True)
+            np.save(path.with_suffix(".new.npy"), render_array(self.fish))
+            path.with_suffix(".new.npy").replace(path)
+        self.images = torch.from_numpy(np.load(path))
+
+    @property
+    def known(self) -> np.ndarray:
+        return np.flatnonzero(self.species >= 0)
+
+    @property
+    def free(self) -> np.ndarray:
+        return np.flatnonzero(self.species < 0)
+
+
+def blurred(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Some images softened as early estimates of a diffusion model are: down by 1.5 to 3 and up again."""
+    count = len(x) // 3
+    size = int(x.shape[-1] / rng.uniform(1.5, 3))
+    soft = F.interpolate(F.interpolate(x[:count], size=size, mode="area"), size=x.shape[-1], mode="bilinear")
+    return torch.cat([soft, x[count:]])
+
+
+def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
+    model = models.autoencoder().to(memory_format=torch.channels_last)
+
+    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+        x = models.as_input(data.images[rng.integers(0, len(data.images), batch)]).contiguous(memory_format=torch.channels_last)
+        posterior = model.encode(x).latent_dist  # type: ignore[operator]
+        z = posterior.mean + 0.05 * torch.randn_like(posterior.mean)
+        y = model.decode(z).sample  # type: ignore[operator]
+        # DiTPipeline knows a scale for latents but no shift, so their mean is held at zero and their deviation at one.
+        flat = posterior.mean.transpose(0, 1).flatten(1)
+        moments = flat.mean(1).square().mean() + (flat.std(1) - 1).square().mean()
+        tails = F.relu(posterior.mean.abs() - 3).square().mean()
+        pooled = sum((F.avg_pool2d(y, k) - F.avg_pool2d(x, k)).abs().mean() for k in (2, 4))
+        spread = posterior.logvar.add(6).square().mean()
+        return (y - x).abs().mean() + (y - x).square().mean() + 0.5 * pooled + 0.05 * moments + 0.05 * tails + 1e-3 * spread
+
+    model = fit("autoencoder", model, loss, steps=steps, lr=2e-3, work=work, seed=11, decay=0.995, weight_decay=0)
+    with torch.no_grad():
+        z = torch.cat([model.encode(models.as_input(data.images[i : i + 64])).latent_dist.mean for i in range(0, 2048, 64)])
+    model.register_to_config(scaling_factor=float(1 / z.std()))
+    model.half().save_pretrained(out / "pipeline" / "vae")
+
+
+def _autoencoder(out: Path) -> AutoencoderKL:
+    vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae", torch_dtype=torch.float32).eval()
+    return vae.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def latents(data: Renderings, work: Path, out: Path) -> Tensor:
+    """Scaled latents (N, 4, 16, 16) of the images with a species, in the order of `Renderings.known`."""
+    path = work / "latents.pt"
+    if not path.exists():
+        vae, images = _autoencoder(out), data.images[data.known]
+        print(f"encoding {len(images)} images", flush=True)
+        z = [vae.encode(models.as_input(images[i : i + 32])).latent_dist.mean for i in range(0, len(images), 32)]
+        torch.save(torch.cat(z) * vae.config.scaling_factor, path)
+    return torch.load(path, weights_only=True)
+
+
+def reconstructions(data: Renderings, work: Path, out: Path) -> tuple[np.ndarray, Tensor]:
+    """Every fourth training image as the full autoencoder returns it: (indices, uint8 images (M, 64, 64, 3))."""
+    index = np.arange(0, len(data.images), 4)
+    path = work / "reconstructions.npy"
+    if not path.exists():
+        vae = _autoencoder(out)
+        print(f"reconstructing {len(index)} images", flush=True)
+        rebuilt = []
+        for i in range(0, len(index), 32):
+            y = vae.decode(vae.encode(models.as_input(data.images[index[i : i + 32]])).latent_dist.mean).sample
+            rebuilt.append(y.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
+        np.save(path, torch.cat(rebuilt).numpy())
+    return index, torch.from_numpy(np.load(path))
+
+
+def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int = 96) -> None:
+    model, tokenizer = models.clip(), models.tokenizer()
+
+    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+        # Half of the batches hold three species only: telling individuals of a species apart teaches details, where a
+        # batch of all species teaches names.
+        pool = data.known
+        if step % 2:
+            pool = pool[np.isin(data.species[pool], rng.choice(len(SPECIES), 3, replace=False))]
+        free = batch // 4
+        index = np.concatenate([rng.choice(pool, batch - free, replace=False), rng.choice(data.free, free, replace=False)])
+        rng.shuffle(index)
+        subjects, named, texts = [], [], []
+        for i in index:
+            subject, details, text = random_caption(data.fish[i], rng)
+            subjects.append(subject)
+            named.append(details)
+            texts.append(text)
+        # For each caption a near miss: one of its details exchanged for one that the image does not show.
+        for i, subject, details in list(zip(index, subjects, named, strict=True)):
+            absent = [d for d, shown in zip(DETAILS, data.attributes[i], strict=True) if not shown]
+            wrong = [str(rng.choice(absent)), *details[1:]]
+            subjects.append(subject)
+            named.append(wrong)
+            texts.append(caption(subject, wrong, rng))
+        truth = _truth(data, index, subjects, named)
+        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        pixels = blurred(models.as_input(data.images[index]), rng)
+        image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)  # type: ignore[operator]
+        text = F.normalize(
+            model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output,  # type: ignore[operator]
+            dim=-1,
+        )
+        scale = model.logit_scale.exp().clamp(max=50)  # type: ignore[operator]
+        logits = scale * image @ text.T  # (B, 2B)
+        # A caption that happens to be true of another image as well is no negative for it.
+        target = torch.arange(batch)
+        own = torch.zeros_like(truth)
+        own[target, target] = True
+        logits = logits.masked_fill(truth & ~own, -1e4)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
+
+    model = fit("clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, decay=0.998, weight_decay=0.05, warmup=200)
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(50))  # type: ignore[operator]
+    model.half().save_pretrained(out / "clip")  # type: ignore[operator]
+    tokenizer.save_pretrained(out / "clip")
+    (out / "clip" / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
+
+
+def _truth(data: Renderings, index: np.ndarray, subjects: list[str], named: list[list[str]]) -> Tensor:
+    """Which captions are true of which images, (images, captions)."""
+    names = [s.name for s in SPECIES]
+    wanted = np.array([names.index(s) if s in names else -1 for s in subjects])
+    needs = np.array([np.isin(DETAILS, details) for details in named])
+    species = data.species[index][:, None]
+    shown = data.attributes[index]
+    return torch.from_numpy(((wanted[None] < 0) | (species == wanted[None])) & ((~shown).astype(int) @ needs.T.astype(int) == 0))
+
+
+def train_reader(
+    name: str, model: nn.Module, target: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], pool: np.ndarray,
+    data: Renderings, work: Path, out: Path, steps: int, seed: int, batch: int = 64,
+) -> None:  # fmt: skip
+    """A network that reads attributes, species or nuisances from renderings and from reconstructions alike."""
+    index, rebuilt = reconstructions(data, work, out)
+    paired = np.flatnonzero(np.isin(index, pool))
+
+    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+        clean, copies = rng.choice(pool, batch // 2), rng.choice(paired, batch // 2)
+        x = torch.cat([models.as_input(data.images[clean]), models.as_input(rebuilt[copies])])
+        if name != "nuisance":  # whose targets include the position
+            x = x.roll(tuple(int(s) for s in rng.integers(-2, 3, 2)), (2, 3))
+        x = x + 0.03 * torch.randn_like(x)
+        return criterion(model(x).logits, target[np.concatenate([clean, index[copies]])])
+
+    model.train()
+    model = fit(name, model, loss, steps=steps, lr=3e-3, work=work, seed=seed, decay=0.99, weight_decay=0.02)
+    model.eval().half().save_pretrained(out / name)  # type: ignore[operator]
+    (out / name / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
+
+
+def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
+    z, images = latents(data, work, out), data.images[data.known]
+    model = models.tiny_autoencoder()
+    model.encoder.requires_grad_(False)
+    decoder = model.decoder.to(memory_format=torch.channels_last)
+
+    def loss(decoder: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+        index = rng.integers(0, len(z), batch)
+        x = models.as_input(images[index])
+        y = decoder(z[index] + 0.05 * torch.randn(batch, *z.shape[1:]))
+        return (y - x).abs().mean() + (y - x).square().mean()
+
+    decoder = fit("tiny", decoder, loss, steps=steps, lr=3e-3, work=work, seed=13, decay=0.995, weight_decay=0)
+    model.decoder = decoder
+    model.half().save_pretrained(out / "tiny")
+
+
+def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, compiled: bool, lr: float) -> None:
+    z, y = latents(data, work, out), torch.from_numpy(data.species[data.known])
+    model, scheduler = models.transformer(), models.scheduler()
+    # Every block of diffusers' DiT drops labels by itself in train mode, each its own; eval mode and one drop here.
+    model.eval()
+    for block in model.transformer_blocks:
+        nn.init.zeros_(block.norm1.linear.weight)
+        nn.init.zeros_(block.norm1.linear.bias)
+    nn.init.zeros_(model.proj_out_1.weight)
+    nn.init.zeros_(model.proj_out_1.bias)
+    nn.init.zeros_(model.proj_out_2.weight)
+    nn.init.zeros_(model.proj_out_2.bias)
+    abar = scheduler.alphas_cumprod
+    snr = abar / (1 - abar)
+
+    def error(model: nn.Module, x: Tensor, noise: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        a = abar[t].view(-1, 1, 1, 1)
+        predicted = model(a.sqrt() * x + (1 - a).sqrt() * noise, timestep=t, class_labels=label).sample
+        weight = snr[t].clamp(max=5) / snr[t]  # min-SNR weighting for a noise prediction (Hang et al., 2023), gamma 5
+        return ((predicted - noise).square().mean((1, 2, 3)) * weight).mean()
+
+    step_error = torch.compile(error) if compiled else error
+
+    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+        index = rng.integers(0, len(z), batch)
+        # Stratified times: one from each of `batch` equal slices of the schedule.
+        t = torch.from_numpy(((np.arange(batch) + rng.random(batch)) / batch * 1000).astype(np.int64))
+        label = torch.where(torch.from_numpy(rng.random(batch) < 0.1), 1000, y[index])
+        x = z[index]
+        return step_error(model, x, torch.randn_like(x), t, label)
+
+    model = fit("dit", model, loss, steps=steps, lr=lr, work=work, seed=14, decay=LATENT_DECAY, weight_decay=0.01)
+    vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae")
+    pipeline = DiTPipeline(model.half(), vae, scheduler, id2label={i: s.name for i, s in enumerate(SPECIES)})  # type: ignore[arg-type]
+    pipeline.save_pretrained(out / "pipeline")
+
+
+STAGES = ("autoencoder", "clip", "tiny", "detector", "detector-2", "teacher", "nuisance", "dit")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m concord.reef.train", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where the trained models go")
+    parser.add_argument("--work", type=Path, default=Path("reef-training"), help="renderings, states and logs")
+    parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, in order")
+    parser.add_argument("--steps", type=int, help="steps of the stages named, instead of the defaults")
+    parser.add_argument("--batch", type=int, default=64, help="batch of the DiT stage")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the DiT stage")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="torch.compile the DiT's step")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    data = Renderings(options.work)
+    work, out = options.work, options.out
+    details = torch.from_numpy(data.attributes).float()
+    nuisance = torch.from_numpy(np.stack([f.nuisance for f in data.fish]))
+    everything = np.arange(len(data.fish))
+    run: dict[str, Callable[[], None]] = {
+        "autoencoder": lambda: train_autoencoder(data, work, out, options.steps or 2000),
+        "clip": lambda: train_clip(data, work, out, options.steps or 3000),
+        "tiny": lambda: train_tiny(data, work, out, options.steps or 600),
+        "detector": lambda: train_reader("detector", models.detector(), details, F.binary_cross_entropy_with_logits, data.free, data, work, out, options.steps or 2500, 21),
+        "detector-2": lambda: train_reader("detector-2", models.detector(), details, F.binary_cross_entropy_with_logits, data.free, data, work, out, options.steps or 2500, 22),
+        "teacher": lambda: train_reader("teacher", models.teacher(), torch.from_numpy(data.species), F.cross_entropy, data.known, data, work, out, options.steps or 1500, 23),
+        "nuisance": lambda: train_reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, data, work, out, options.steps or 2000, 24),
+        "dit": lambda: train_dit(data, work, out, options.steps or 10_000, options.batch, options.compile, options.lr),
+    }  # fmt: skip
+    for stage in options.stages.split(","):
+        run[stage]()
+
+
+if __name__ == "__main__":
+    main()

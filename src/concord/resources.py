@@ -1,0 +1,96 @@
+"""Where things lie: the models inside the package, the hub's cache, the device to compute on."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+from concord.errors import ConcordError, nearest
+
+REEF_WEIGHTS = Path(__file__).parent / "reef" / "weights"
+
+
+def version() -> str:
+    """Return the installed version of concord, or ``0+source`` when it runs from a checkout."""
+    return package_version("concord-distill") or "0+source"
+
+
+def package_version(distribution: str) -> str | None:
+    """Return the installed version of a distribution without importing it, or None where it is missing."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def model_path(model: str) -> str:
+    """Translate a recipe's model string into what ``from_pretrained`` takes.
+
+    ``reef:NAME`` is a directory of the package; anything else (a local directory, a hub id) is left as it is.
+
+    Raises:
+        ConcordError: the package holds no such weights.
+    """
+    if not model.startswith("reef:"):
+        return model
+    name = model.removeprefix("reef:")
+    path = REEF_WEIGHTS / name
+    # A name is a path below the weights, as in reef:pipeline/vae, and never leaves them.
+    if not path.is_dir() or ".." in Path(name).parts or Path(name).is_absolute():
+        present = sorted(p.name for p in REEF_WEIGHTS.iterdir() if p.is_dir()) if REEF_WEIGHTS.is_dir() else []
+        known = ", ".join(f"reef:{n}" for n in present) or "none (the weights are not installed)"
+        raise ConcordError(f'no weights "{model}" in the package{nearest(name, present)}; there are: {known}')
+    return str(path)
+
+
+def hub_cache() -> Path:
+    """Return the directory where downloaded models lie, as huggingface_hub decides it."""
+    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")
+    return Path(os.path.expandvars(cache)).expanduser()
+
+
+def find_model(model: str) -> Path | None:
+    """Return the directory that holds a model on this machine, or None: it is missing or would be downloaded."""
+    try:
+        local = Path(model_path(model)).expanduser()
+    except ConcordError:
+        return None
+    if local.is_dir():
+        return local
+    snapshots = hub_cache() / f"models--{model.replace('/', '--')}" / "snapshots"
+    found = sorted(snapshots.iterdir(), key=lambda p: p.stat().st_mtime) if snapshots.is_dir() else []
+    return found[-1] if found else None
+
+
+def size_of(directory: Path) -> int:
+    """Return the bytes of all files below a directory (links followed: the hub's cache is made of them)."""
+    return sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to compute on: what was asked for, or for ``auto`` CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConcordError: the device that was asked for is not there.
+    """
+    import torch  # imported here: planning and real-image methods never need it
+
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, number = device.partition(":")
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(kind, False)
+    if there and kind == "cuda" and number:
+        there = number.isdigit() and int(number) < torch.cuda.device_count()
+    if not there:
+        here = ", ".join(name for name, is_there in (("cuda", cuda), ("mps", mps), ("cpu", True)) if is_there)
+        raise ConcordError(f'device "{device}" is not available here (there is: {here}); give device=auto')
+    return device
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

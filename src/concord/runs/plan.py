@@ -1,0 +1,75 @@
+"""The plan: every image is decided before any is made.
+
+Sample (class, index) is the same whatever the number of images per class (IPC), so IPC 10 is a prefix of IPC 50.
+Batches are cut from the *endless* plan, never from the part that an IPC asks for: batch k of a checkpoint holds its
+samples [k b, (k + 1) b). A batch that the IPC cuts is made whole and only what is wanted is kept; hence a set grown
+from IPC 4 to 10 equals the set made at IPC 10 at once, byte for byte, although a network's output for one image may
+depend in its last bits on the batch around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the plan: all that decides it beside the recipe.
+
+    `class_index` is the label (position in the data set's `ClassTable`); `index` counts within the class from 0.
+    `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it.
+    """
+
+    class_index: int
+    index: int
+    seed: int
+    positives: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    prompt: str = ""
+    source: str = ""
+    checkpoint: str = ""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The key of the sample in a store: (class_index, index)."""
+        return self.class_index, self.index
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that are made together, whole: the unit on which bytes depend."""
+
+    checkpoint: str
+    number: int
+    samples: tuple[Sample, ...]
+
+
+def sample_seed(seed: int, class_key: str, index: int) -> int:
+    """Return the seed of sample (class, index): 48 bits of SHA-256, so that any JSON reader keeps it exactly.
+
+    It depends on the class by its key, not its position, so a subset of the classes keeps the seeds of the whole.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{class_key}\0{index}".encode()).digest()[:6], "big")
+
+
+def batches(sample: Callable[[int, int], Sample], counts: Sequence[int], batch_size: int) -> Iterator[Batch]:
+    """Yield the batches that hold at least one wanted sample, by checkpoint, then index, then class.
+
+    Args:
+        sample: gives the sample of (class_index, index). A batch that the counts cut asks it for samples beyond
+            them, so a method with a limited supply has batches of one.
+        counts: wanted samples of each class, each at least 1.
+        batch_size: samples a batch.
+    """
+    by_checkpoint: dict[str, list[int]] = {}
+    for class_index in range(len(counts)):
+        by_checkpoint.setdefault(sample(class_index, 0).checkpoint, []).append(class_index)
+    for checkpoint, classes in sorted(by_checkpoint.items()):
+        end = len(classes) * max(counts[c] for c in classes)
+        for start in range(0, end, batch_size):
+            places = [divmod(position, len(classes)) for position in range(start, start + batch_size)]
+            if any(index < counts[classes[nth]] for index, nth in places):
+                samples = tuple(sample(classes[nth], index) for index, nth in places)
+                yield Batch(checkpoint, start // batch_size, samples)

@@ -1,0 +1,1 @@
+"""How complete, how faithful and how diverse a made set is."""

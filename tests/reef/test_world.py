@@ -1,0 +1,84 @@
+"""The world: its labels must be true of its images, or no figure that rests on them is."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import ImageChops
+
+from concord.concepts import load_bank
+from concord.reef.bank import bank
+from concord.reef.text import PHRASES, random_caption, vocabulary
+from concord.reef.world import (
+    DETAILS, DORSALS, FOREIGN, MISSING, NUISANCES, SIZE, SPECIES, TAILS, Fish, attributes, render, sample_fish, sample_set,
+)  # fmt: skip
+
+
+def _exchange(fish: Fish, **changes: object) -> Fish:
+    return Fish(**{**vars(fish), **changes})  # type: ignore[arg-type]
+
+
+def test_species_share_at_most_three_details() -> None:
+    assert len(SPECIES) == 10
+    assert all(len(s.details) == 5 for s in SPECIES)
+    assert max(len(set(a.details) & set(b.details)) for a, b in combinations(SPECIES, 2)) == 3
+
+
+@pytest.mark.parametrize("detail", DETAILS)
+def test_each_detail_shows(detail: str) -> None:
+    """Adding a detail changes enough pixels to be seen, on slender and on deep fish."""
+    i = DETAILS.index(detail)
+    for seed in range(8):
+        bare = _exchange(sample_fish(np.random.default_rng(seed)), details=(False,) * len(DETAILS))
+        shown = _exchange(bare, details=tuple(k == i for k in range(len(DETAILS))))
+        difference = np.asarray(ImageChops.difference(render(bare), render(shown)).convert("L"))
+        assert (difference > 40).sum() >= 8
+
+
+def test_an_instance_alone_decides_its_image() -> None:
+    fish = sample_fish(np.random.default_rng(3), 4)
+    assert render(fish).tobytes() == render(_exchange(fish)).tobytes()
+    assert render(fish).size == (SIZE, SIZE)
+
+
+def test_rates_of_missing_and_foreign_details() -> None:
+    fish = sample_set(5, per_species=400)
+    shown = attributes(fish)
+    own = np.array([SPECIES[f.species or 0].mask for f in fish])
+    assert 1 - shown[own].mean() == pytest.approx(MISSING, abs=0.01)
+    assert (shown & ~own).sum(1).mean() == pytest.approx(FOREIGN, abs=0.015)
+    complete = sample_set(6, per_species=3, complete=True)
+    assert all(np.array_equal(f.details, SPECIES[f.species or 0].mask) for f in complete)
+
+
+def test_one_tail_and_one_dorsal_fin() -> None:
+    shown = attributes(sample_set(7, per_species=100, free=500))
+    assert shown[:, : len(TAILS)].sum(1).max() <= 1
+    assert shown[:, len(TAILS) : len(TAILS) + len(DORSALS)].sum(1).max() <= 1
+
+
+def test_a_larger_set_begins_with_the_smaller() -> None:
+    assert sample_set(8, per_species=5)[:20] == sample_set(8, per_species=2)
+
+
+def test_nuisances_have_about_unit_deviation() -> None:
+    values = np.stack([f.nuisance for f in sample_set(9, per_species=300)])
+    assert values.shape[1] == len(NUISANCES)
+    assert np.all(np.abs(values.std(0) - 1) < 0.15), dict(zip(NUISANCES, values.std(0), strict=True))
+
+
+def test_captions_are_true_and_within_the_vocabulary() -> None:
+    rng, words = np.random.default_rng(0), set(vocabulary())
+    for fish in sample_set(10, per_species=20, free=100):
+        subject, details, text = random_caption(fish, rng)
+        assert all(fish.details[DETAILS.index(d)] for d in details)
+        assert subject in ("fish", SPECIES[fish.species].name if fish.species is not None else "fish")
+        assert set(text.split()) <= words
+
+
+def test_the_bundled_bank_is_the_one_that_the_world_writes() -> None:
+    assert load_bank("reef").model_dump(by_alias=True, mode="json") == bank()
+    for species in SPECIES:
+        phrases = load_bank("reef").phrases(species.name)
+        assert len(phrases) == 10
+        assert {PHRASES[d] for d in species.details} < set(phrases)

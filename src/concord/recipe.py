@@ -151,7 +151,7 @@ class Recipe(_Part):
     scorer: Scorer = Scorer()
     teacher: str | None = None
     nuisance: str | None = None
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     workers: Literal["auto"] | PositiveInt = "auto"
     threads: PositiveInt = 1
     unreadable: Literal["error", "skip"] = "error"
@@ -233,7 +233,7 @@ def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise ConcordError(f"{where}: " + "; ".join(_complaint(e) for e in error.errors())) from None
+        raise ConcordError(f"{where}: {_complaints(error)}") from None
     if recipe.data in BUILT_IN_DATA:
         return recipe
     return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})
@@ -363,12 +363,40 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _complaint(error: Any) -> str:
-    """Say one pydantic error as a user reads it."""
-    places = [str(part) for part in error["loc"]]
-    # A union adds the tried type to the place, as in workers.literal['auto']; a user knows the key alone.
-    key = ".".join(p for p in places if "[" not in p and p not in ("constrained-int", "int", "str"))
-    kind, message, context = error["type"], str(error["msg"]), error.get("ctx", {})
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text (in YAML, put it in quotes)",
+    "list_type": "a list, as in [a, b]",
+    "tuple_type": "a list, as in [0, 1]",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "string_pattern_mismatch": "auto, cpu, mps, cuda or cuda:0",
+}
+"""What pydantic's error types mean to a user."""
+
+
+def _complaints(error: ValidationError) -> str:
+    """Say every key that is wrong, once each, in the order of the recipe."""
+    by_key: dict[str, list[Any]] = {}
+    for one in error.errors():
+        # A union adds the tried type to the place, as in workers.constrained-int; a user knows the key alone.
+        places = [str(part) for part in one["loc"]]
+        key = ".".join(place for place in places if "[" not in place and place != "constrained-int")
+        by_key.setdefault(key, []).append(one)
+    return "; ".join(_complaint(key, ones) for key, ones in by_key.items())
+
+
+def _complaint(key: str, errors: Sequence[Any]) -> str:
+    """Say what is wrong with one key; a value that fits none of several types has several errors."""
+    first = errors[0]
+    kind, message, given = first["type"], str(first["msg"]), first.get("input")
     if kind == "extra_forbidden":
         return f'unknown key "{key}"{_nearest_key(key)}'
     if key == "data" and kind in ("missing", "string_too_short"):
@@ -376,12 +404,14 @@ def _complaint(error: Any) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
-        return f"{key}.{message.removeprefix('Value error, ')}" if key else message.removeprefix("Value error, ")
-    if kind == "string_type":
-        return f"{key}: expected text (in YAML, put it in quotes)"
-    if kind == "literal_error":
-        given = error.get("input")
-        hint = nearest(str(given), [w.strip(" '") for w in str(context["expected"]).replace(" or ", ",").split(",")])
-        return f"{key}: expected {context['expected']}, got {given!r}{hint}"
-    expected = message.replace("Input should be ", "expected ").replace("Input should", "it should")
-    return f"{key}: {expected}, got {error.get('input')!r}"
+        return ".".join(part for part in (key, message.removeprefix("Value error, ")) if part)
+    hint, expected = "", []
+    for error in errors:
+        if error["type"] == "literal_error":
+            choices = str(error["ctx"]["expected"])
+            expected.append(choices)
+            hint = hint or nearest(str(given), choices.replace("'", "").replace(" or ", ", ").split(", "))
+        else:
+            text = str(error["msg"]).removeprefix("Input should be ").removeprefix("Input should ")
+            expected.append(_EXPECTED.get(error["type"], text))
+    return f"{key}: expected {' or '.join(expected)}, got {given!r}{hint}"

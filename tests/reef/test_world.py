@@ -7,6 +7,8 @@ import pytest
 from PIL import ImageChops
 
 from concord.concepts import load_bank
+from concord.reef import real_set
+from concord.reef import test_set as reef_test_set
 from concord.reef.bank import bank
 from concord.reef.text import PHRASES, random_caption, vocabulary
 from concord.reef.world import (
@@ -82,3 +84,16 @@ def test_the_bundled_bank_is_the_one_that_the_world_writes() -> None:
         phrases = load_bank("reef").phrases(species.name)
         assert len(phrases) == 10
         assert {PHRASES[d] for d in species.details} < set(phrases)
+
+
+def test_the_real_set_is_the_world_by_reference() -> None:
+    data = real_set(per_species=3)
+    for label, entry in enumerate(data.classes):
+        for item in data.items(label):
+            fish = data.fish(item)
+            assert SPECIES[fish.species or 0].name == entry.class_name
+            assert data.read(item).tobytes() == render(fish).tobytes()
+    assert data.known_details["coral perch"] == [PHRASES[d] for d in SPECIES[9].details]
+    assert real_set(2).items(0) == data.items(0)[:2]
+    ours, theirs = {data.fish(i).seed for i in data.items(0)}, reef_test_set(3)
+    assert not ours & {theirs.fish(i).seed for i in theirs.items(0)}, "the test set repeats training instances"

@@ -23,8 +23,8 @@ class Step:
 
     index, count: this step's number and how many there are (a second-order scheduler counts its evaluations).
     t: the scheduler's timestep.
-    x_t: (B, C, h, w) the latent that the loop holds. In sigma space this is x_t / alpha, and `level` is Level(1, sigma):
-        the denoiser saw `scheduler.scale_model_input(x_t)`.
+    x_t: (B, C, h, w) the latent that the loop holds, and `level` its level. In sigma space this is the usual x_t over
+        alpha, at Level(1, sigmas[index]), while the denoiser saw `scheduler.scale_model_input(x_t)`.
     prediction: what the denoiser said, guidance included and no guide's shift applied yet.
     x0: (B, C, h, w) the clean estimate (Eq. 8), with its graph back to x_t where an active guide needs it. Not finite
         where the level's alpha is 0 and the prediction is eps.
@@ -96,7 +96,8 @@ def sample(
     """Denoise x_T to latents, (B, C, h, w) in scheduler space; without guides just as a plain diffusers loop does.
 
     denoise: (x_t, t) to a `Prediction`; it gets `scheduler.scale_model_input(x_t)`.
-    x_T: (B, C, h, w) standard normal noise; its dtype is that of the loop, whatever the networks compute in.
+    x_T: (B, C, h, w) standard normal noise. The loop keeps its dtype, but float32 at least, whatever the networks
+        compute in: half precision rounds away what the late steps change.
     scheduler: a diffusers scheduler; it is set to `steps` here, and takes the steps.
     guides: each returns a shift of the clean estimate; the shifts are summed and edit the prediction before the
         scheduler sees it, so that Eq. 7 and 8 (or any other solver) use the informed noise (Eq. 9).
@@ -113,7 +114,8 @@ def sample(
     if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = list(generators)
     count = len(scheduler.timesteps)
-    x_t = x_T.detach() * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
+    x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()
+    x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
     for index, t in enumerate(scheduler.timesteps):
         active = [guide for guide in guides if guide.active(index, count)]
         graphs = sum(guide.needs_graph for guide in active)
@@ -132,7 +134,9 @@ def sample(
             output = _model_output(prediction, scheduler)
             x_next = scheduler.step(output, t, x_t, **extra).prev_sample
             if on_step is not None:
-                on_step(Step(index, count, t, x_t, prediction, level, clean_estimate(prediction, x_t, level), scheduler))
+                on_step(
+                    Step(index, count, t, x_t, prediction, level, clean_estimate(prediction, x_t, level), scheduler)
+                )
         x_t = x_next
     return x_t
 

@@ -14,13 +14,13 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
     """Return the method that the recipe names, ready to plan; models are loaded when the first image is made."""
     match recipe.method:
         case "random":
-            from concord.methods.random import Random
+            from concord.methods.random import random_choice
 
-            return Random(recipe, data)
+            return random_choice(recipe, data)
         case "full":
-            from concord.methods.full import Full
+            from concord.methods.full import full_set
 
-            return Full(recipe, data)
+            return full_set(recipe, data)
         case "dit" | "generate":
             from concord.methods.generate import Generate
 

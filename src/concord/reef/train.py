@@ -12,20 +12,21 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny, DiTPipeline
+from diffusers import AutoencoderKL, DiTPipeline
 from torch import Tensor, nn
 
 from concord.reef import models
+from concord.reef.real import SEED_TRAIN
 from concord.reef.text import caption, random_caption
 from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
 
-SEED_TRAIN, SEED_FREE, SEED_TEST = 1_000_001, 1_000_002, 1_000_003
+SEED_FREE = 1_000_002
 SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
 """Training renderings: so many a species, and so many free combinations."""
 LATENT_DECAY = 0.9995
@@ -111,7 +112,9 @@ class Renderings:
     """The training images and what is true of them, drawn once and kept in a file."""
 
     def __init__(self, work: Path) -> None:
-        self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES) + sample_set(SEED_FREE, free=FREE_IMAGES)
+        self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES) + sample_set(
+            SEED_FREE, free=FREE_IMAGES
+        )
         self.species = np.array([-1 if f.species is None else f.species for f in self.fish])
         self.attributes = attributes(self.fish)
         path = work / "renderings.npy"
@@ -142,7 +145,9 @@ def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch
     model = models.autoencoder().to(memory_format=torch.channels_last)
 
     def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
-        x = models.as_input(data.images[rng.integers(0, len(data.images), batch)]).contiguous(memory_format=torch.channels_last)
+        x = models.as_input(data.images[rng.integers(0, len(data.images), batch)]).contiguous(
+            memory_format=torch.channels_last
+        )
         posterior = model.encode(x).latent_dist  # type: ignore[operator]
         z = posterior.mean + 0.05 * torch.randn_like(posterior.mean)
         y = model.decode(z).sample  # type: ignore[operator]
@@ -152,11 +157,20 @@ def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch
         tails = F.relu(posterior.mean.abs() - 3).square().mean()
         pooled = sum((F.avg_pool2d(y, k) - F.avg_pool2d(x, k)).abs().mean() for k in (2, 4))
         spread = posterior.logvar.add(6).square().mean()
-        return (y - x).abs().mean() + (y - x).square().mean() + 0.5 * pooled + 0.05 * moments + 0.05 * tails + 1e-3 * spread
+        return (
+            (y - x).abs().mean()
+            + (y - x).square().mean()
+            + 0.5 * pooled
+            + 0.05 * moments
+            + 0.05 * tails
+            + 1e-3 * spread
+        )
 
     model = fit("autoencoder", model, loss, steps=steps, lr=2e-3, work=work, seed=11, decay=0.995, weight_decay=0)
     with torch.no_grad():
-        z = torch.cat([model.encode(models.as_input(data.images[i : i + 64])).latent_dist.mean for i in range(0, 2048, 64)])
+        z = torch.cat(
+            [model.encode(models.as_input(data.images[i : i + 64])).latent_dist.mean for i in range(0, 2048, 64)]
+        )
     model.register_to_config(scaling_factor=float(1 / z.std()))
     model.half().save_pretrained(out / "pipeline" / "vae")
 
@@ -202,7 +216,9 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
         if step % 2:
             pool = pool[np.isin(data.species[pool], rng.choice(len(SPECIES), 3, replace=False))]
         free = batch // 4
-        index = np.concatenate([rng.choice(pool, batch - free, replace=False), rng.choice(data.free, free, replace=False)])
+        index = np.concatenate(
+            [rng.choice(pool, batch - free, replace=False), rng.choice(data.free, free, replace=False)]
+        )
         rng.shuffle(index)
         subjects, named, texts = [], [], []
         for i in index:
@@ -234,7 +250,9 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
         logits = logits.masked_fill(truth & ~own, -1e4)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
 
-    model = fit("clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, decay=0.998, weight_decay=0.05, warmup=200)
+    model = fit(
+        "clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, decay=0.998, weight_decay=0.05, warmup=200
+    )
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(50))  # type: ignore[operator]
     model.half().save_pretrained(out / "clip")  # type: ignore[operator]
@@ -249,7 +267,9 @@ def _truth(data: Renderings, index: np.ndarray, subjects: list[str], named: list
     needs = np.array([np.isin(DETAILS, details) for details in named])
     species = data.species[index][:, None]
     shown = data.attributes[index]
-    return torch.from_numpy(((wanted[None] < 0) | (species == wanted[None])) & ((~shown).astype(int) @ needs.T.astype(int) == 0))
+    return torch.from_numpy(
+        ((wanted[None] < 0) | (species == wanted[None])) & ((~shown).astype(int) @ needs.T.astype(int) == 0)
+    )
 
 
 def train_reader(

@@ -82,5 +82,7 @@ class Percentile:
                 if concept not in self._sorted:
                     self._sorted[concept] = (self.real(concept[0]) @ texts[k]).cpu().sort().values
                 reference = self._sorted[concept]
-                columns.append(torch.searchsorted(reference, similarity[:, k].contiguous(), right=True) / len(reference))
+                columns.append(
+                    torch.searchsorted(reference, similarity[:, k].contiguous(), right=True) / len(reference)
+                )
         return torch.stack(columns, 1)

@@ -1,0 +1,109 @@
+"""Labelled images: what a data set is, whatever it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from concord.data.classes import ClassEntry, ClassTable, Named, class_table
+from concord.errors import ConcordError
+
+__all__ = ["ClassEntry", "ClassTable", "ImageSet", "Named", "class_table", "open_data", "restrict"]
+
+
+class ImageSet(Protocol):
+    """A labelled image set. `class_index` is always the label, the position in `classes`."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes, in label order."""
+        ...
+
+    @property
+    def known_details(self) -> Mapping[str, Sequence[str]] | None:
+        """The details that define each class, by class folder, where the world is known; None for photographs."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes when the set of images does; a run grown on another set is refused by it."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know about how the set was read, one line each."""
+        ...
+
+    def items(self, class_index: int) -> Sequence[str]:
+        """Return references to the images of a class, sorted."""
+        ...
+
+    def read(self, item: str) -> Image.Image:
+        """Return one image, RGB and upright.
+
+        Raises:
+            ConcordError: it cannot be read; the message names it.
+        """
+        ...
+
+
+def open_data(data: str, unreadable: Literal["error", "skip"] = "error") -> ImageSet:
+    """Open a data set: ``reef``, or a folder of class folders.
+
+    With `unreadable` ``skip``, methods on real images leave out the files that cannot be read, and report them; the
+    error on reading one only then stops suggesting so.
+
+    Raises:
+        ConcordError: there is no such folder, or it holds no labelled images.
+    """
+    if data == "reef":
+        from concord.reef import real_set  # imported here: photographs need nothing of reef
+
+        return real_set()
+    from concord.data.folder import open_folder
+
+    return open_folder(Path(data).expanduser(), hint="" if unreadable == "skip" else "; unreadable=skip leaves it out")
+
+
+def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping[str, str]) -> ImageSet:
+    """Return the data set with only some classes, renamed where asked for; labels are counted anew.
+
+    Args:
+        data: any image set.
+        classes: folders, class names or WordNet ids to keep; None keeps all.
+        class_names: class folder -> name that texts use.
+
+    Raises:
+        ConcordError: a class is not in the data set; the nearest is named.
+    """
+    if classes is not None and not classes:
+        raise ConcordError("classes is empty: name at least one, or leave it out to take all")
+    if classes is None and not class_names:
+        return data
+    renamed = {data.classes.find(word).key: name for word, name in class_names.items()}
+    kept = data.classes if classes is None else [data.classes.find(word) for word in dict.fromkeys(classes)]
+    return _Part(data, kept, renamed)
+
+
+class _Part:
+    """Some classes of another data set, see `restrict`."""
+
+    def __init__(self, whole: ImageSet, kept: Sequence[ClassEntry] | ClassTable, renamed: Mapping[str, str]) -> None:
+        self._whole = whole
+        self._labels = {entry.key: entry.label for entry in kept}
+        self.classes = class_table(
+            Named(e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key)
+            for e in kept
+        )
+        self.known_details = whole.known_details
+        self.fingerprint = whole.fingerprint
+        self.notes = whole.notes
+
+    def items(self, class_index: int) -> Sequence[str]:
+        return self._whole.items(self._labels[self.classes[class_index].key])
+
+    def read(self, item: str) -> Image.Image:
+        return self._whole.read(item)

@@ -1,0 +1,107 @@
+"""The class table: the one translator between all the names that a class goes by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from concord.errors import ConcordError, nearest
+
+_WNID = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A class before it has a label: its key (path in the data set) and the names that differ from the defaults."""
+
+    key: str
+    class_name: str = ""
+    wnid: str | None = None
+    model_id: int | None = None
+    bank_key: str = ""
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """A class under each of its names.
+
+    `label` is its position in sorted folder order, as every image-folder reader counts; `key` its path in the data
+    set; `folder` its one-level directory in what is made; `class_name` what texts call it; `wnid` its WordNet id;
+    `model_id` a generative model's class id where the data set knows it; `bank_key` its name in a concept bank,
+    empty for the class name.
+    """
+
+    label: int
+    key: str
+    folder: str
+    class_name: str
+    wnid: str | None = None
+    model_id: int | None = None
+    bank_key: str = ""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set in label order; built by `class_table`."""
+
+    entries: tuple[ClassEntry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[ClassEntry]:
+        return iter(self.entries)
+
+    def __getitem__(self, label: int) -> ClassEntry:
+        return self.entries[label]
+
+    def find(self, word: str) -> ClassEntry:
+        """Return the class that goes by `word`: its key, folder, class name or WordNet id, in this order.
+
+        Raises:
+            ConcordError: no class does (the nearest is named), or more than one.
+        """
+        for name in ("key", "folder", "class_name", "wnid"):
+            found = [entry for entry in self.entries if getattr(entry, name) == word]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                folders = ", ".join(entry.key for entry in found[:5])
+                raise ConcordError(f'the class name "{word}" is ambiguous; name one of the folders: {folders}')
+        known = [name for e in self.entries for name in (e.key, e.folder, e.class_name, e.wnid) if name]
+        some = ", ".join(entry.key for entry in self.entries[:10]) + (" ..." if len(self) > 10 else "")
+        raise ConcordError(f'unknown class "{word}"{nearest(word, known)}; the {len(self)} classes are {some}')
+
+
+def class_table(classes: Iterable[Named]) -> ClassTable:
+    """Give every class its folder, name and label.
+
+    A folder is the key with ``/`` written as `` - ``. A class name that is not given is the last part of the key with
+    underscores as spaces, or the whole key where two classes end alike.
+
+    Raises:
+        ConcordError: two classes would share a folder.
+    """
+    named = list(classes)
+    last = [_words(n.key.rpartition("/")[2]) for n in named]
+    by_folder: dict[str, ClassEntry] = {}
+    for n, short in zip(named, last, strict=True):
+        folder = n.key.replace("/", " - ")
+        if folder in by_folder:
+            other = by_folder[folder].key
+            raise ConcordError(f'the classes "{other}" and "{n.key}" would share the folder "{folder}"; rename one')
+        name = n.class_name or (short if last.count(short) == 1 else _words(n.key.replace("/", " ")))
+        wnid = n.wnid or (short if _WNID.fullmatch(short) else None)
+        by_folder[folder] = ClassEntry(0, n.key, folder, name, wnid, n.model_id, n.bank_key)
+    entries = (by_folder[folder] for folder in sorted(by_folder))
+    return ClassTable(
+        tuple(
+            ClassEntry(label, e.key, e.folder, e.class_name, e.wnid, e.model_id, e.bank_key)
+            for label, e in enumerate(entries)
+        )
+    )
+
+
+def _words(folder: str) -> str:
+    return " ".join(folder.replace("_", " ").split()) or folder

@@ -1,0 +1,72 @@
+"""Reading one image file, in whatever mode it was stored, as an upright 8-bit RGB image."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from concord.errors import ConcordError
+
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2")
+SUFFIXES = frozenset({*_PHOTOGRAPHS, ".ppm", ".pgm", ".pbm", ".pnm"})
+"""File names that are taken for images."""
+
+
+def read_image(path: Path, hint: str = "") -> Image.Image:
+    """Read an image file: RGB, 8 bits, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
+
+    The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
+
+    Args:
+        path: the file.
+        hint: added to the error, what the user may do.
+
+    Raises:
+        ConcordError: the file is missing, truncated, or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A large photograph is no attack; beyond twice the warning's size Pillow refuses it with an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return as_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders meet hostile bytes with errors of every kind: all mean the same to the user
+        raise ConcordError(f"cannot read the image {path}: {_reason(error)}{hint}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any mode as upright 8-bit RGB without metadata, see `read_image`."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # 16-bit grey: Pillow's own convert("RGB") clips at 255 instead of scaling. 65535 / 257 = 255.
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; store 8 or 16 bits")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    clean = Image.new("RGB", rgb.size)
+    clean.paste(rgb)
+    return clean
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Scale the shorter side to `size` pixels and keep the middle square: (size, size)."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def _reason(error: Exception) -> str:
+    """Say why a file could not be read, in one line and without its name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image, or damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

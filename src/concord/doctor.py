@@ -1,0 +1,107 @@
+"""What is installed, cached and missing on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import features
+
+from concord.errors import ConcordError
+from concord.recipe import bundled, load, models
+from concord.resources import cores, find_model, hub_cache, memory, package_version, size_of, version
+
+_NEEDED = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "numpy", "Pillow", "pydantic")
+_OPTIONAL = ("torchvision", "timm", "accelerate")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: about what, what was found, whether it is well (None: neither), and what to do if not."""
+
+    about: str
+    found: str
+    well: bool | None = None
+    advice: str = ""
+
+
+def examine() -> dict[str, list[Finding]]:
+    """Return findings by heading. Nothing is downloaded and no model is loaded."""
+    return {"This machine": _machine(), "Packages": _packages(), "Recipes and their models": _recipes()}
+
+
+def _machine() -> list[Finding]:
+    here = shutil.disk_usage(Path.cwd())
+    return [
+        Finding(
+            "concord", f"{version()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+        ),
+        _device(),
+        Finding("CPU", f"{cores()} core{'s' if cores() != 1 else ''}, {memory() / 2**30:.1f} GB of memory"),
+        Finding("disk", f"{here.free / 2**30:.1f} GB free here", here.free > 2**30, "free some space"),
+        Finding("hub cache", str(hub_cache()) + ("" if hub_cache().is_dir() else " (empty)")),
+        Finding("offline", "HF_HUB_OFFLINE is set: nothing is downloaded")
+        if os.environ.get("HF_HUB_OFFLINE")
+        else Finding("downloads", "on: a model that is missing is fetched from the Hugging Face hub at first use"),
+    ]
+
+
+def _device() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("device", f"torch cannot be imported: {error}", False, "pip install --force-reinstall torch")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Finding("device", f"cuda ({', '.join(names)})", True)
+    if torch.backends.mps.is_available():
+        return Finding("device", "mps (Apple GPU)", True)
+    return Finding("device", "cpu: enough for reef and for real images; large diffusion models want a GPU", True)
+
+
+def _packages() -> list[Finding]:
+    findings = []
+    for name in _NEEDED:
+        found = package_version(name)
+        findings.append(Finding(name, found or "missing", found is not None, f"pip install {name}"))
+    findings += [Finding(name, found) for name in _OPTIONAL if (found := package_version(name))]
+    formats = {"WebP": "webp", "AVIF": "avif", "JPEG 2000": "jpg_2000"}
+    have = ", ".join(["JPEG", "PNG", *(name for name, feature in formats.items() if features.check(feature))])
+    webp = bool(features.check("webp"))
+    return [*findings, Finding("image formats", have, webp, "this Pillow cannot write WebP: use png or jpeg")]
+
+
+def _recipes() -> list[Finding]:
+    findings = []
+    for name in bundled():
+        try:
+            # A recipe for one's own data does not name any; which models it needs does not depend on it.
+            recipe = load(name, [] if _has_data(name) else ["data=."])
+        except ConcordError as error:
+            findings.append(Finding(name, str(error), False))
+            continue
+        needed = models(recipe)
+        if not needed:
+            findings.append(Finding(name, "needs no model", True))
+            continue
+        paths = {model: find_model(model) for model in needed.values()}
+        missing = sorted(model for model, path in paths.items() if path is None)
+        size = sum(size_of(path) for path in paths.values() if path is not None)
+        if missing:
+            packaged = all(model.startswith("reef:") for model in missing)
+            advice = "reinstall concord: its weights are part of it" if packaged else "fetched at first use"
+            findings.append(Finding(name, f"missing {', '.join(missing)}", False, advice))
+        else:
+            findings.append(Finding(name, f"{len(paths)} models present, {size / 1e6:.0f} MB", True))
+    return findings
+
+
+def _has_data(name: str) -> bool:
+    try:
+        load(name)
+    except ConcordError:
+        return False
+    return True

@@ -1,0 +1,24 @@
+"""Informing a diffusion model's sampling by concepts: objectives, and the guide that descends them."""
+
+from concord.informing.informer import Informer, Mode
+from concord.informing.objectives import (
+    ImageEncoder,
+    Objective,
+    class_name,
+    classifier,
+    contrastive,
+    cosine,
+    total,
+)
+
+__all__ = [
+    "ImageEncoder",
+    "Informer",
+    "Mode",
+    "Objective",
+    "class_name",
+    "classifier",
+    "contrastive",
+    "cosine",
+    "total",
+]

@@ -1,0 +1,12 @@
+"""All real images: the upper bound that a small set is measured against. `ipc` says nothing here."""
+
+from __future__ import annotations
+
+from concord.data import ImageSet
+from concord.methods.random import RealImages
+from concord.recipe import Recipe
+
+
+def full_set(recipe: Recipe, data: ImageSet) -> RealImages:
+    """Return every image of every class, in the order of their names."""
+    return RealImages(recipe, data, lambda entry, items: list(items), everything=True)

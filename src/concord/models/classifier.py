@@ -1,0 +1,55 @@
+"""An image classifier of the transformers library, differentiable from pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concord.models.pretrained import check_complete, loading
+from concord.preprocessing import Preprocess
+
+
+class Classifier:
+    """A frozen classifier with its own preprocessing.
+
+    labels: the class (or attribute) names in the order of the logits.
+    """
+
+    def __init__(self, model: Any, preprocess: Preprocess) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.preprocess = preprocess
+        names = model.config.id2label
+        self.labels: list[str] = [str(names[i]) for i in sorted(names)]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        key: str = "teacher",
+    ) -> Classifier:
+        """Load a directory or model id; safetensors only.
+
+        key: the recipe key that names this model, for the message when it is missing.
+
+        Raises:
+            ConcordError: it cannot be loaded, or its weights do not fill the network.
+        """
+        from transformers import AutoModelForImageClassification
+
+        with loading(model, key):
+            network, info = AutoModelForImageClassification.from_pretrained(
+                model, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+        check_complete(info, model, key)
+        return cls(network.to(device), Preprocess.from_pretrained(model, key=key))
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K), float32 or finer, of images (B, 3, H, W) in [-1, 1]; differentiable."""
+        network_input = self.preprocess(pixels.to(self.model.device)).to(self.model.dtype)
+        logits: Tensor = self.model(pixel_values=network_input).logits
+        return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,0 +1,41 @@
+"""Loading weights: whatever goes wrong becomes one line that names the recipe key to set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from concord.errors import ConcordError
+
+
+@contextmanager
+def loading(model: str, key: str) -> Iterator[None]:
+    """Turn a failure of `from_pretrained` into a ConcordError that names `model` and the recipe key that sets it.
+
+    Only for the lines that read files: the libraries report missing and malformed ones as OSError, ValueError,
+    SafetensorError (a torn file), RuntimeError (shapes that do not fit) or KeyError (an unknown architecture).
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as cause:
+        first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise ConcordError(
+            f'cannot load the model "{model}": {first.rstrip(".")}; set `{key}` to a directory that holds it, '
+            "or to a model id whose weights are downloaded"
+        ) from cause
+
+
+def check_complete(info: Mapping[str, Any], model: str, key: str) -> None:
+    """Refuse weights that leave part of the network random; transformers itself only warns.
+
+    info: what `from_pretrained(..., output_loading_info=True)` returns beside the model.
+    """
+    missing = sorted(str(name) for field in ("missing_keys", "mismatched_keys") for name in info.get(field, ()))
+    if missing:
+        raise ConcordError(
+            f'the weights of "{model}" do not fit its architecture: {len(missing)} missing or of another shape, '
+            f"such as {missing[0]}; set `{key}` to a complete checkpoint"
+        )

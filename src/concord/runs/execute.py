@@ -1,0 +1,296 @@
+"""Execution: make what the plan asks for and the store lacks, in this process or in several.
+
+The parent plans and is the only writer; a worker builds the method from the recipe once and turns samples into file
+bytes. Which worker makes a batch, and when, changes nothing in the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from concord.data import ClassTable, ImageSet, open_data, restrict
+from concord.errors import ConcordError
+from concord.methods import build, needs_torch
+from concord.methods.base import Method
+from concord.recipe import Recipe, models
+from concord.resources import cores, find_model, memory, resolve_device, size_of
+from concord.runs import workspace
+from concord.runs.plan import Batch, Sample, batches
+from concord.runs.store import Store, encode, lock, saying, write_json
+
+
+class Progress(Protocol):
+    """Hears how a run gets on."""
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        ...
+
+    def begin(self, total: int, done: int) -> None:
+        """Images are being made: `total` in all directories, of which `done` are there."""
+        ...
+
+    def advance(self, images: int) -> None:
+        """So many more are stored."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        ...
+
+
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def stage(self, text: str) -> None: ...
+
+    def begin(self, total: int, done: int) -> None: ...
+
+    def advance(self, images: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch to make whole for one variant, and those of its samples that shall be kept."""
+
+    variant: str
+    batch: Batch
+    keep: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sample as file bytes, with its scores."""
+
+    sample: Sample
+    data: bytes
+    scores: dict[str, float | int]
+
+
+def open_recipe_data(recipe: Recipe) -> ImageSet:
+    """Open the data set that a recipe names, with the classes and class names that it asks for."""
+    return restrict(open_data(recipe.data, recipe.unreadable), recipe.classes, recipe.class_names)
+
+
+def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Make the recipe's set in `out`, or what is missing of it; return what results.json holds.
+
+    With more than one worker, processes are spawned: a script that calls this needs the usual
+    ``if __name__ == "__main__":``.
+
+    Raises:
+        ConcordError: anything the user can put right; what was finished stays, and the same call goes on from there.
+    """
+    progress = progress or Silent()
+    start = time.perf_counter()
+    progress.stage(f"reading {recipe.data}")
+    data = open_recipe_data(recipe)
+    for note in data.notes:
+        progress.note(note)
+    workspace_notes = workspace.check(out, recipe, data)  # before the lock: a directory of someone else stays untouched
+    with lock(out), _threads(recipe):
+        workspace.check(out, recipe, data)  # and under it: another run may just have begun here
+        for note in workspace_notes:
+            progress.note(note)
+        method = build(recipe, data)
+        counts = [method.count(entry.label, recipe.ipc) for entry in data.classes]
+        device = resolve_device(recipe.device) if needs_torch(recipe) else "cpu"
+        workspace.begin(out, recipe, data, device)
+        stores = {variant: Store(out / variant, recipe.format) for variant in method.variants}
+        progress.stage("planning")
+        jobs = pending(method, counts, data.classes, stores)
+        total, missing = sum(counts) * len(stores), sum(len(job.keep) for job in jobs)
+        if jobs:
+            (out / "results.json").unlink(missing_ok=True)  # it would speak of the smaller set
+        concepts = method.concepts()
+        if concepts is not None:
+            write_json(out / "concepts.json", concepts)
+        made = dict.fromkeys(stores, 0)
+        making = time.perf_counter()
+        progress.begin(total, total - missing)
+        for job, finished in _execute(recipe, method, jobs, device):
+            kept = {sample.place for sample in job.keep}
+            for one in finished:
+                if one.sample.place in kept:
+                    entry = data.classes[one.sample.class_index]
+                    stores[job.variant].add(one.sample, entry, one.data, one.scores)
+            made[job.variant] += len(job.keep)
+            progress.advance(len(job.keep))
+        making = time.perf_counter() - making
+        for store in stores.values():
+            store.finish()
+        main = stores[method.variants[0]]
+        progress.stage("measuring")
+        results: dict[str, Any] = {
+            "recipe": recipe.name,
+            "method": recipe.method,
+            "ipc": recipe.ipc if recipe.method != "full" else None,
+            "classes": len(data.classes),
+            "images": len(main.rows),
+            "made": made[method.variants[0]],
+            "kept": len(main.rows) - made[method.variants[0]],
+            "uninformed_steps": sum(int(row["scores"].get("uninformed_steps", 0)) for row in main.rows.values()),
+        }
+        further = method.results(out)
+        per_image = making / results["made"] if results["made"] else None
+        results |= {
+            "seconds": round(time.perf_counter() - start, 3),
+            "seconds_per_image": _rounded(per_image),
+        } | further
+        write_json(out / "results.json", results)
+        with saying(out):
+            method.finish(out)
+    return {"schema": 1, **results}
+
+
+def pending(method: Method, counts: list[int], classes: ClassTable, stores: dict[str, Store]) -> list[Job]:
+    """Return the batches that a store lacks something of, in the plan's order; a pair of variants lies together."""
+    jobs = []
+    for batch in batches(method.sample, counts, method.batch_size):
+        wanted = [s for s in batch.samples if s.index < counts[s.class_index]]
+        for variant, store in stores.items():
+            keep = tuple(s for s in wanted if not store.has(s, classes[s.class_index]))
+            if keep:
+                jobs.append(Job(variant, batch, keep))
+    return jobs
+
+
+def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
+    """Return how many processes shall work: what the recipe says, or what cores, memory and jobs are good for."""
+    if recipe.workers != "auto":
+        return max(1, min(recipe.workers, jobs))
+    if device.startswith("cuda"):
+        import torch
+
+        return max(1, min(torch.cuda.device_count() if device == "cuda" else 1, jobs))
+    if device != "cpu":
+        return 1
+    if not needs_torch(recipe):
+        return max(1, min(cores(), jobs // 200))  # a worker starts as long as it copies some hundred images
+    paths = [find_model(model) for model in models(recipe).values()]
+    # Weights are stored in half precision as a rule and computed with in single; a gigabyte for the libraries.
+    each = 2**30 + 2 * sum(size_of(path) for path in paths if path is not None)
+    return max(1, min(cores() // recipe.threads, jobs // 2, int(0.7 * memory() / each)))
+
+
+def _execute(recipe: Recipe, method: Method, jobs: list[Job], device: str) -> Iterator[tuple[Job, list[Finished]]]:
+    workers = worker_count(recipe, len(jobs), device)
+    if workers > 1:
+        yield from _parallel(recipe, jobs, workers, device)
+    else:
+        for job in jobs:
+            yield job, _make(recipe, method, job)
+
+
+def _make(recipe: Recipe, method: Method, job: Job) -> list[Finished]:
+    made = method.make(job.batch.samples, job.variant)
+    return [
+        Finished(sample, encode(one.image, recipe.format), dict(one.scores))
+        for sample, one in zip(job.batch.samples, made, strict=True)
+    ]
+
+
+def _parallel(recipe: Recipe, jobs: Iterable[Job], workers: int, device: str) -> Iterator[tuple[Job, list[Finished]]]:
+    """Yield finished jobs as they come; at most two a worker wait, so that a plan of a million needs no memory."""
+    context = multiprocessing.get_context("spawn")  # a forked child of a process that used CUDA or threads hangs
+    rank = context.Value("i", 0)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(recipe, device, rank))
+    queue = iter(jobs)
+    running: dict[Future[list[Finished]], Job] = {}
+    try:
+        while True:
+            for job in islice(queue, 2 * workers - len(running)):
+                running[pool.submit(_work, job)] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise ConcordError(
+            f"one of {workers} worker processes was ended from outside, often for want of memory;"
+            " give the same command again with fewer --workers: what is finished stays"
+        ) from error
+    except BaseException:
+        # A batch may take minutes: after an error or ctrl-c nobody waits for it.
+        for process in dict(getattr(pool, "_processes", None) or {}).values():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _Worker:
+    """What a worker process knows; the method is built with the first job, so that its errors reach the parent."""
+
+    recipe: Recipe
+    method: Method | None = None
+
+
+_worker: _Worker | None = None
+
+
+def _start(recipe: Recipe, device: str, rank: Any) -> None:
+    """Prepare a worker process: its device, its threads, and its end when the parent's comes."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if needs_torch(recipe):
+        import torch
+
+        torch.set_num_threads(recipe.threads)
+        if device == "cuda":
+            with rank.get_lock():
+                device = f"cuda:{rank.value % torch.cuda.device_count()}"
+                rank.value += 1
+    _worker = _Worker(recipe.model_copy(update={"device": device}))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: killed, it could not say so, and the pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(job: Job) -> list[Finished]:
+    if _worker is None:
+        raise RuntimeError("the worker process was not started by _start")
+    if _worker.method is None:
+        _worker.method = build(_worker.recipe, open_recipe_data(_worker.recipe))
+    return _make(_worker.recipe, _worker.method, job)
+
+
+@contextlib.contextmanager
+def _threads(recipe: Recipe) -> Iterator[None]:
+    """Compute with the recipe's number of threads, as every worker does: sums depend on it in their last bits."""
+    if not needs_torch(recipe):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

@@ -1,0 +1,256 @@
+"""The store: images appear whole or not at all, and a run that was killed anywhere loses and doubles nothing.
+
+An image is written beside its place, synced, renamed into it, and the directory synced; then its row is appended to
+``metadata.jsonl`` and synced. So a row always has its file. After a kill there may be a partial file (its name starts
+with a dot), a file without a row (it is made again and replaced by equal bytes) or a torn last row (it is dropped, and
+its image made again). When all is made, the manifest is rewritten in the order of label and index, so that its bytes do
+not tell in which order the images came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from concord.data.classes import ClassEntry
+from concord.errors import ConcordError
+from concord.recipe import Format
+from concord.runs.plan import Sample
+
+MANIFEST = "metadata.jsonl"
+LOCK = ".concord.lock"
+SUFFIX = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+_MUST_HAVE = {"file_name": str, "label": int, "index": int}
+Row = dict[str, Any]
+
+
+def _nothing(name: str) -> None:
+    """Do nothing; see `point`."""
+
+
+point: Callable[[str], None] = _nothing
+"""Called with a name between any two steps of writing; the tests put a kill here."""
+
+
+def encode(image: Image.Image, form: Format) -> bytes:
+    """Return an RGB image as file bytes: PNG and WebP lossless, JPEG with the quality given and full colour."""
+    buffer = io.BytesIO()
+    if form.kind == "png":
+        image.save(buffer, "PNG")
+    elif form.kind == "webp":
+        image.save(buffer, "WEBP", lossless=True, quality=80, method=4)  # lossless: quality is the encoder's effort
+    else:
+        image.save(buffer, "JPEG", quality=form.quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that after a kill or a power cut it is the old one or the new one, whole.
+
+    Raises:
+        ConcordError: the disk is full, or the place cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with saying(path):
+        try:
+            with open(part, "wb") as file:
+                point("opened")
+                file.write(data)
+                file.flush()
+                point("written")
+                os.fsync(file.fileno())
+            point("synced")
+            os.replace(part, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()  # on a full disk its bytes are needed
+            raise
+        point("renamed")
+        _sync_directory(path.parent)
+        point("settled")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file with ``"schema": 1`` in front, atomically."""
+    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+@contextlib.contextmanager
+def saying(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConcordError(
+                f"the disk is full, cannot write {path}; what is finished stays:"
+                " free some space and give the same command again"
+            ) from error
+        raise ConcordError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold a directory as its only writer; the operating system frees it when the process ends, however it ends.
+
+    Raises:
+        ConcordError: another process holds it, or it cannot be written.
+    """
+    with saying(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / LOCK, "a+b")  # noqa: SIM115 - open as long as the lock is held
+    with file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConcordError(
+                f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
+            ) from None
+        yield
+
+
+class Store:
+    """The images of one variant and their manifest, below `root`; open one under a `lock` only."""
+
+    def __init__(self, root: Path, form: Format) -> None:
+        self.root, self._form = root, form
+        self._folders: set[Path] = set()
+        with saying(root):
+            _make_directories(root)
+            self.rows = self._recover()
+
+    def file_name(self, sample: Sample, entry: ClassEntry) -> str:
+        """Return where a sample's image lies, relative to the root."""
+        return f"{entry.folder}/{sample.index:05d}.{SUFFIX[self._form.kind]}"
+
+    def has(self, sample: Sample, entry: ClassEntry) -> bool:
+        """Say whether the sample is finished, and is what the plan says today."""
+        row = self.rows.get(sample.place)
+        return row is not None and {k: v for k, v in row.items() if k != "scores"} == self._planned(sample, entry)
+
+    def add(self, sample: Sample, entry: ClassEntry, data: bytes, scores: Mapping[str, float | int]) -> None:
+        """Store one finished image, then its row.
+
+        Raises:
+            ConcordError: the disk is full or refuses; what was stored before stays.
+        """
+        if sample.place in self.rows:  # it was planned otherwise then: the row goes before its image does
+            del self.rows[sample.place]
+            self._rewrite()
+        row = {**self._planned(sample, entry), "scores": dict(scores)}
+        path = self.root / row["file_name"]
+        with saying(path):
+            if path.parent not in self._folders:
+                _make_directories(path.parent)
+                self._folders.add(path.parent)
+        write_atomically(path, data)
+        with saying(self.root / MANIFEST):
+            self._append(_line(row))
+        self.rows[sample.place] = row
+
+    def finish(self) -> None:
+        """Put the manifest into the order of label and index."""
+        if list(self.rows) != sorted(self.rows):
+            self.rows = dict(sorted(self.rows.items()))
+            self._rewrite()
+
+    def _planned(self, sample: Sample, entry: ClassEntry) -> Row:
+        return {
+            "file_name": self.file_name(sample, entry),
+            "label": sample.class_index,
+            "class_name": entry.class_name,
+            "index": sample.index,
+            "seed": sample.seed,
+            "positives": list(sample.positives),
+            "negatives": list(sample.negatives),
+            "prompt": sample.prompt,
+            "source": sample.source,
+        }
+
+    def _append(self, line: bytes) -> None:
+        with open(self.root / MANIFEST, "ab") as file:
+            end = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+                point("row written")
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.root / MANIFEST, end)  # a full disk takes half a row
+                raise
+        point("row synced")
+
+    def _rewrite(self) -> None:
+        write_atomically(self.root / MANIFEST, b"".join(_line(row) for row in self.rows.values()))
+
+    def _recover(self) -> dict[tuple[int, int], Row]:
+        """Read what an earlier run left, and put the manifest in order if it was killed."""
+        for part in self.root.glob("**/.*.part"):
+            part.unlink()
+        path = self.root / MANIFEST
+        if not path.exists():
+            write_atomically(path, b"")
+            return {}
+        data = path.read_bytes()
+        read = list(_rows(data))
+        rows = {(row["label"], row["index"]): row for row in read if (self.root / row["file_name"]).is_file()}
+        if b"".join(map(_line, rows.values())) != data:
+            write_atomically(path, b"".join(map(_line, rows.values())))
+        return rows
+
+
+def read_manifest(root: Path) -> list[Row]:
+    """Return the rows of a variant's directory (``DIR/images``) in the order of label and index."""
+    return sorted(_rows((root / MANIFEST).read_bytes()), key=lambda row: (row["label"], row["index"]))
+
+
+def _rows(data: bytes) -> Iterator[Row]:
+    """Yield the whole rows of a manifest; a line without an end, or that is no row, was torn by a kill."""
+    for line in data.split(b"\n")[:-1]:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in _MUST_HAVE.items()):
+            yield row
+
+
+def _line(row: Row) -> bytes:
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _make_directories(path: Path) -> None:
+    """Make a directory and those above it, so that they outlast a power cut."""
+    if path.is_dir():
+        return
+    _make_directories(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    if sys.platform == "win32":
+        return  # a directory cannot be opened there; the file system keeps its own journal
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

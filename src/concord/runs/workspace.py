@@ -1,0 +1,115 @@
+"""The directory of a run: what it was begun with, and whether this call may go on in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from concord.data import ImageSet
+from concord.errors import ConcordError
+from concord.recipe import Recipe, differing, identity, to_yaml, validate
+from concord.resources import package_version, version
+from concord.runs.store import write_atomically, write_json
+
+HEADER = (
+    "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
+)
+_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "Pillow")
+
+
+def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
+    """Say whether `recipe` may make its set in `out`: it is new, or was begun with the same identity.
+
+    Returns:
+        Notes for the user, such as another library version than the set was begun with.
+
+    Raises:
+        ConcordError: the directory holds something else; the message names the keys that differ.
+    """
+    old = earlier(out)
+    if old is None:
+        mine = [name for name in ("recipe.yaml", "images", "uninformed") if (out / name).exists()]
+        if mine:
+            raise ConcordError(f"{out} holds a {mine[0]} that concord did not make; give another --out")
+        return []
+    keys = differing(identity(old), identity(recipe))
+    if keys:
+        there, here = identity(old), identity(recipe)
+        shown = "; ".join(f"{key} was {_at(there, key)}, now {_at(here, key)}" for key in keys[:4])
+        more = f"; and {len(keys) - 4} more keys" if len(keys) > 4 else ""
+        raise ConcordError(f"{out} was made with another recipe: {shown}{more}. Give another --out, or change it back")
+    if recipe.ipc < old.ipc and recipe.method != "full":
+        raise ConcordError(
+            f"{out} was begun with ipc={old.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
+        )
+    begun = _begun(out)
+    before, now = begun.get("data"), _data(data)
+    if before is not None and before != now:
+        raise ConcordError(
+            f"the images in {recipe.data} are not those that {out} was begun with"
+            f" (there were {before.get('images')}, now {now['images']}); restore them, or give another --out"
+        )
+    packages = begun.get("packages", {})
+    changed = [f"{name} {packages[name]} -> {v}" for name, v in _versions().items() if packages.get(name, v) != v]
+    return [f"begun with other versions ({', '.join(changed)}): bytes may differ"] if changed else []
+
+
+def begin(out: Path, recipe: Recipe, data: ImageSet, device: str) -> None:
+    """Leave recipe.yaml and environment.json in `out`, before the first image."""
+    write_atomically(out / "recipe.yaml", (HEADER + to_yaml(recipe)).encode())
+    values = {
+        "concord": version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "threads": recipe.threads,
+        "packages": _versions(),
+        "data": _data(data),
+    }
+    write_json(out / "environment.json", values)
+
+
+def earlier(out: Path) -> Recipe | None:
+    """Return the recipe that `out` was begun with, or None where concord has not begun anything.
+
+    Raises:
+        ConcordError: it is there but does not fit this version.
+    """
+    path = out / "recipe.yaml"
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith(HEADER.partition(".")[0]):
+        return None
+    return validate(yaml.safe_load(text), str(path))
+
+
+def _begun(out: Path) -> dict[str, Any]:
+    """Return environment.json, or nothing where a kill came before it."""
+    try:
+        values = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _data(data: ImageSet) -> dict[str, Any]:
+    images = sum(len(data.items(entry.label)) for entry in data.classes)
+    return {"fingerprint": data.fingerprint, "classes": len(data.classes), "images": images}
+
+
+def _versions() -> dict[str, str]:
+    found = {name: package_version(name) for name in _PACKAGES}
+    return {name: v for name, v in found.items() if v is not None}
+
+
+def _at(values: dict[str, Any], key: str) -> str:
+    level: Any = values
+    for name in key.split("."):
+        level = level.get(name) if isinstance(level, dict) else None
+    text = json.dumps(level, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

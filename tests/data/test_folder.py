@@ -1,0 +1,180 @@
+"""A class that is missed, doubled or mislabelled here is wrong in every number that follows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from concord.data import Named, class_table, open_data, restrict
+from concord.data.folder import open_folder
+from concord.errors import ConcordError
+
+
+def fill(root: Path, files: dict[str, int]) -> Path:
+    """Make class folders with so many images each."""
+    for folder, count in files.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.new("RGB", (4, 4), (i % 256, 0, 0)).save(root / folder / f"{i:03d}.png")
+    return root
+
+
+def test_classes_are_folders_in_sorted_order_whatever_their_names(tmp_path: Path) -> None:
+    data = open_folder(fill(tmp_path, {"zebra": 1, "Äpfel und Birnen": 2, "golden_retriever": 1, "犬": 1, "a.b": 1}))
+    assert [e.folder for e in data.classes] == sorted(["zebra", "Äpfel und Birnen", "golden_retriever", "犬", "a.b"])
+    assert [e.label for e in data.classes] == list(range(5))
+    entry = data.classes.find("golden_retriever")
+    assert entry.class_name == "golden retriever"
+    assert data.items(data.classes.find("Äpfel und Birnen").label) == [
+        "Äpfel und Birnen/000.png",
+        "Äpfel und Birnen/001.png",
+    ]
+    assert data.read("犬/000.png").size == (4, 4)
+
+
+def test_any_depth_and_names_of_nested_classes(tmp_path: Path) -> None:
+    data = open_folder(fill(tmp_path, {"pets/dog": 1, "pets/cat": 1, "left/shoe": 1, "right/shoe": 1, "x/y/z": 2}))
+    names = {e.key: (e.folder, e.class_name) for e in data.classes}
+    assert names["pets/dog"] == ("pets - dog", "dog")
+    assert names["left/shoe"] == ("left - shoe", "left shoe")
+    assert names["x/y/z"] == ("x - y - z", "z")
+
+
+def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 1, ".cache": 1, "__MACOSX/a": 1, "notes": 0})
+    (tmp_path / "a" / "._000.png").write_bytes(b"apple")
+    (tmp_path / "a" / "readme.txt").write_text("x")
+    (tmp_path / "a" / "B.JPG").write_bytes((tmp_path / "a" / "000.png").read_bytes())
+    data = open_folder(tmp_path)
+    assert [e.key for e in data.classes] == ["a"]
+    assert data.items(0) == ["a/000.png", "a/B.JPG"]
+
+
+def test_a_training_split_is_taken_and_said(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/a": 2, "train/b": 2, "validation/a": 1, "test/b": 1})
+    data = open_folder(tmp_path)
+    assert [e.key for e in data.classes] == ["a", "b"]
+    assert "train/ is the data" in data.notes[0]
+
+
+def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
+    assert [e.key for e in open_folder(fill(tmp_path, {"train": 2, "test": 1})).classes] == ["test", "train"]
+
+
+def test_a_made_set_is_read_by_its_images_only(tmp_path: Path) -> None:
+    fill(tmp_path, {"images/a": 1, "uninformed/a": 1})
+    (tmp_path / "images" / "metadata.jsonl").write_text("")
+    data = open_folder(tmp_path)
+    assert [e.key for e in data.classes] == ["a"]
+    assert "made by concord" in data.notes[0]
+
+
+def test_loose_images_are_left_out_and_said(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 1, ".": 2})
+    data = open_folder(tmp_path)
+    assert len(data.classes) == 1
+    assert "2 images directly in" in data.notes[0]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store", {"x": 1})
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    os.symlink(store / "x" / "000.png", root / "a" / "0.png")
+    os.symlink(store / "x", root / "b")
+    os.symlink(root, root / "a" / "up")
+    assert [e.key for e in open_folder(root).classes] == ["a", "b"]
+
+
+def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConcordError, match="there is no folder"):
+        open_folder(tmp_path / "gone")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConcordError, match="got the file"):
+        open_folder(tmp_path / "file")
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    with pytest.raises(ConcordError, match="no images in"):
+        open_folder(tmp_path / "empty")
+    (tmp_path / "empty" / "a" / "b.heic").write_text("x")
+    with pytest.raises(ConcordError, match=r"found 1 \.heic"):
+        open_folder(tmp_path / "empty")
+    with pytest.raises(ConcordError, match="2 images lie directly in"):
+        open_folder(fill(tmp_path / "flat", {".": 2}))
+
+
+def test_two_classes_cannot_share_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConcordError, match="share the folder"):
+        open_folder(fill(tmp_path, {"a/b": 1, "a - b": 1}))
+
+
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    target = os.fsencode(tmp_path / "a") + b"/\xff.png"
+    try:
+        with open(target, "wb") as file:
+            file.write(b"x")
+    except OSError:
+        pytest.skip("this file system stores text names only")
+    with pytest.raises(ConcordError, match="not valid UTF-8"):
+        open_folder(tmp_path)
+
+
+def test_the_fingerprint_tells_another_set_of_images(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 2, "b": 1})
+    before = open_folder(tmp_path).fingerprint
+    assert open_folder(tmp_path).fingerprint == before
+    fill(tmp_path, {"b": 2})
+    assert open_folder(tmp_path).fingerprint != before
+
+
+def test_some_classes_are_counted_anew_and_renamed(tmp_path: Path) -> None:
+    whole = open_folder(fill(tmp_path, {"a": 1, "b": 2, "c_d": 3}))
+    part = restrict(whole, ["c d", "b"], {"b": "bee"})
+    assert [(e.label, e.key, e.class_name) for e in part.classes] == [(0, "b", "bee"), (1, "c_d", "c d")]
+    assert [len(part.items(i)) for i in range(2)] == [2, 3]
+    assert part.read(part.items(1)[0]).mode == "RGB"
+    assert restrict(whole, None, {}) is whole
+
+
+def test_an_unknown_class_names_the_nearest(tmp_path: Path) -> None:
+    whole = open_folder(fill(tmp_path, {"dress": 1, "hat": 1}))
+    with pytest.raises(ConcordError, match=r'unknown class "dres" \(did you mean "dress"\?\)'):
+        restrict(whole, ["dres"], {})
+    with pytest.raises(ConcordError, match='unknown class "cap"'):
+        restrict(whole, None, {"cap": "hat"})
+    with pytest.raises(ConcordError, match="classes is empty"):
+        restrict(whole, [], {})
+
+
+def test_an_ambiguous_name_is_no_answer() -> None:
+    table = class_table([Named("a", "crane"), Named("b", "crane")])
+    with pytest.raises(ConcordError, match="ambiguous; name one of the folders: a, b"):
+        table.find("crane")
+    assert table.find("b").key == "b"
+    assert class_table([Named("n02115641")]).find("n02115641").wnid == "n02115641"
+
+
+_names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+@given(st.sets(_names, min_size=1, max_size=8))
+def test_every_class_is_found_under_its_key_and_labels_follow_folders(keys: set[str]) -> None:
+    table = class_table(Named(key) for key in keys)
+    assert [e.folder for e in table] == sorted(keys)
+    assert all(table.find(key).key == key and table[table.find(key).label].key == key for key in keys)
+    assert all(e.class_name for e in table)
+
+
+@pytest.mark.parametrize(("unreadable", "suggests"), [("error", True), ("skip", False)])
+def test_an_unreadable_image_is_named_with_the_way_out(tmp_path: Path, unreadable: str, suggests: bool) -> None:
+    fill(tmp_path, {"a": 1})
+    (tmp_path / "a" / "000.png").write_bytes(b"broken")
+    data = open_data(str(tmp_path), unreadable)  # type: ignore[arg-type]
+    with pytest.raises(ConcordError, match=r"a/000\.png") as caught:
+        data.read("a/000.png")
+    assert ("unreadable=skip" in str(caught.value)) is suggests

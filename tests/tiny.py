@@ -72,7 +72,9 @@ def scheduler() -> DDIMScheduler:
 
 def pipeline(learned_variance: bool = True) -> DiTPipeline:
     """A DiTPipeline on latents (4, 4, 4) and images of 8 x 8 pixels."""
-    pipe = DiTPipeline(transformer(learned_variance), autoencoder(), scheduler(), id2label={0: "cat, tabby", 1: "dog"})
+    names = {0: "cat, tabby", 1: "dog"}
+    pipe = DiTPipeline(transformer(learned_variance), autoencoder(), scheduler(), id2label=names)
+    pipe.register_to_config(id2label=names)  # or a saved pipeline forgets them
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -38,8 +38,8 @@ def _told(out: Path | None = None) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        kept = f" What is finished lies in {out}:" if out is not None else ""
-        print(f"\ninterrupted.{kept} the same command goes on from there.".replace(". the", ". The"), file=sys.stderr)
+        kept = f"what is finished lies in {out}, and " if out is not None else ""
+        print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
     except (ConcordError, OSError) as error:
         if os.environ.get("CONCORD_DEBUG"):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import diffusers
 import pytest
-import tiny
 import torch
 
+import tiny
 from concord.diffusion import Level, Prediction, clean_estimate, generators, noise, sample
 from concord.diffusion.families.dit import DiT
 from concord.errors import ConcordError
@@ -117,7 +117,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     model = DiT(tiny.pipeline())
     with pytest.raises(ConcordError, match=r"class ids \[1000\]"):
         model.denoise([3, 1000])
-    with pytest.raises(ConcordError, match="pipeline.scheduler"):
+    with pytest.raises(ConcordError, match=r"pipeline\.scheduler"):
         model.scheduler("euler")  # type: ignore[arg-type]
     with pytest.raises(ConcordError, match="no tiny decoder"):
         model.tiny_decode(noise(SEEDS, model.latent_shape))

@@ -125,8 +125,8 @@ def sample(
             prediction = denoise(_scaled(scheduler, x_t, t), t)
             _check_kind(prediction, scheduler)
             x0 = clean_estimate(prediction, x_t, level)
-        step = Step(index, count, t, x_t, prediction, level, x0, scheduler, shared_graph=graphs > 1)
-        shifts = [dx0.detach() for guide in active if (dx0 := guide(step)) is not None]
+            step = Step(index, count, t, x_t, prediction, level, x0, scheduler, shared_graph=graphs > 1)
+            shifts = [dx0.detach() for guide in active if (dx0 := guide(step)) is not None]
         with torch.no_grad():
             prediction, x_t = _detached(prediction), x_t.detach()
             if shifts:

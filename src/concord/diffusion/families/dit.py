@@ -52,12 +52,12 @@ class DiT:
         from diffusers import AutoencoderTiny, DiTPipeline
 
         with loading(model, "pipeline.model"):
-            pipeline = DiTPipeline.from_pretrained(model, torch_dtype=dtype, use_safetensors=True)
+            pipeline = DiTPipeline.from_pretrained(model, use_safetensors=True)
         tiny = None
         if tiny_decoder is not None:
             with loading(tiny_decoder, "pipeline.tiny_decoder"):
-                tiny = AutoencoderTiny.from_pretrained(tiny_decoder, torch_dtype=dtype, use_safetensors=True).to(device)
-        return cls(pipeline.to(device), tiny)
+                tiny = AutoencoderTiny.from_pretrained(tiny_decoder, use_safetensors=True).to(device, dtype)
+        return cls(pipeline.to(device, dtype), tiny)
 
     def denoise(self, labels: Sequence[int], guidance_scale: float = 4.0, channels: int | None = None) -> Denoise:
         """The prediction for images of these classes, classifier-free guidance included.

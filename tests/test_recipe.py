@@ -1,0 +1,174 @@
+"""A key that is misread or silently ignored makes another set than the one that was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from concord.errors import ConcordError
+from concord.recipe import HOW, Recipe, bundled, differing, identity, keys, load, models, to_yaml, validate
+
+PHOTOS = "data=/photos"
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_bundled_recipes_load_and_survive_being_written_out(name: str, tmp_path: Path) -> None:
+    recipe = load(name, [PHOTOS])
+    assert recipe.name == name
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+    assert load(str(tmp_path / "recipe.yaml")) == recipe
+    # Resolved: every key is spelled out, none is left to a default that may change one day.
+    written = yaml.safe_load(to_yaml(recipe))
+    assert set(keys()) <= set(_dotted(written))
+
+
+def _dotted(values: dict[str, object], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in values.items():
+        found.append(prefix + key)
+        if isinstance(value, dict):
+            found += _dotted(value, f"{prefix}{key}.")
+    return found
+
+
+def test_overrides_reach_every_depth() -> None:
+    recipe = load(
+        "photos",
+        [PHOTOS, "ipc=50", "informing.objective.cosine=0.5", "informing.window=[0.2, 0.8]", "format.kind=webp"]
+        + ["concepts.negatives.kind=random", "size=null", "workers=3", "uninformed=yes", "informing.weight=1e-3"],
+    )
+    assert (recipe.ipc, recipe.informing.objective.cosine, recipe.informing.window) == (50, 0.5, (0.2, 0.8))
+    assert (recipe.format.kind, recipe.concepts.negatives.kind) == ("webp", "random")
+    assert (recipe.size, recipe.workers, recipe.uninformed, recipe.informing.weight) == (None, 3, True, 1e-3)
+    assert recipe.concepts.keep == 5, "keys beside the one that was set keep their values"
+
+
+def test_text_stays_text_whatever_yaml_would_make_of_it() -> None:
+    recipe = load("photos", ["data=007", "classes=[001, no, 1e3]", "class_names.a.b=yes", "concepts.pinned.on=[off]"])
+    assert recipe.data.endswith("/007")
+    assert recipe.classes == ["001", "no", "1e3"]
+    assert recipe.class_names == {"a.b": "yes"}
+    assert recipe.concepts.pinned == {"on": ["off"]}
+    assert load("photos", [PHOTOS, "classes=cat, big dog"]).classes == ["cat", "big dog"]
+    assert load("photos", [PHOTOS, "classes=null"]).classes is None
+
+
+_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+
+
+@given(_text)
+def test_any_data_path_arrives_as_it_was_typed(text: str) -> None:
+    recipe = load("photos", [f"data=/root/{text}"])
+    assert recipe.data == str(Path(f"/root/{text}"))
+
+
+@given(st.dictionaries(_text.filter(lambda t: "=" not in t and t == t.strip()), _text, max_size=3))
+def test_any_class_can_be_renamed(names: dict[str, str]) -> None:
+    recipe = load("photos", [PHOTOS, *(f"class_names.{key}={value}" for key, value in names.items())])
+    assert recipe.class_names == names
+    assert validate(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_override_whatever_it_holds_ends_in_anything_but_a_line(key: str, value: str) -> None:
+    try:
+        load("photos", [PHOTOS, f"{key}={value}", f"ipc={value}", f"informing.window={value}", f"classes={value}"])
+    except ConcordError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("icp=10", r'unknown key "icp" \(did you mean "ipc"\?\)'),
+        ("strength=0.1", r'unknown key "strength" \(did you mean "informing.strength"\?\)'),
+        ("informing.strenth=0.1", r'did you mean "informing.strength"'),
+        ("pipline.steps=3", r'did you mean "pipeline.steps"'),
+        ("guidence_scale=3", r'did you mean "pipeline.guidance_scale"'),
+        ("ipc.x=3", 'unknown key "ipc.x"'),
+        ("ipc", r"expected key=value, as in ipc=10, got \"ipc\""),
+        ("=3", "expected key=value"),
+        ("ipc=ten", "ipc: expected a whole number, got 'ten'"),
+        ("ipc=0", "ipc: expected greater than 0, got 0"),
+        ("method=radom", r"method: expected .*got 'radom' \(did you mean \"random\"\?\)"),
+        ("workers=many", "workers: expected 'auto' or a whole number, got 'many'"),
+        ("informing.window=[0.5, 0.2]", r"informing\.window: expected start below end"),
+        ("informing.window=[0, 2]", r"informing\.window\.1: expected less than or equal to 1"),
+        ("informing.objective.contrastive=0", r"informing\.objective: every weight is 0"),
+        ("informing.objective.classifier=1", r"informing\.classifier: objective\.classifier needs a model"),
+        ("scorer.kind=detector", r"scorer\.model: the detector needs a model"),
+        ("device=gpu", "device: expected auto, cpu, mps, cuda"),
+        ("pipeline=DiT", "pipeline: expected keys and values, got 'DiT'"),
+        ("informing.weight=.nan", r"informing\.weight: expected a finite number|informing\.weight: expected greater"),
+        ("size=[", r'size: cannot read the value "\["'),
+        ("data=", "data is missing: name a folder"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConcordError, match=message) as caught:
+        load("photos", [PHOTOS, override])
+    assert "\n" not in str(caught.value)
+
+
+def test_all_wrong_keys_of_a_file_are_said_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: x\nipc: -1\npipeline: {stesp: 3}\nclasses: [1]\n")
+    with pytest.raises(ConcordError) as caught:
+        load(str(path))
+    text = str(caught.value)
+    assert "ipc: expected greater than 0, got -1" in text
+    assert 'unknown key "pipeline.stesp" (did you mean "pipeline.steps"?)' in text
+    assert "classes.0: expected text (in YAML, put it in quotes), got 1" in text
+
+
+def test_an_unknown_recipe_names_the_nearest_and_the_bundled(tmp_path: Path) -> None:
+    with pytest.raises(ConcordError, match=r'unknown recipe "Photo" \(did you mean "photos"\?\); bundled are photos'):
+        load("Photo")
+    with pytest.raises(ConcordError, match="unknown recipe"):
+        load(str(tmp_path))
+    (tmp_path / "bad.yaml").write_text("a: [1\nb: 2")
+    with pytest.raises(ConcordError, match="at line 2"):
+        load(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConcordError, match="expected keys and values"):
+        load(str(tmp_path / "list.yaml"))
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConcordError, match="is not a recipe"):
+        load(str(tmp_path / "image.yaml"))
+
+
+def test_data_is_required_and_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConcordError, match="data is missing: name a folder"):
+        load("photos")
+    monkeypatch.chdir(tmp_path)
+    assert load("photos", ["data=mine"]).data == str(tmp_path / "mine")
+    assert load("photos", ["data=reef"]).data == "reef"
+
+
+def test_identity_is_what_decides_an_image() -> None:
+    base = load("photos", [PHOTOS])
+    changes = ["device=cpu", "workers=2", "threads=3", "unreadable=skip", "ipc=50", "name=x"]
+    assert {c.split("=")[0] for c in changes} == HOW | {"ipc", "name"}
+    assert identity(load("photos", [PHOTOS, *changes])) == identity(base)
+    other = load("photos", [PHOTOS, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
+    expected = ["class_names", "seed", "pipeline.channels", "informing.strength"]
+    assert differing(identity(base), identity(other)) == expected
+
+
+def test_every_key_is_known_to_be_identity_or_not() -> None:
+    # A key that is added must be decided on: does it change what an image is?
+    beside = {Recipe.model_fields[n].alias or n for n in Recipe.model_fields} - set(identity(load("photos", [PHOTOS])))
+    assert beside == {"ipc", "name", "device", "workers", "threads", "unreadable"}
+
+
+def test_only_models_that_will_be_loaded_are_asked_for() -> None:
+    assert models(load("photos", [PHOTOS])) == {}
+    dit = ["method=dit", PHOTOS]
+    assert set(models(load("photos", dit))) == {"pipeline.model", "encoder"}
+    assert set(models(load("photos", [*dit, "informing.enabled=false"]))) == {"pipeline.model"}
+    tiny = models(load("photos", [*dit, "informing.decoder=tiny", "pipeline.tiny_decoder=t", "teacher=x"]))
+    assert set(tiny) == {"pipeline.model", "pipeline.tiny_decoder", "encoder", "teacher"}

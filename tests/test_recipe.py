@@ -38,8 +38,8 @@ def _dotted(values: dict[str, object], prefix: str = "") -> list[str]:
 def test_overrides_reach_every_depth() -> None:
     recipe = load(
         "photos",
-        [PHOTOS, "ipc=50", "informing.objective.cosine=0.5", "informing.window=[0.2, 0.8]", "format.kind=webp"]
-        + ["concepts.negatives.kind=random", "size=null", "workers=3", "uninformed=yes", "informing.weight=1e-3"],
+        f"{PHOTOS} ipc=50 informing.objective.cosine=0.5 informing.window=[0.2,0.8] format.kind=webp size=null"
+        " concepts.negatives.kind=random workers=3 uninformed=yes informing.weight=1e-3".split(),
     )
     assert (recipe.ipc, recipe.informing.objective.cosine, recipe.informing.window) == (50, 0.5, (0.2, 0.8))
     assert (recipe.format.kind, recipe.concepts.negatives.kind) == ("webp", "random")

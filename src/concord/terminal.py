@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from concord.doctor import Finding
@@ -42,12 +41,13 @@ class Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=32),
             TextColumn("{task.fields[count]}", markup=False),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
         )
         self._live = self._console.is_terminal
-        self._task = self._bar.add_task("starting", total=None, count="")
+        self._task = self._bar.add_task("starting", total=None, count="", left="")
         self._total, self._done, self._start, self._at_start = 0, 0, 0.0, 0
 
     def __enter__(self) -> Bar:
@@ -64,7 +64,7 @@ class Bar:
 
     def stage(self, text: str) -> None:
         if self._live:
-            self._bar.update(self._task, description=text, total=None, completed=0, count="")
+            self._bar.update(self._task, description=text, total=None, completed=0, count="", left="")
         else:
             self._say(text)
 
@@ -73,7 +73,9 @@ class Bar:
         if done:
             self._say(f"{done} of {total} images are there already")
         # The bar counts what this call makes: else the images of an earlier one would look infinitely fast.
-        self._bar.reset(self._task, total=max(1, total - done), description="making images", count=self._count())
+        self._bar.reset(
+            self._task, total=max(1, total - done), description="making images", count=self._count(), left="left"
+        )
         if total == done:
             self._bar.update(self._task, completed=1)
 
@@ -108,12 +110,13 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
         Text.assemble(("done  ", "bold green"), (what, "bold"), f" ({share}) in {duration(results['seconds'])}{each}"),
         soft_wrap=True,
     )
-    for line in _warnings(results):
-        console.print(Text.assemble(("      ", ""), (line, "yellow")), soft_wrap=True)
+    for warning in _warnings(results):
+        console.print(Text(f"      {warning}", "yellow"), soft_wrap=True)
     rows = list(_measures(results))
     if rows:
         console.print()
-        console.print(_table(rows))
+        for line in _table(rows):
+            console.print(line, soft_wrap=True)
     console.print()
     places = [("images", "images", "an image folder: one folder a class, metadata.jsonl beside them")]
     places += [("before", "uninformed", "the same samples without informing")]
@@ -239,7 +242,7 @@ def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         if isinstance(gain, Mapping) and "ci95" in gain:
             scale, digits = (100, 1) if percent else (1, 2)
             low, high = (scale * value for value in gain["ci95"])
-            change = f"{scale * gain['mean']:+.{digits}f}  [{low:+.{digits}f}, {high:+.{digits}f}]"
+            change = f"{scale * gain['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
         rows.append((label, say(before), say(after), change))
 
     before, after = complete.get("uninformed") or {}, complete.get("informed") or {}
@@ -249,18 +252,24 @@ def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     add("foreign details an image", before.get("foreign"), after.get("foreign"), complete.get("gain_foreign"))
     for key, label, percent in (
         ("teacher_accuracy", "recognised by the teacher", True),
-        ("nuisance_diversity", "diversity of pose and surroundings", False),
+        ("nuisance_diversity", "nuisance diversity", False),
     ):
         report = results.get(key) or {}
         add(label, report.get("uninformed"), report.get("informed"), report.get("gain"), percent)
     return rows
 
 
-def _table(rows: Sequence[tuple[str, str, str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    table.add_column("  what informing changed", no_wrap=True)
-    for heading in ("uninformed", "informed", "gain [95 % interval]"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for label, before, after, change in rows:
-        table.add_row("  " + label, before, Text(after, "bold"), change)
-    return table
+def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
+    """Lay rows out in columns as wide as they need, so that no terminal cuts a figure off."""
+    headings = ("what informing changed", "uninformed", "informed", "gain [95 % interval]")
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(4)]
+    lines = []
+    for number, row in enumerate([headings, *rows]):
+        label, *cells = row
+        line = Text(f"  {label:<{widths[0]}}")
+        for column, cell in enumerate(cells, 1):
+            line.append(f"  {cell:>{widths[column]}}", "bold" if column == 2 and number else "")
+        if not number:
+            line.stylize("dim")
+        lines.append(line)
+    return lines

@@ -90,12 +90,13 @@ def test_similar_keeps_the_most_similar() -> None:
 
 def test_a_missing_class_names_the_three_ways_out(tmp_path) -> None:  # type: ignore[no-untyped-def]
     bank = _bank(beagle=["long ears"])
-    with pytest.raises(ConcordError, match=r"'beagel'.*did you mean 'beagle'.*retrieve.*import.*class_name=1"):
+    with pytest.raises(ConcordError, match=r'"beagel".*did you mean "beagle".*retrieve.*import.*class_name=1'):
         bank.require(["beagel"])
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"schema": 2, "name": "x", "classes": {}}', '{"schema": 1, "name": "x", "classes": {"a": {}}}']
+    "content",
+    ["{", "[]", '{"schema": 2, "name": "x", "classes": {}}', '{"schema": 1, "name": "x", "classes": {"a": {}}}'],
 )
 def test_a_broken_bank_is_one_clear_line(tmp_path, content: str) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "bank.json").write_text(content)
@@ -104,7 +105,7 @@ def test_a_broken_bank_is_one_clear_line(tmp_path, content: str) -> None:  # typ
 
 
 def test_unknown_bank_names_the_nearest() -> None:
-    with pytest.raises(ConcordError, match="did you mean 'reef'"):
+    with pytest.raises(ConcordError, match='did you mean "reef"'):
         load_bank("reeff")
 
 

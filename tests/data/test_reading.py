@@ -109,7 +109,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"broken.{kind.lower()}"
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path, kind)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ConcordError, match="cannot read the image .*broken") as caught:
+    with pytest.raises(ConcordError, match=r"cannot read the image .*broken") as caught:
         read_image(path, "; do this")
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("; do this")

@@ -12,7 +12,19 @@ from concord.reef import test_set as reef_test_set
 from concord.reef.bank import bank
 from concord.reef.text import PHRASES, random_caption, vocabulary
 from concord.reef.world import (
-    DETAILS, DORSALS, FOREIGN, MISSING, NUISANCES, SIZE, SPECIES, TAILS, Fish, attributes, render, sample_fish, sample_set,
+    DETAILS,
+    DORSALS,
+    FOREIGN,
+    MISSING,
+    NUISANCES,
+    SIZE,
+    SPECIES,
+    TAILS,
+    Fish,
+    attributes,
+    render,
+    sample_fish,
+    sample_set,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from toy import Toy, toy_recipe, tree
+from toy import toy_recipe, tree
 
 from concord.errors import ConcordError
 from concord.recipe import Recipe, load, validate
@@ -251,7 +251,7 @@ def test_a_preview_writes_nothing_and_counts_what_is_missing(tmp_path: Path, pho
     assert (grown.images, grown.missing, grown.there) == (15, 3, 12)
 
 
-def test_the_toy_is_a_method() -> None:
-    from concord.methods.base import Method
-
-    assert all(hasattr(Toy, name) for name in vars(Method) if not name.startswith("_") and name != "batch_size")
+def test_a_recipe_that_cannot_work_leaves_no_trace(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(ConcordError, match="fewer images"):
+        distill(real(photos, ipc=50), tmp_path / "o")
+    assert not (tmp_path / "o").exists()

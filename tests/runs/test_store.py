@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "point", full)
-        with pytest.raises(ConcordError, match="the disk is full, cannot write .*give the same command again"):
+        with pytest.raises(ConcordError, match=r"the disk is full, cannot write .*give the same command again"):
             made.add(_sample(2), DOG, encode(NOISE, Format()), {})
     assert (tmp_path / MANIFEST).read_bytes() == before
     assert not list(tmp_path.rglob("*.part")), "its bytes are needed on a full disk"
@@ -155,7 +155,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConcordError, match="cannot write .*file"):
+    with pytest.raises(ConcordError, match=r"cannot write .*file"):
         Store(tmp_path / "file" / "images", Format())
     with pytest.raises(ConcordError, match="cannot write"), lock(tmp_path / "file"):
         pass

@@ -1,17 +1,16 @@
-"""The bank: for every class its phrases, and where they come from. A JSON file, so that a person can read and edit it."""
+"""The bank: for every class its phrases, and where they come from. JSON, so that a person can read and edit it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from concord.errors import ConcordError
+from concord.errors import ConcordError, nearest
 
 
 class ClassConcepts(BaseModel):
@@ -45,17 +44,16 @@ class Bank(BaseModel):
         missing = [name for name in class_names if name not in self.classes]
         if not missing:
             return
-        near = get_close_matches(missing[0], self.classes, n=1)
         raise ConcordError(
-            f"the concept bank {self.name!r} has no phrases for {_listed(missing)}"
-            + (f" (did you mean {near[0]!r}? class_names maps folders to names)" if near else "")
-            + ": retrieve them (concord concepts retrieve), import a descriptor file (concord concepts import), or inform"
-            " by the class name alone (informing.objective.contrastive=0 informing.objective.class_name=1)"
+            f'the concept bank "{self.name}" has no phrases for {_listed(missing)}{nearest(missing[0], self.classes)}:'
+            " retrieve phrases from a language model or import a descriptor file into the bank's JSON"
+            " (docs/concepts.md), or inform by the class name alone"
+            " (informing.objective.contrastive=0 informing.objective.class_name=1)"
         )
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
+    shown = ", ".join(f'"{name}"' for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -75,11 +73,9 @@ def load_bank(name_or_path: str) -> Bank:
         except (OSError, UnicodeDecodeError) as error:
             raise ConcordError(f"cannot read the concept bank {path}: {error}") from None
     else:
-        near = get_close_matches(name_or_path, bundled, n=1)
         raise ConcordError(
-            f"no concept bank {name_or_path!r}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-            + f" Bundled: {', '.join(sorted(bundled))}; or give the path of a JSON file (concepts.bank)"
+            f'no concept bank "{name_or_path}"{nearest(name_or_path, bundled)}; bundled are'
+            f" {', '.join(sorted(bundled))}, or give the path of a JSON file (concepts.bank)"
         )
     try:
         return Bank.model_validate(json.loads(text))

@@ -205,7 +205,7 @@ class Generate:
     def _run(self, batch: Sequence[Sample], informed: bool, steps: int) -> list[Made]:
         model, settings = self._model, self._recipe.pipeline
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
-        x = noise(drawing, model.latent_shape, self._dtype, self._device)
+        x = noise(drawing, model.latent_shape, device=self._device)
         denoise = model.denoise(
             [self._class_ids[s.class_index] for s in batch], settings.guidance_scale, channels=settings.channels
         )
@@ -249,6 +249,7 @@ class Generate:
             strength=settings.strength,
             window=settings.window,
             every=settings.every,
+            batch=len(batch),
         )
 
     @cached_property

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +32,15 @@ SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
 """Training renderings: so many a species, and so many free combinations."""
 LATENT_DECAY = 0.9995
 
-Loss = Callable[[nn.Module, int, np.random.Generator], Tensor]
+Network = Any
+"""A network of diffusers or transformers, whose own methods their types do not tell."""
+Criterion = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Network, int, np.random.Generator], Tensor]
 
 
 def fit(
     name: str,
-    model: nn.Module,
+    model: Network,
     loss: Loss,
     *,
     steps: int,
@@ -46,7 +50,7 @@ def fit(
     decay: float = 0.0,
     weight_decay: float = 0.01,
     warmup: int = 100,
-) -> nn.Module:
+) -> Network:
     """Minimise a loss with a cosine learning rate; returns the model, or its moving average where `decay` is set.
 
     Step i draws its batch from a generator seeded by (seed, i), so a resumed run sees what an undisturbed one does.
@@ -144,13 +148,13 @@ def blurred(x: Tensor, rng: np.random.Generator) -> Tensor:
 def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
     model = models.autoencoder().to(memory_format=torch.channels_last)
 
-    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+    def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         x = models.as_input(data.images[rng.integers(0, len(data.images), batch)]).contiguous(
             memory_format=torch.channels_last
         )
-        posterior = model.encode(x).latent_dist  # type: ignore[operator]
+        posterior = model.encode(x).latent_dist
         z = posterior.mean + 0.05 * torch.randn_like(posterior.mean)
-        y = model.decode(z).sample  # type: ignore[operator]
+        y = model.decode(z).sample
         # DiTPipeline knows a scale for latents but no shift, so their mean is held at zero and their deviation at one.
         flat = posterior.mean.transpose(0, 1).flatten(1)
         moments = flat.mean(1).square().mean() + (flat.std(1) - 1).square().mean()
@@ -209,7 +213,7 @@ def reconstructions(data: Renderings, work: Path, out: Path) -> tuple[np.ndarray
 def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int = 96) -> None:
     model, tokenizer = models.clip(), models.tokenizer()
 
-    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+    def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         # Half of the batches hold three species only: telling individuals of a species apart teaches details, where a
         # batch of all species teaches names.
         pool = data.known
@@ -236,13 +240,13 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
         truth = _truth(data, index, subjects, named)
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         pixels = blurred(models.as_input(data.images[index]), rng)
-        image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)  # type: ignore[operator]
-        text = F.normalize(
-            model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output,  # type: ignore[operator]
+        image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        words = F.normalize(
+            model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output,
             dim=-1,
         )
-        scale = model.logit_scale.exp().clamp(max=50)  # type: ignore[operator]
-        logits = scale * image @ text.T  # (B, 2B)
+        scale = model.logit_scale.exp().clamp(max=50)
+        logits = scale * image @ words.T  # (B, 2B)
         # A caption that happens to be true of another image as well is no negative for it.
         target = torch.arange(batch)
         own = torch.zeros_like(truth)
@@ -254,8 +258,8 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
         "clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, decay=0.998, weight_decay=0.05, warmup=200
     )
     with torch.no_grad():
-        model.logit_scale.clamp_(max=math.log(50))  # type: ignore[operator]
-    model.half().save_pretrained(out / "clip")  # type: ignore[operator]
+        model.logit_scale.clamp_(max=math.log(50))
+    model.half().save_pretrained(out / "clip")
     tokenizer.save_pretrained(out / "clip")
     (out / "clip" / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
 
@@ -273,14 +277,14 @@ def _truth(data: Renderings, index: np.ndarray, subjects: list[str], named: list
 
 
 def train_reader(
-    name: str, model: nn.Module, target: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], pool: np.ndarray,
+    name: str, model: Network, target: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], pool: np.ndarray,
     data: Renderings, work: Path, out: Path, steps: int, seed: int, batch: int = 64,
 ) -> None:  # fmt: skip
     """A network that reads attributes, species or nuisances from renderings and from reconstructions alike."""
     index, rebuilt = reconstructions(data, work, out)
     paired = np.flatnonzero(np.isin(index, pool))
 
-    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+    def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         clean, copies = rng.choice(pool, batch // 2), rng.choice(paired, batch // 2)
         x = torch.cat([models.as_input(data.images[clean]), models.as_input(rebuilt[copies])])
         if name != "nuisance":  # whose targets include the position
@@ -290,7 +294,7 @@ def train_reader(
 
     model.train()
     model = fit(name, model, loss, steps=steps, lr=3e-3, work=work, seed=seed, decay=0.99, weight_decay=0.02)
-    model.eval().half().save_pretrained(out / name)  # type: ignore[operator]
+    model.eval().half().save_pretrained(out / name)
     (out / name / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
 
 
@@ -300,7 +304,7 @@ def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int =
     model.encoder.requires_grad_(False)
     decoder = model.decoder.to(memory_format=torch.channels_last)
 
-    def loss(decoder: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+    def loss(decoder: Network, step: int, rng: np.random.Generator) -> Tensor:
         index = rng.integers(0, len(z), batch)
         x = models.as_input(images[index])
         y = decoder(z[index] + 0.05 * torch.randn(batch, *z.shape[1:]))
@@ -326,7 +330,7 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
     abar = scheduler.alphas_cumprod
     snr = abar / (1 - abar)
 
-    def error(model: nn.Module, x: Tensor, noise: Tensor, t: Tensor, label: Tensor) -> Tensor:
+    def error(model: Network, x: Tensor, noise: Tensor, t: Tensor, label: Tensor) -> Tensor:
         a = abar[t].view(-1, 1, 1, 1)
         predicted = model(a.sqrt() * x + (1 - a).sqrt() * noise, timestep=t, class_labels=label).sample
         weight = snr[t].clamp(max=5) / snr[t]  # min-SNR weighting for a noise prediction (Hang et al., 2023), gamma 5
@@ -334,7 +338,7 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
 
     step_error = torch.compile(error) if compiled else error
 
-    def loss(model: nn.Module, step: int, rng: np.random.Generator) -> Tensor:
+    def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         index = rng.integers(0, len(z), batch)
         # Stratified times: one from each of `batch` equal slices of the schedule.
         t = torch.from_numpy(((np.arange(batch) + rng.random(batch)) / batch * 1000).astype(np.int64))
@@ -344,7 +348,7 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
 
     model = fit("dit", model, loss, steps=steps, lr=lr, work=work, seed=14, decay=LATENT_DECAY, weight_decay=0.01)
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae")
-    pipeline = DiTPipeline(model.half(), vae, scheduler, id2label={i: s.name for i, s in enumerate(SPECIES)})  # type: ignore[arg-type]
+    pipeline = DiTPipeline(model.half(), vae, scheduler, id2label={i: s.name for i, s in enumerate(SPECIES)})
     pipeline.save_pretrained(out / "pipeline")
 
 
@@ -369,16 +373,24 @@ def main(arguments: list[str] | None = None) -> None:
     details = torch.from_numpy(data.attributes).float()
     nuisance = torch.from_numpy(np.stack([f.nuisance for f in data.fish]))
     everything = np.arange(len(data.fish))
+    binary = F.binary_cross_entropy_with_logits
+    species = torch.from_numpy(data.species)
+
+    def reader(
+        name: str, model: Network, target: Tensor, loss: Criterion, pool: np.ndarray, steps: int, seed: int
+    ) -> None:
+        train_reader(name, model, target, loss, pool, data, work, out, options.steps or steps, seed)
+
     run: dict[str, Callable[[], None]] = {
-        "autoencoder": lambda: train_autoencoder(data, work, out, options.steps or 2000),
-        "clip": lambda: train_clip(data, work, out, options.steps or 3000),
-        "tiny": lambda: train_tiny(data, work, out, options.steps or 600),
-        "detector": lambda: train_reader("detector", models.detector(), details, F.binary_cross_entropy_with_logits, data.free, data, work, out, options.steps or 2500, 21),
-        "detector-2": lambda: train_reader("detector-2", models.detector(), details, F.binary_cross_entropy_with_logits, data.free, data, work, out, options.steps or 2500, 22),
-        "teacher": lambda: train_reader("teacher", models.teacher(), torch.from_numpy(data.species), F.cross_entropy, data.known, data, work, out, options.steps or 1500, 23),
-        "nuisance": lambda: train_reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, data, work, out, options.steps or 2000, 24),
-        "dit": lambda: train_dit(data, work, out, options.steps or 10_000, options.batch, options.compile, options.lr),
-    }  # fmt: skip
+        "autoencoder": lambda: train_autoencoder(data, work, out, options.steps or 1000),
+        "clip": lambda: train_clip(data, work, out, options.steps or 1650),
+        "tiny": lambda: train_tiny(data, work, out, options.steps or 450),
+        "detector": lambda: reader("detector", models.detector(), details, binary, data.free, 600, 21),
+        "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 600, 22),
+        "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.known, 350, 23),
+        "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 600, 24),
+        "dit": lambda: train_dit(data, work, out, options.steps or 4800, options.batch, options.compile, options.lr),
+    }
     for stage in options.stages.split(","):
         run[stage]()
 

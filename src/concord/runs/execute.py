@@ -101,14 +101,14 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
     data = open_recipe_data(recipe)
     for note in data.notes:
         progress.note(note)
-    workspace_notes = workspace.check(out, recipe, data)  # before the lock: a directory of someone else stays untouched
+    for note in workspace.check(out, recipe, data):
+        progress.note(note)
+    method = build(recipe, data)
+    counts = [method.count(entry.label, recipe.ipc) for entry in data.classes]
+    device = resolve_device(recipe.device) if needs_torch(recipe) else "cpu"
+    # Up to here nothing is written: a recipe that cannot work leaves no trace.
     with lock(out), _threads(recipe):
-        workspace.check(out, recipe, data)  # and under it: another run may just have begun here
-        for note in workspace_notes:
-            progress.note(note)
-        method = build(recipe, data)
-        counts = [method.count(entry.label, recipe.ipc) for entry in data.classes]
-        device = resolve_device(recipe.device) if needs_torch(recipe) else "cpu"
+        workspace.check(out, recipe, data)  # again: another run may just have begun here
         workspace.begin(out, recipe, data, device)
         stores = {variant: Store(out / variant, recipe.format) for variant in method.variants}
         progress.stage("planning")

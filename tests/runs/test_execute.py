@@ -134,6 +134,17 @@ def test_a_workers_error_is_one_line_and_its_finished_images_stay(tmp_path: Path
             assert image.tobytes() == Image.open(photos / row["source"]).tobytes()
 
 
+def test_an_image_that_became_unreadable_leaves_neither_gap_nor_double(tmp_path: Path, photos: Path) -> None:
+    recipe = validate({"method": "full", "data": str(photos), "unreadable": "skip"})
+    assert distill(recipe, tmp_path / "o")["images"] == 18
+    (photos / "dog" / "3.png").write_bytes(b"broken")
+    # dog 3 and 4 are now what 4 and 5 were, and there is no dog 5.
+    results = distill(recipe, tmp_path / "o")
+    assert (results["images"], results["made"]) == (17, 2)
+    distill(recipe, tmp_path / "fresh")
+    assert tree(tmp_path / "o") == tree(tmp_path / "fresh")
+
+
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize(
     ("change", "message"),

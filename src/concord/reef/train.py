@@ -348,8 +348,11 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
 
     model = fit("dit", model, loss, steps=steps, lr=lr, work=work, seed=14, decay=LATENT_DECAY, weight_decay=0.01)
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae")
-    pipeline = DiTPipeline(model.half(), vae, scheduler, id2label={i: s.name for i, s in enumerate(SPECIES)})
-    pipeline.save_pretrained(out / "pipeline")
+    names = {i: species.name for i, species in enumerate(SPECIES)}
+    DiTPipeline(model.half(), vae, scheduler).save_pretrained(out / "pipeline")
+    # Labels lie in the index, as in the published DiT, though saving a pipeline does not put them there.
+    index = out / "pipeline" / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": names}, indent=2) + "\n")
 
 
 STAGES = ("autoencoder", "clip", "tiny", "detector", "detector-2", "teacher", "nuisance", "dit")

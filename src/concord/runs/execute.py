@@ -111,6 +111,8 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         workspace.check(out, recipe, data)  # again: another run may just have begun here
         workspace.begin(out, recipe, data, device)
         stores = {variant: Store(out / variant, recipe.format) for variant in method.variants}
+        for store in stores.values():
+            store.trim(counts)
         progress.stage("planning")
         jobs = pending(method, counts, data.classes, stores)
         total, missing = sum(counts) * len(stores), sum(len(job.keep) for job in jobs)

@@ -15,7 +15,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,18 @@ class Store:
         with saying(self.root / MANIFEST):
             self._append(_line(row))
         self.rows[sample.place] = row
+
+    def trim(self, counts: Sequence[int]) -> None:
+        """Take out images beyond the plan's counts: a supply shrinks when an unreadable image is left out of it."""
+        outside = [row for (label, index), row in self.rows.items() if label >= len(counts) or index >= counts[label]]
+        if not outside:
+            return
+        with saying(self.root):
+            for row in outside:
+                # The image goes before its row: after a kill in between, the row is dropped for want of it.
+                (self.root / row["file_name"]).unlink(missing_ok=True)
+                del self.rows[row["label"], row["index"]]
+        self._rewrite()
 
     def finish(self) -> None:
         """Put the manifest into the order of label and index."""

@@ -18,6 +18,7 @@ def loading(model: str, key: str) -> Iterator[None]:
     """
     from safetensors import SafetensorError
 
+    _quiet()
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as cause:
@@ -26,6 +27,16 @@ def loading(model: str, key: str) -> Iterator[None]:
             f'cannot load the model "{model}": {first.rstrip(".")}; set `{key}` to a directory that holds it, '
             "or to a model id whose weights are downloaded"
         ) from cause
+
+
+def _quiet() -> None:
+    """Silence the libraries' own progress bars and hints: a run has one progress display, and errors are raised."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def check_complete(info: Mapping[str, Any], model: str, key: str) -> None:

@@ -392,7 +392,7 @@ def main(arguments: list[str] | None = None) -> None:
         "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 600, 22),
         "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.known, 350, 23),
         "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 600, 24),
-        "dit": lambda: train_dit(data, work, out, options.steps or 4800, options.batch, options.compile, options.lr),
+        "dit": lambda: train_dit(data, work, out, options.steps or 4420, options.batch, options.compile, options.lr),
     }
     for stage in options.stages.split(","):
         run[stage]()

@@ -33,7 +33,13 @@ def _save_clip(folder: Path) -> None:
         model_max_length=16,
     ).save_pretrained(folder)  # fmt: skip
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {"vocab_size": len(words), "max_position_embeddings": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
+    text = {
+        "vocab_size": len(words),
+        "max_position_embeddings": 16,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 3,
+    }
     torch.manual_seed(5)
     CLIPModel(
         CLIPConfig(

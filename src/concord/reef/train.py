@@ -347,7 +347,7 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
         return step_error(model, x, torch.randn_like(x), t, label)
 
     model = fit("dit", model, loss, steps=steps, lr=lr, work=work, seed=14, decay=LATENT_DECAY, weight_decay=0.01)
-    vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae")
+    vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae").half()
     names = {i: species.name for i, species in enumerate(SPECIES)}
     DiTPipeline(model.half(), vae, scheduler).save_pretrained(out / "pipeline")
     # Labels lie in the index, as in the published DiT, though saving a pipeline does not put them there.

@@ -34,39 +34,49 @@ def run(recipe: str, seed: int, ipc: int, *overrides: str) -> dict[str, Any]:
         start = time.perf_counter()
         results = distill(settings, Path(folder) / "out")
     row = {"recipe": recipe, "seed": seed, "ipc": ipc, "overrides": list(overrides), "results": results}
-    before, after = results["completeness"]["uninformed"], results["completeness"]["informed"]
-    gain, spread = results["completeness"]["gain"], results["nuisance_diversity"]
-    low, high = gain["ci95"]
-    columns = (
-        f"{recipe} {' '.join(overrides):<60} n {after['n']:>3}",
-        f"completeness {before['mean']:.3f} -> {after['mean']:.3f} ({gain['mean']:+.3f}, {low:+.3f} to {high:+.3f})",
-        f"complete {before['complete']:.2f} -> {after['complete']:.2f}",
-        f"foreign {before['foreign']:.2f} -> {after['foreign']:.2f}",
-        f"diversity {spread['uninformed']:.2f} -> {spread['informed']:.2f}",
-        f"{time.perf_counter() - start:.0f} s",
-    )
-    print("  ".join(columns), flush=True)
+    print(f"{recipe} {' '.join(overrides):<80} {_summary(results)}  {time.perf_counter() - start:.0f} s", flush=True)
     return row
+
+
+def _summary(results: dict[str, Any]) -> str:
+    completeness, spread = results["completeness"], results["nuisance_diversity"]
+    texts = []
+    for name in ("uninformed", "informed"):
+        if name in completeness:
+            c = completeness[name]
+            texts.append(
+                f"{name}: completeness {c['mean']:.3f}, complete {c['complete']:.2f}, foreign {c['foreign']:.2f},"
+                f" diversity {spread[name]:.2f}, n {c['n']}"
+            )
+    if "gain" in completeness:
+        low, high = completeness["gain"]["ci95"]
+        texts.append(f"gain {completeness['gain']['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
+    return "; ".join(texts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tune", "report"])
-    parser.add_argument("--ipc", type=int, help="images a class and setting (default: 4 to tune, 50 to report)")
+    parser.add_argument("--ipc", type=int, help="images a class and setting (default: 4 to tune, 10 to report)")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if options.what == "tune":
-        for strength in (0.1, 0.2, 0.3):
-            for temperature in (0.1, 0.3):
-                changes = (f"informing.strength={strength}", f"informing.temperature={temperature}")
-                rows.append(run("reef", TUNING, options.ipc or 4, *changes))
-        rows.append(run("reef", TUNING, options.ipc or 4, "informing.window=[0.0, 0.5]"))
-        rows.append(run("reef", TUNING, options.ipc or 4, "informing.every=2"))
+        ipc = options.ipc or 4
+        rows.append(run("reef", TUNING, ipc, "informing.enabled=false"))
+        for changes in (
+            ("informing.strength=0.1", "informing.temperature=0.1"),
+            ("informing.strength=0.1", "informing.temperature=0.3"),
+            ("informing.strength=0.2", "informing.temperature=0.1"),
+            ("informing.strength=0.2", "informing.temperature=0.3"),
+            ("informing.strength=0.3", "informing.temperature=0.3"),
+            ("informing.strength=0.2", "informing.temperature=0.3", "informing.every=2"),
+        ):
+            rows.append(run("reef", TUNING, ipc, "uninformed=false", *changes))
     else:
-        ipc = options.ipc or 50
-        for guidance in (2.0, 1.0):
-            rows.append(run("reef", REPORTING, ipc, f"pipeline.guidance_scale={guidance}"))
-        rows.append(run("reef-paper", REPORTING, max(1, ipc // 5)))
+        ipc = options.ipc or 10
+        rows.append(run("reef", REPORTING, ipc))
+        rows.append(run("reef", REPORTING, ipc, "pipeline.guidance_scale=1.0"))
+        rows.append(run("reef-paper", REPORTING, ipc))
     RESULTS.mkdir(exist_ok=True)
     record = {
         "schema": 1,
@@ -75,7 +85,9 @@ def main() -> None:
         "concord": version(),
         "runs": rows,
     }
-    (RESULTS / f"reef_informing_{options.what}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"reef_informing_{options.what}.json").write_text(
+        json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ def measure(weights: Path, second: Path | None, per_species: int = 100) -> dict[
     x = as_input(torch.from_numpy(render_array(fish)))
     vae = AutoencoderKL.from_pretrained(weights / "pipeline" / "vae").float().eval()
     tiny = AutoencoderTiny.from_pretrained(weights / "tiny").float().eval()
-    z = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(50)])
-    full = torch.cat([vae.decode(part).sample for part in z.split(50)]).clamp(-1, 1)
-    small = torch.cat([tiny.decode(part * vae.config.scaling_factor).sample for part in z.split(50)])
+    z = torch.cat([vae.encode(part).latent_dist.mean for part in torch.split(x, 50)])
+    full = torch.cat([vae.decode(part).sample for part in torch.split(z, 50)]).clamp(-1, 1)
+    small = torch.cat([tiny.decode(part * vae.config.scaling_factor).sample for part in torch.split(z, 50)])
 
     detector = Classifier.from_pretrained(str(weights / "detector"))
     own = np.array([s.mask for s in SPECIES])[species]
@@ -76,7 +76,7 @@ def measure(weights: Path, second: Path | None, per_species: int = 100) -> dict[
 
 
 def _clip(encoder: Encoder, x: Tensor, species: np.ndarray, shown: np.ndarray) -> dict[str, Any]:
-    images = torch.cat([encoder.images(part) for part in x.split(100)])
+    images = torch.cat([encoder.images(part) for part in torch.split(x, 100)])
     names = [s.name for s in SPECIES]
     zero_shot = (images @ encoder.texts(names).T).argmax(1).numpy()
     auc, hits = {}, 0

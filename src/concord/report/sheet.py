@@ -53,6 +53,8 @@ def contact_sheet(bands: Sequence[Band], title: str, notes: Sequence[str] = ()) 
     head = _MARGIN + 34 + 20 * len(notes) + 14
     height_of = [max(rows * cell, 40 + 20 * len(band.concepts)) + 2 * _GAP for band in bands]
     width = 2 * _MARGIN + _LABEL + (86 if paired else 0) + columns * (TILE + _GAP)
+    written = [(title, 24), *((note, 14) for note in notes)]
+    width = max(width, 2 * _MARGIN + round(max(_font(size).getlength(text) for text, size in written)))
     sheet = Image.new("RGB", (width, head + sum(height_of) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, _MARGIN - 6), title, _INK, _font(24))
@@ -75,13 +77,12 @@ def sheet_notes(results: dict[str, Any]) -> list[str]:
     if "gain" in completeness:
         before, after, gain = completeness["uninformed"], completeness["informed"], completeness["gain"]
         low, high = gain["ci95"]
-        notes.insert(
-            0,
+        notes[:0] = [
             f"Completeness {before['mean']:.3f} uninformed, {after['mean']:.3f} informed: {gain['mean']:+.3f}"
-            f" (95 % interval {low:+.3f} to {high:+.3f}, {after['n']} pairs at the same seeds). Complete samples"
-            f" {before['complete']:.0%}, {after['complete']:.0%}. Foreign details an image"
+            f" (95 % interval {low:+.3f} to {high:+.3f}, {after['n']} pairs at the same seeds).",
+            f"Complete samples {before['complete']:.0%}, {after['complete']:.0%}. Foreign details an image"
             f" {before['foreign']:.2f}, {after['foreign']:.2f}.",
-        )
+        ]
     return notes
 
 

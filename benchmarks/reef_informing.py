@@ -64,12 +64,11 @@ def main() -> None:
         ipc = options.ipc or 4
         rows.append(run("reef", TUNING, ipc, "informing.enabled=false"))
         for changes in (
-            ("informing.strength=0.1", "informing.temperature=0.1"),
-            ("informing.strength=0.1", "informing.temperature=0.3"),
-            ("informing.strength=0.2", "informing.temperature=0.1"),
-            ("informing.strength=0.2", "informing.temperature=0.3"),
-            ("informing.strength=0.3", "informing.temperature=0.3"),
-            ("informing.strength=0.2", "informing.temperature=0.3", "informing.every=2"),
+            ("informing.strength=0.1", "informing.temperature=0.1", "informing.window=[0.0, 1.0]"),
+            ("informing.strength=0.1", "informing.temperature=0.3", "informing.window=[0.0, 1.0]"),
+            ("informing.strength=0.2", "informing.temperature=0.3", "informing.window=[0.2, 1.0]"),
+            ("informing.strength=0.2", "informing.temperature=0.3", "informing.window=[0.3, 0.8]"),
+            ("informing.strength=0.3", "informing.temperature=0.3", "informing.window=[0.2, 0.6]"),
         ):
             rows.append(run("reef", TUNING, ipc, "uninformed=false", *changes))
     else:

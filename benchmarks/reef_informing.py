@@ -68,7 +68,6 @@ def main() -> None:
             ("informing.strength=0.1", "informing.temperature=0.3", "informing.window=[0.0, 1.0]"),
             ("informing.strength=0.2", "informing.temperature=0.3", "informing.window=[0.2, 1.0]"),
             ("informing.strength=0.2", "informing.temperature=0.3", "informing.window=[0.3, 0.8]"),
-            ("informing.strength=0.3", "informing.temperature=0.3", "informing.window=[0.2, 0.6]"),
         ):
             rows.append(run("reef", TUNING, ipc, "uninformed=false", *changes))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
@@ -23,6 +24,8 @@ def loading(model: str, key: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as cause:
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        if Path(model).is_absolute() and not Path(model).exists():
+            first = "there is no such directory"  # the libraries take it for a malformed hub id
         raise ConcordError(
             f'cannot load the model "{model}": {first.rstrip(".")}; set `{key}` to a directory that holds it, '
             "or to a model id whose weights are downloaded"

@@ -10,7 +10,7 @@ distill: $(READY)  ## distil the embedded default, informed beside uninformed
 	$(VENV)/bin/concord distill reef --out $(OUT)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,8 @@ from concord.diffusion.families.dit import DiT
 from concord.encoder import Encoder
 from concord.models.classifier import Classifier
 from concord.recipe import load
-from concord.reef import real_set, test_set
+from concord.reef import real_set
+from concord.reef import test_set as held_out
 from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
 from concord.resources import REEF_WEIGHTS, model_path, size_of
@@ -51,7 +52,7 @@ def test_the_own_sampler_equals_the_stock_pipeline() -> None:
 
 
 def test_the_detector_reads_held_out_instances() -> None:
-    data, detector = test_set(per_species=8), Classifier.from_pretrained(model_path("reef:detector"))
+    data, detector = held_out(per_species=8), Classifier.from_pretrained(model_path("reef:detector"))
     items = [item for c in range(10) for item in data.items(c)]
     with torch.no_grad():
         parts = [detector.logits(x) for x in images.batches([data.read(item) for item in items])]

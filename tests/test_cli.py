@@ -209,7 +209,13 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(photos: Path, tmp_p
     out = tmp_path / "o"
     arguments = command("distill", "photos", f"data={photos}", "method=full", "size=900", "--out", out)
     with subprocess.Popen(
-        [*arguments, f"--workers={workers}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+        [*arguments, f"--workers={workers}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+        # A shell that runs the tests in the background makes them, and so this child, ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         manifest = out / "images" / store.MANIFEST
         while not (manifest.exists() and manifest.stat().st_size):

@@ -6,36 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordLevel
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, ResNetConfig, ResNetForImageClassification
+from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification
 
 import tiny
 from concord.errors import ConcordError
 from concord.recipe import Recipe, validate
-from concord.reef.models import preprocessor_config
-from concord.reef.text import PHRASES, vocabulary
+from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
+from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
 from concord.runs.execute import distill
 from concord.runs.store import read_manifest
 
 
 def _save_clip(folder: Path) -> None:
-    special = ("<pad>", "<start>", "<unk>", "<end>")
-    words = {word: i for i, word in enumerate((*special, *vocabulary()))}
-    core = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<start>", eos_token="<end>", unk_token="<unk>", pad_token="<pad>",
-        model_max_length=16,
-    ).save_pretrained(folder)  # fmt: skip
+    tokenizer().save_pretrained(folder)
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {
-        "vocab_size": len(words),
-        "max_position_embeddings": 16,
+        "vocab_size": len(tokenizer()),
+        "max_position_embeddings": TEXT_LENGTH,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 3,

@@ -37,7 +37,6 @@ MARKS = (
 )
 DETAILS = TAILS + DORSALS + MARKS
 """The fourteen details in label order; tails exclude one another, and so do dorsal fins."""
-_INDEX = {name: i for i, name in enumerate(DETAILS)}
 
 MISSING = 0.27
 """Probability that an instance lacks any one of its species' defining details."""
@@ -349,8 +348,3 @@ def render_array(fish: list[Fish]) -> np.ndarray:
 def attributes(fish: list[Fish]) -> np.ndarray:
     """Details that instances show, booleans of shape (N, 14)."""
     return np.array([f.details for f in fish], dtype=bool).reshape(len(fish), len(DETAILS))
-
-
-def detail_index(name: str) -> int:
-    """Label index of a detail; KeyError if there is no such detail."""
-    return _INDEX[name]

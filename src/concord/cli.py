@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from concord.errors import ConcordError
+from concord.commands import concepts
+from concord.commands.telling import told
 
 app = typer.Typer(
     name="concord",
@@ -20,39 +17,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(concepts.app)
 
 
 def main() -> None:
     """Run the command line; the console script."""
     app()
-
-
-@contextlib.contextmanager
-def _told(out: Path | None = None) -> Iterator[None]:
-    """End with one clear line and exit code 2 where the user can put it right; a bug keeps its traceback.
-
-    With CONCORD_DEBUG=1 every error keeps it.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except KeyboardInterrupt:
-        kept = f"what is finished lies in {out}, and " if out is not None else ""
-        print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
-    except (ConcordError, OSError) as error:
-        if os.environ.get("CONCORD_DEBUG"):
-            raise
-        if isinstance(error, OSError) and not error.strerror:
-            raise  # an OSError of no system call: nothing that a user could act on
-        text = str(error) if isinstance(error, ConcordError) else _refusal(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        raise typer.Exit(2) from None
-
-
-def _refusal(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _version(wanted: bool) -> None:
@@ -94,12 +64,12 @@ def distill(
       concord distill reef
       concord distill photos data=my-photos ipc=10 --out my-set
     """
-    with _told():
+    with told():
         from concord.recipe import load
 
         settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
     where = out or Path("out") / settings.name
-    with _told(where):
+    with told(where):
         if dry_run:
             from concord.runs.preview import preview
             from concord.terminal import show_preview
@@ -118,7 +88,7 @@ def distill(
 @app.command()
 def doctor() -> None:
     """Say what is installed, present and missing, and which device would be used."""
-    with _told():
+    with told():
         from concord.doctor import examine
         from concord.terminal import show_doctor
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from concord.data.lists import by_wnid
 from concord.errors import ConcordError, nearest
 
 _WNID = re.compile(r"n\d{8}")
@@ -78,7 +79,8 @@ def class_table(classes: Iterable[Named]) -> ClassTable:
     """Give every class its folder, name and label.
 
     A folder is the key with ``/`` written as `` - ``. A class name that is not given is the last part of the key with
-    underscores as spaces, or the whole key where two classes end alike.
+    underscores as spaces, or the whole key where two classes end alike. A key that ends in the WordNet id of an
+    ImageNet-1K class has that class's name, and its place there as `model_id`.
 
     Raises:
         ConcordError: two classes would share a folder.
@@ -91,9 +93,11 @@ def class_table(classes: Iterable[Named]) -> ClassTable:
         if folder in by_folder:
             other = by_folder[folder].key
             raise ConcordError(f'the classes "{other}" and "{n.key}" would share the folder "{folder}"; rename one')
-        name = n.class_name or (short if last.count(short) == 1 else _words(n.key.replace("/", " ")))
         wnid = n.wnid or (short if _WNID.fullmatch(short) else None)
-        by_folder[folder] = ClassEntry(0, n.key, folder, name, wnid, n.model_id, n.bank_key)
+        known = by_wnid().get(wnid) if wnid and last.count(short) == 1 else None
+        plain = known.name if known else short if last.count(short) == 1 else _words(n.key.replace("/", " "))
+        model_id = n.model_id if n.model_id is not None or known is None else known.index
+        by_folder[folder] = ClassEntry(0, n.key, folder, n.class_name or plain, wnid, model_id, n.bank_key)
     entries = (by_folder[folder] for folder in sorted(by_folder))
     return ClassTable(
         tuple(

@@ -1,0 +1,41 @@
+"""How a command ends: with one clear line where the user can put it right."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from concord.errors import ConcordError
+
+
+@contextlib.contextmanager
+def told(out: Path | None = None) -> Iterator[None]:
+    """End with one clear line and exit code 2 where the user can put it right; a bug keeps its traceback.
+
+    With CONCORD_DEBUG=1 every error keeps it.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        kept = f"what is finished lies in {out}, and " if out is not None else ""
+        print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except (ConcordError, OSError) as error:
+        if os.environ.get("CONCORD_DEBUG"):
+            raise
+        if isinstance(error, OSError) and not error.strerror:
+            raise  # an OSError of no system call: nothing that a user could act on
+        text = str(error) if isinstance(error, ConcordError) else _refusal(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _refusal(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)

@@ -1,1 +1,17 @@
 """concord: dataset distillation with concept-informed diffusion."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concord.informing.attach import inform
+
+__all__ = ["inform"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `inform` at first need: it brings torch, which `concord --help` can do without."""
+    if name == "inform":
+        from concord.informing.attach import inform
+
+        return inform
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

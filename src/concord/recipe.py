@@ -7,21 +7,24 @@ many: with the same identity a finished directory grows in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources as package_files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from concord.errors import ConcordError, nearest
+from concord.overrides import complaints, override
 
-HOW = frozenset({"device", "workers", "threads", "unreadable"})
+HOW = frozenset({"device", "workers", "threads", "unreadable", "memory"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = HOW | {"ipc", "name"}
 BUILT_IN_DATA = ("reef",)
 """Values of `data` that name a data set of the package rather than a folder."""
+
+_FREE_MAPS = ("class_names", "pinned", "checkpoints")
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -41,15 +44,35 @@ class Format(_Part):
 class Pipeline(_Part):
     """The diffusion model: a directory or hub id for `from_pretrained`, and how it is sampled.
 
-    `channels`: classifier-free guidance on the first n latent channels only (3 in the original DiT), null for all.
+    `model` and `scheduler` have a default for each method (`DEFAULTS`). `checkpoints` (minimax) maps a directory that
+    `concord convert` wrote to its classes: folders, names or WordNet ids, a class list's name, a range of ImageNet ids
+    (``0-19``), or ``all``. `guidance_scale` null takes the pipeline's own default. `scheduler`: ``ddim`` is the
+    paper's; ``minimax`` is DDPM with learned variance and guidance on 3 channels, as that repository samples.
+    `channels`: guidance on the first n latent channels only, null for all (for ``minimax``, 3). `size`: side of the
+    made image in pixels before it is stored, null for the model's own. `noise_level` (unclip): noise on the condition
+    image's embedding, 0 to 999. `prompts` (unclip, text): templates with a slot ``{class}``, null for concord's own 28.
+    `image_strength` (text): start from a real image of the class with so much noise (0 to 1), null from noise alone.
     """
 
-    model: str = "facebook/DiT-XL-2-256"
+    model: str | None = None
+    checkpoints: dict[str, str | list[str]] = {}
     tiny_decoder: str | None = None
     steps: PositiveInt = 50
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
-    scheduler: Literal["ddim", "ddpm", "stock"] = "ddim"
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    scheduler: Literal["ddim", "ddpm", "minimax", "stock"] = "ddim"
     channels: PositiveInt | None = None
+    size: PositiveInt | None = None
+    noise_level: Annotated[int, Field(ge=0, lt=1000)] = 0
+    prompts: Annotated[list[str], Field(min_length=1)] | None = None
+    image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @field_validator("prompts")
+    @classmethod
+    def _slots(cls, prompts: list[str] | None) -> list[str] | None:
+        lacking = [prompt for prompt in prompts or [] if "{class}" not in prompt]
+        if lacking:
+            raise ValueError(f'expected the slot {{class}} in every template, not in "{lacking[0]}"')
+        return prompts
 
 
 class ObjectiveWeights(_Part):
@@ -123,17 +146,42 @@ class Scorer(_Part):
         return self
 
 
+class Memory(_Part):
+    """What trades time for memory and leaves images as they are, but for rounding (`vae: tiled` blends seams).
+
+    `vae`: decode all at once, image by image (``sliced``) or in tiles. `checkpointing`: recompute activations in the
+    backward pass of exact informing. `batch`: images at once on the device, null for the whole `batch_size`; it halves
+    by itself where memory runs out.
+    """
+
+    vae: Literal["plain", "sliced", "tiled"] = "plain"
+    checkpointing: bool = False
+    batch: PositiveInt | None = None
+
+
+DEFAULTS: dict[str, dict[str, str]] = {
+    "dit": {"model": "facebook/DiT-XL-2-256"},
+    "generate": {"model": "facebook/DiT-XL-2-256"},
+    "minimax": {"model": "facebook/DiT-XL-2-256"},
+    "unclip": {"model": "radames/stable-diffusion-2-1-unclip-img2img"},
+    "text": {"scheduler": "stock"},
+}
+"""What `pipeline` holds for each method where a recipe does not say."""
+
+
 class Recipe(_Part):
     """All that decides a run; see the module's text for the kinds of keys.
 
-    `data` is a folder of class folders, or `reef`. `classes` (folders or class names) takes a part of them;
+    `data` is a folder of class folders, or `reef`. `classes` (folders, class names, or class lists such as imagewoof)
+    takes a part of them;
     `class_names` maps a folder to the name that texts use. `size` is the side of the stored square in pixels,
-    null for images as they are. `uninformed` also makes the same samples without informing.
+    null for images as they are. `uninformed` also makes the same samples without informing. `dtype` of the networks:
+    ``auto`` is bfloat16 on CUDA and float32 elsewhere; similarities, schedules and objectives are float32 always.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     name: str = "custom"
-    method: Literal["dit", "generate", "random", "full"] = "dit"
+    method: Literal["dit", "minimax", "unclip", "text", "generate", "random", "full"] = "dit"
     data: Annotated[str, Field(min_length=1)]
     classes: list[str] | None = None
     class_names: dict[str, str] = {}
@@ -142,7 +190,7 @@ class Recipe(_Part):
     size: PositiveInt | None = None
     format: Format = Format()
     batch_size: PositiveInt = 10
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     uninformed: bool = False
     encoder: str = "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
     pipeline: Pipeline = Pipeline()
@@ -155,6 +203,35 @@ class Recipe(_Part):
     workers: Literal["auto"] | PositiveInt = "auto"
     threads: PositiveInt = 1
     unreadable: Literal["error", "skip"] = "error"
+    memory: Memory = Memory()
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _listed(cls, classes: Any) -> Any:
+        return [classes] if isinstance(classes, str) else classes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Fill in what `pipeline` holds for the method."""
+        if not isinstance(values, dict) or not isinstance(values.get("pipeline", {}), dict):
+            return values  # the fields say what is wrong
+        given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
+        return {**values, "pipeline": DEFAULTS.get(str(values.get("method", "dit")), {}) | given}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.method == "text" and self.pipeline.model is None:
+            raise ValueError(
+                "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"
+                " pipeline.model=stable-diffusion-v1-5/stable-diffusion-v1-5"
+            )
+        if self.method == "minimax" and not self.pipeline.checkpoints:
+            raise ValueError(
+                "pipeline.checkpoints is missing: map each directory that `concord convert` wrote to its classes, as"
+                " in pipeline.checkpoints={models/minimax: all}"
+            )
+        return self
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
@@ -167,8 +244,8 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
     keys = []
     for key in [*old, *(k for k in new if k not in old)]:
         a, b = old.get(key), new.get(key)
-        # A free map (class_names, pinned) is compared as a whole: its keys are the user's, with dots of their own.
-        if isinstance(a, dict) and isinstance(b, dict) and key not in ("class_names", "pinned"):
+        # A free map is compared as a whole: its keys are the user's, with dots of their own.
+        if isinstance(a, dict) and isinstance(b, dict) and key not in _FREE_MAPS:
             keys += differing(a, b, f"{prefix}{key}.")
         elif a != b:
             keys.append(prefix + key)
@@ -180,7 +257,8 @@ def models(recipe: Recipe) -> dict[str, str]:
     if recipe.method in ("random", "full"):
         return {}
     informing, weights = recipe.informing, recipe.informing.objective
-    needed = {"pipeline.model": recipe.pipeline.model}
+    needed = {"pipeline.model": recipe.pipeline.model or ""}
+    needed |= {f"pipeline.checkpoints.{path}": path for path in recipe.pipeline.checkpoints}
     if recipe.pipeline.tiny_decoder and informing.enabled and informing.decoder == "tiny":
         needed["pipeline.tiny_decoder"] = recipe.pipeline.tiny_decoder
     if (informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)) or (
@@ -214,13 +292,13 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
     """
-    text, default_name = _text(name_or_path)
-    values = _parse(text, name_or_path)
+    written, default_name = _text(name_or_path)
+    values = _parse(written, name_or_path)
     if not isinstance(values, dict):
         raise ConcordError(f'recipe "{name_or_path}": expected keys and values, as in "method: dit"')
     values.setdefault("name", default_name)
-    for override in overrides:
-        _override(values, override)
+    for text in overrides:
+        override(Recipe, values, text)
     return validate(values, f'recipe "{name_or_path}"')
 
 
@@ -233,7 +311,7 @@ def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise ConcordError(f"{where}: {_complaints(error)}") from None
+        raise ConcordError(f"{where}: {complaints(Recipe, error)}") from None
     if recipe.data in BUILT_IN_DATA:
         return recipe
     return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})
@@ -243,19 +321,6 @@ def to_yaml(recipe: Recipe) -> str:
     """Return the resolved recipe, every key spelled out, in the order of the schema."""
     values = recipe.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-
-
-def keys() -> list[str]:
-    """Return every dotted key that a recipe may hold."""
-    return list(_walk(Recipe))
-
-
-def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        key = prefix + (field.alias or name)
-        yield key
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _walk(field.annotation, f"{key}.")
 
 
 def _text(name_or_path: str) -> tuple[str, str]:
@@ -284,134 +349,3 @@ def _parse(text: str, where: str) -> Any:
         line = f" at line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise ConcordError(f'recipe "{where}"{line}: {problem}') from None
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    """Set one ``key=value`` in nested plain values, in place."""
-    key, equals, text = override.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise ConcordError(f'expected key=value, as in ipc=10, got "{override}"')
-    path, annotation = _target(key)
-    level = values
-    for name in path[:-1]:
-        inner = level.get(name)
-        level[name] = dict(inner) if isinstance(inner, dict) else {}
-        level = level[name]
-    level[path[-1]] = _value(text, annotation, key)
-
-
-def _target(key: str) -> tuple[list[str], Any]:
-    """Return the path and the annotation of a dotted key; what follows a free map's name is one key of it."""
-    model: type[BaseModel] = Recipe
-    names = key.split(".")
-    for depth, name in enumerate(names):
-        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None)
-        if field is None:
-            break
-        annotation, rest = field.annotation, names[depth + 1 :]
-        if not rest:
-            return names, annotation
-        if get_origin(annotation) is dict:
-            return [*names[: depth + 1], ".".join(rest)], get_args(annotation)[1]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        model = annotation
-    raise ConcordError(f'unknown key "{key}"{_nearest_key(key)}')
-
-
-def _nearest_key(key: str) -> str:
-    """Hint at the key that was meant: the same last name in another part, else the one that looks most like it."""
-    same_leaf = [known for known in keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
-    if len(same_leaf) == 1:
-        return f' (did you mean "{same_leaf[0]}"?)'
-    leaves = {known.rpartition(".")[2]: known for known in reversed(keys())}
-    whole = nearest(key, keys())
-    leaf = nearest(key, leaves)
-    if whole or not leaf:
-        return whole
-    name = leaf.split('"')[1]
-    return f' (did you mean "{leaves[name]}"?)'
-
-
-def _value(text: str, annotation: Any, key: str) -> Any:
-    """Parse an override's value as YAML, except that text stays text: a folder may be called 007 or no."""
-    plain, nullable = _plain(annotation)
-    if nullable and text.strip().lower() in ("null", "~", "none", ""):
-        return None
-    if plain is str:
-        return text
-    is_text = get_origin(plain) in (list, dict) and str(plain).endswith("str]")
-    try:
-        # BaseLoader reads every scalar as text, so that classes=[001, no] names the folders 001 and no.
-        value = yaml.load(text, yaml.BaseLoader if is_text else yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConcordError(f'{key}: cannot read the value "{text}"') from None
-    if get_origin(plain) is list and is_text and isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
-    return value
-
-
-def _plain(annotation: Any) -> tuple[Any, bool]:
-    """Strip Annotated and None from an annotation: (what is left, whether None was there)."""
-    if get_origin(annotation) is Annotated:
-        return _plain(get_args(annotation)[0])
-    parts = get_args(annotation)
-    if type(None) in parts:
-        rest = [p for p in parts if p is not type(None)]
-        return (_plain(rest[0])[0] if len(rest) == 1 else annotation), True
-    return annotation, False
-
-
-_EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text (in YAML, put it in quotes)",
-    "list_type": "a list, as in [a, b]",
-    "tuple_type": "a list, as in [0, 1]",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "string_pattern_mismatch": "auto, cpu, mps, cuda or cuda:0",
-}
-"""What pydantic's error types mean to a user."""
-
-
-def _complaints(error: ValidationError) -> str:
-    """Say every key that is wrong, once each, in the order of the recipe."""
-    by_key: dict[str, list[Any]] = {}
-    for one in error.errors():
-        # A union adds the tried type to the place, as in workers.constrained-int; a user knows the key alone.
-        places = [str(part) for part in one["loc"]]
-        key = ".".join(place for place in places if "[" not in place and place != "constrained-int")
-        by_key.setdefault(key, []).append(one)
-    return "; ".join(_complaint(key, ones) for key, ones in by_key.items())
-
-
-def _complaint(key: str, errors: Sequence[Any]) -> str:
-    """Say what is wrong with one key; a value that fits none of several types has several errors."""
-    first = errors[0]
-    kind, message, given = first["type"], str(first["msg"]), first.get("input")
-    if kind == "extra_forbidden":
-        return f'unknown key "{key}"{_nearest_key(key)}'
-    if key == "data" and kind in ("missing", "string_too_short"):
-        return "data is missing: name a folder with a folder of images for each class, as in data=photos"
-    if kind == "missing":
-        return f"{key} is missing"
-    if kind == "value_error":
-        return ".".join(part for part in (key, message.removeprefix("Value error, ")) if part)
-    hint, expected = "", []
-    for error in errors:
-        if error["type"] == "literal_error":
-            choices = str(error["ctx"]["expected"])
-            expected.append(choices)
-            hint = hint or nearest(str(given), choices.replace("'", "").replace(" or ", ", ").split(", "))
-        else:
-            text = str(error["msg"]).removeprefix("Input should be ").removeprefix("Input should ")
-            expected.append(_EXPECTED.get(error["type"], text))
-    return f"{key}: expected {' or '.join(expected)}, got {given!r}{hint}"

@@ -91,6 +91,20 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def resolve_dtype(dtype: str, device: str) -> str:
+    """Return what the networks compute in: what was asked for, or for ``auto`` bfloat16 on CUDA and float32 elsewhere.
+
+    A GPU without bfloat16 of its own (before Ampere) computes in float32: float16 lets CLIP's gradients underflow.
+    """
+    if dtype != "auto":
+        return dtype
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
+
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

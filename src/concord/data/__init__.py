@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
-from concord.data.classes import ClassEntry, ClassTable, Named, class_table
+from concord.data.classes import ClassEntry, ClassTable, Named, class_table, on_list
+from concord.data.lists import class_list, class_lists
 from concord.errors import ConcordError
 
 __all__ = ["ClassEntry", "ClassTable", "ImageSet", "Named", "class_table", "open_data", "restrict"]
@@ -73,7 +74,7 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
 
     Args:
         data: any image set.
-        classes: folders, class names or WordNet ids to keep; None keeps all.
+        classes: folders, class names, WordNet ids or class lists (``imagewoof``) to keep; None keeps all.
         class_names: class folder -> name that texts use.
 
     Raises:
@@ -84,8 +85,26 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
     if classes is None and not class_names:
         return data
     renamed = {data.classes.find(word).key: name for word, name in class_names.items()}
-    kept = data.classes if classes is None else [data.classes.find(word) for word in dict.fromkeys(classes)]
+    kept = (
+        data.classes if classes is None else [entry for word in dict.fromkeys(classes) for entry in _find(data, word)]
+    )
     return _Part(data, kept, renamed)
+
+
+def _find(data: ImageSet, word: str) -> list[ClassEntry]:
+    """The class that goes by a word, or all those of a class list; a class of the same name goes first."""
+    if word not in class_lists() or any(word in (e.key, e.folder, e.class_name) for e in data.classes):
+        return [data.classes.find(word)]
+    listed, found = class_list(word), on_list(word, data.classes)
+    if len(found) < len(listed):
+        there = {name for entry in found for name in (entry.wnid, entry.class_name.casefold())}
+        lacking = [c.wnid or c.name for c in listed if not {c.wnid or "", c.name.casefold()} & there]
+        some = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        raise ConcordError(
+            f"the data have {len(found)} of the {len(listed)} classes of {word}: there is no folder for {some};"
+            " name another data set with data=, or the classes with classes="
+        )
+    return found
 
 
 class _Part:

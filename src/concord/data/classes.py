@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from concord.data.lists import by_wnid
+from concord.data.lists import by_wnid, class_list
 from concord.errors import ConcordError, nearest
 
 _WNID = re.compile(r"n\d{8}")
@@ -73,6 +73,14 @@ class ClassTable:
         known = [name for e in self.entries for name in (e.key, e.folder, e.class_name, e.wnid) if name]
         some = ", ".join(entry.key for entry in self.entries[:10]) + (" ..." if len(self) > 10 else "")
         raise ConcordError(f'unknown class "{word}"{nearest(word, known)}; the {len(self)} classes are {some}')
+
+
+def on_list(name: str, classes: Iterable[ClassEntry]) -> list[ClassEntry]:
+    """Return the classes that are on a class list of `concord.data.lists`: by WordNet id, or by name without one."""
+    listed = class_list(name)
+    wnids = {c.wnid for c in listed if c.wnid}
+    names = {c.name.casefold() for c in listed}
+    return [e for e in classes if (e.wnid in wnids if e.wnid else e.class_name.casefold() in names)]
 
 
 def class_table(classes: Iterable[Named]) -> ClassTable:

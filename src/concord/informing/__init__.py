@@ -1,5 +1,6 @@
 """Informing a diffusion model's sampling by concepts: objectives, and the guide that descends them."""
 
+from concord.informing.attach import attach, inform
 from concord.informing.informer import Informer, Mode
 from concord.informing.objectives import (
     ImageEncoder,
@@ -16,9 +17,11 @@ __all__ = [
     "Informer",
     "Mode",
     "Objective",
+    "attach",
     "class_name",
     "classifier",
     "contrastive",
     "cosine",
+    "inform",
     "total",
 ]

@@ -136,7 +136,7 @@ class Informer:
         with torch.no_grad():
             eps = noise_estimate(step.prediction, step.x_t, level)
             # By the largest entry first: squares of gradients below 1e-19 would underflow. No gradient, no shift.
-            peak = g.abs().amax(dim=(1, 2, 3), keepdim=True)
+            peak = _per_image(g.abs().flatten(1).amax(dim=1), g)
             g = g / torch.where(peak == 0, torch.ones_like(peak), peak)
             size = _rms(g)
             direction = g / torch.where(size == 0, torch.ones_like(size), size)
@@ -146,11 +146,12 @@ class Informer:
 
 def _rms(values: Tensor) -> Tensor:
     """Root mean square of each image, (B, C, h, w) to (B, 1, 1, 1)."""
-    return values.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return _per_image(values.flatten(1).square().mean(dim=1).sqrt(), values)
 
 
-def _per_image(flags: Tensor, like: Tensor) -> Tensor:
-    return flags.view(-1, *([1] * (like.dim() - 1)))
+def _per_image(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number an image, (B,), in a shape that broadcasts against latents: a grid, or FLUX's tokens."""
+    return numbers.view(-1, *([1] * (like.dim() - 1)))
 
 
 def _is_zero(value: float | Tensor) -> bool:

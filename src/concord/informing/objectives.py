@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from concord.errors import ConcordError
+
 
 def cosine(image: Tensor, positives: Tensor, positive_mask: Tensor | None = None) -> Tensor:
     """Eq. 11: minus the mean similarity of each image with its positive concepts, (B,).
@@ -69,7 +71,8 @@ class Objective:
     loss: (image embeddings (B, D), pixels (B, 3, H, W) in [-1, 1]) to a loss (B,).
     embeds: whether it reads the embeddings; where no objective does, no encoder runs and they are (B, 0).
 
-    The embeddings that the builders take may be one tensor (B, P, D), or one (P_i, D) an image, of any lengths.
+    The embeddings that the builders take may be one tensor (B, P, D), or one (P_i, D) an image, of any lengths. With
+    fewer rows than images each row serves as many images in a row, as a pipeline's `num_images_per_prompt` orders them.
     """
 
     weight: float
@@ -79,8 +82,8 @@ class Objective:
     @classmethod
     def cosine(cls, positives: Tensor | Sequence[Tensor], weight: float = 1.0) -> Objective:
         """Eq. 11."""
-        stacked, mask = _stack(positives)
-        return cls(weight, lambda image, _: cosine(image, stacked, mask))
+        rows = _stack(positives)
+        return cls(weight, lambda image, _: cosine(image, *_spread(rows, image)))
 
     @classmethod
     def contrastive(
@@ -91,12 +94,13 @@ class Objective:
         weight: float = 1.0,
     ) -> Objective:
         """Eq. 12. temperature: the encoder's own, where nothing better is known."""
-        stacked, mask = _stack(positives)
-        against, against_mask = _stack(negatives)
-        return cls(
-            weight,
-            lambda image, _: contrastive(image, stacked, against, temperature, mask, against_mask),
-        )
+        own, others = _stack(positives), _stack(negatives)
+
+        def loss(image: Tensor, _: Tensor) -> Tensor:
+            (p, p_mask), (n, n_mask) = _spread(own, image), _spread(others, image)
+            return contrastive(image, p, n, temperature, p_mask, n_mask)
+
+        return cls(weight, loss)
 
     @classmethod
     def class_name(cls, names: Tensor, weight: float = 1.0) -> Objective:
@@ -141,6 +145,17 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean(dim=1)
     return (values * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def _spread(rows: tuple[Tensor, Tensor | None], image: Tensor) -> tuple[Tensor, Tensor | None]:
+    """One row of concepts for each image, (B, P, D) and its mask (B, P)."""
+    stacked, mask = rows
+    times, rest = divmod(len(image), len(stacked))
+    if rest or not times:
+        raise ConcordError(f"{len(stacked)} lists of concepts do not fit a batch of {len(image)} images; give one each")
+    if times == 1:
+        return rows
+    return stacked.repeat_interleave(times, 0), None if mask is None else mask.repeat_interleave(times, 0)
 
 
 def _stack(rows: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

@@ -21,7 +21,7 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
             from concord.methods.full import full_set
 
             return full_set(recipe, data)
-        case "dit" | "generate":
+        case "dit" | "minimax" | "unclip" | "text" | "generate":
             from concord.methods.generate import Generate
 
             return Generate(recipe, data)

@@ -1,8 +1,8 @@
-"""Generate a set with a diffusion model, informed by concepts or not: `method=dit`.
+"""Generate a set with a diffusion model, informed by concepts or not: `method=dit`, `minimax`, `unclip` or `text`.
 
-The parent plans: it selects concepts on real images (Eq. 10), draws negatives, and writes both into the samples. A
-worker then makes batches from samples alone. Results are read back from the stored files, so that what is scored is
-what was kept.
+The parent plans: it selects concepts on real images (Eq. 10), draws negatives, condition images and prompts, and
+writes them into the samples. A worker then makes batches from samples alone (`concord.methods.making`). Results are
+read back from the stored files, so that what is scored is what was kept.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from concord.concepts.bank import Bank
 from concord.concepts.negatives import class_weights
 from concord.concepts.selection import mean_embedding
 from concord.data import ImageSet
-from concord.diffusion.families.dit import DiT
-from concord.diffusion.sampler import Guide, generators, noise, sample
 from concord.encoder import Encoder
-from concord.errors import ConcordError, nearest
-from concord.informing.informer import Informer
-from concord.informing.objectives import Objective
+from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
-from concord.models.classifier import Classifier
+from concord.methods.checkpoints import assign_checkpoints
+from concord.methods.making import Maker
+from concord.methods.prompts import TEMPLATES, prompt
+from concord.methods.supply import Supply, shuffled
 from concord.recipe import Recipe, models
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
-from concord.resources import find_model, model_path, resolve_device
+from concord.resources import find_model, model_path
 from concord.runs.plan import Sample, sample_seed
 from concord.runs.store import read_manifest
 from concord.scoring.outcome import (
@@ -43,7 +42,6 @@ from concord.scoring.outcome import (
     Vocabulary,
     completeness,
     found,
-    label_ids,
     nuisance_diversity,
     teacher_accuracy,
 )
@@ -61,6 +59,14 @@ class Generate:
         self._recipe, self._data = recipe, data
         self._informed = recipe.informing.enabled
         self._names = [entry.class_name for entry in data.classes]
+        self._maker = Maker(recipe, data)
+        conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
+        self._supply = Supply(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
+        self._checkpoints = (
+            assign_checkpoints(recipe.pipeline.checkpoints, data.classes)
+            if recipe.method == "minimax"
+            else [""] * len(data.classes)
+        )
 
     @property
     def batch_size(self) -> int:
@@ -109,8 +115,8 @@ class Generate:
             select(
                 name,
                 phrases,
-                mean_embedding(self._embed_real(self._encoder, i, settings.images)),
-                self._encoder.texts,
+                mean_embedding(self._embed_real(self._maker.encoder, i, settings.images)),
+                self._maker.encoder.texts,
                 settings.keep,
                 pins,
             )
@@ -124,7 +130,7 @@ class Generate:
     @cached_property
     def _similarity(self) -> np.ndarray:
         """Cosine between the embeddings of the bare class names, (C, C)."""
-        texts = self._encoder.texts(self._names).float()
+        texts = self._maker.encoder.texts(self._names).float()
         return (texts @ texts.T).cpu().double().numpy()
 
     def sample(self, class_index: int, index: int) -> Sample:
@@ -138,7 +144,23 @@ class Generate:
             weights = class_weights(self._similarity[class_index], class_index, settings.kind, settings.k)
             drawn = draw_negatives(self._kept, class_index, weights, settings.count, np.random.default_rng(seed))
             negatives = tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
-        return Sample(class_index, index, seed, positives, negatives, prompt=name)
+        return Sample(
+            class_index,
+            index,
+            seed,
+            positives,
+            negatives,
+            prompt=self._prompt(class_index, index),
+            source=self._supply.cyclic(class_index, index) if self._supply else "",
+            checkpoint=self._checkpoints[class_index],
+        )
+
+    def _prompt(self, class_index: int, index: int) -> str:
+        """What the sample's text says: a template with the class's name, or the name where no text is read."""
+        entry, recipe = self._data.classes[class_index], self._recipe
+        if recipe.method not in ("unclip", "text"):
+            return entry.class_name
+        return prompt(entry.class_name, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
 
     def concepts(self) -> dict[str, Any] | None:
         if not self._uses_concepts:
@@ -158,110 +180,8 @@ class Generate:
 
     # --- what a worker makes -----------------------------------------------------------------------------------
 
-    @cached_property
-    def _device(self) -> torch.device:
-        return torch.device(resolve_device(self._recipe.device))
-
-    @cached_property
-    def _dtype(self) -> torch.dtype:
-        return getattr(torch, self._recipe.dtype)
-
-    @cached_property
-    def _model(self) -> DiT:
-        settings = self._recipe.pipeline
-        tiny = settings.tiny_decoder if self._recipe.informing.decoder == "tiny" else None
-        if self._informed and self._recipe.informing.decoder == "tiny" and tiny is None:
-            raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
-        return DiT.from_pretrained(
-            model_path(settings.model),
-            dtype=self._dtype,
-            device=self._device,
-            tiny_decoder=model_path(tiny) if tiny else None,
-        )
-
-    @cached_property
-    def _encoder(self) -> Encoder:
-        return Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self._device)
-
-    @cached_property
-    def _class_ids(self) -> list[int]:
-        """The model's class id of every class: the data set's own mapping, or the pipeline's label of that name."""
-        labels: dict[str, int] = self._model.pipeline.labels
-        ids = []
-        for entry in self._data.classes:
-            found = entry.model_id if entry.model_id is not None else labels.get(entry.class_name)
-            if found is None:
-                raise ConcordError(
-                    f"the model {self._recipe.pipeline.model!r} has no class {entry.class_name!r}"
-                    f"{nearest(entry.class_name, labels)}: map the folder to one of its {len(labels)} labels with"
-                    f" class_names.{entry.key}=NAME"
-                )
-            ids.append(found)
-        return ids
-
     def make(self, batch: Sequence[Sample], variant: str) -> list[Made]:
-        return self._run(batch, informed=self._informed and variant == "images", steps=self._recipe.pipeline.steps)
-
-    def _run(self, batch: Sequence[Sample], informed: bool, steps: int) -> list[Made]:
-        model, settings = self._model, self._recipe.pipeline
-        drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
-        x = noise(drawing, model.latent_shape, device=self._device)
-        denoise = model.denoise(
-            [self._class_ids[s.class_index] for s in batch], settings.guidance_scale, channels=settings.channels
-        )
-        informer = self._informer(batch) if informed else None
-        guides: list[Guide] = [informer] if informer else []
-        scheduler = model.scheduler(settings.scheduler)
-        latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
-        with torch.no_grad():
-            pixels = model.decode(latents)
-        skipped = informer.uninformed_steps.tolist() if informer else [0] * len(batch)
-        made = []
-        for image, count in zip(images.to_pil(pixels), skipped, strict=True):
-            if self._recipe.size:
-                image = image.resize((self._recipe.size, self._recipe.size), Image.Resampling.BICUBIC)
-            made.append(Made(image, {"uninformed_steps": int(count)} if informer else {}))
-        return made
-
-    def _informer(self, batch: Sequence[Sample]) -> Informer:
-        settings, weights = self._recipe.informing, self._recipe.informing.objective
-        objectives: list[Objective] = []
-        if self._uses_concepts:
-            positives = [self._encoder.texts(s.positives) for s in batch]
-            negatives = [self._encoder.texts(s.negatives) for s in batch]
-            if weights.contrastive:
-                temperature = settings.temperature or self._encoder.temperature
-                objectives.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
-            if weights.cosine:
-                objectives.append(Objective.cosine(positives, weights.cosine))
-        if weights.class_name:
-            names = self._encoder.texts([s.prompt for s in batch])
-            objectives.append(Objective.class_name(names, weights.class_name))
-        if self._judge is not None:
-            ids = label_ids(self._judge, [s.prompt for s in batch], "informing.classifier")
-            objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
-        return Informer(
-            objectives,
-            self._model.tiny_decode if settings.decoder == "tiny" else self._model.decode,
-            self._encoder if any(objective.embeds for objective in objectives) else None,
-            mode=settings.mode,
-            weight=settings.weight,
-            strength=settings.strength,
-            window=settings.window,
-            every=settings.every,
-            batch=len(batch),
-        )
-
-    @cached_property
-    def _judge(self) -> Classifier | None:
-        """The classifier of the classifier objective."""
-        settings = self._recipe.informing
-        if not settings.objective.classifier or settings.classifier is None:
-            return None
-        return self._classifier(settings.classifier, "informing.classifier", self._dtype)
-
-    def _classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
-        return Classifier.from_pretrained(model_path(model), dtype=dtype, device=self._device, key=key)
+        return self._maker.make(batch, informed=self._informed and variant == "images")
 
     # --- what it came to ---------------------------------------------------------------------------------------
 
@@ -276,19 +196,19 @@ class Generate:
         """Unit embeddings (N, D) of real images of a class."""
         with torch.no_grad():
             batches = images.batches(self._real_images(class_index, most))
-            return torch.cat([encoder.images(pixels.to(self._device)) for pixels in batches]).cpu()
+            return torch.cat([encoder.images(pixels.to(self._maker.device)) for pixels in batches]).cpu()
 
     @cached_property
     def _scorer(self) -> Scorer | None:
         settings = self._recipe.scorer
         if settings.kind == "detector" and settings.model:
-            return Detector(self._classifier(settings.model, "scorer.model"))
+            return Detector(self._maker.classifier(settings.model, "scorer.model"))
         if settings.kind == "percentile":
             other = settings.model
             encoder = (
-                Encoder.from_pretrained(model_path(other), device=self._device, key="scorer.model")
+                Encoder.from_pretrained(model_path(other), device=self._maker.device, key="scorer.model")
                 if other
-                else self._encoder
+                else self._maker.encoder
             )
             return Percentile(encoder, lambda name: self._embed_real(encoder, self._names.index(name), REAL_IMAGES))
         return None
@@ -325,10 +245,10 @@ class Generate:
         if self._scorer is not None and scored:
             results["completeness"] = completeness(self._scorer, self._vocabulary, sets)
         if recipe.teacher:
-            teacher = self._classifier(recipe.teacher, "teacher")
+            teacher = self._maker.classifier(recipe.teacher, "teacher")
             results["teacher_accuracy"] = teacher_accuracy(teacher, self._names, sets)
         if recipe.nuisance:
-            reader = self._classifier(recipe.nuisance, "nuisance")
+            reader = self._maker.classifier(recipe.nuisance, "nuisance")
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)
         return results
 
@@ -363,11 +283,11 @@ class Generate:
         seconds = 0.0
         for variant in self.variants:
             informed = self._informed and variant == "images"
-            self._run(batch[:1], informed, steps=1)  # load and warm up
+            self._maker.make(batch[:1], informed, steps=1)  # load and warm up
             times = []
             for steps in (1, 3):
                 start = time.perf_counter()
-                self._run(batch, informed, steps)
+                self._maker.make(batch, informed, steps)
                 times.append(time.perf_counter() - start)
             step = max(0.0, times[1] - times[0]) / 2
             seconds += (max(0.0, times[0] - step) + step * self._recipe.pipeline.steps) / len(batch)

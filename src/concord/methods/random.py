@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from concord.data import ClassEntry, ImageSet
+from concord.data import ImageSet
 from concord.data.reading import square
 from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
+from concord.methods.supply import Order, Supply, shuffled
 from concord.recipe import Recipe
 from concord.runs.plan import Sample, sample_seed
 from concord.runs.store import encode
-
-Order = Callable[[ClassEntry, Sequence[str]], list[str]]
-"""Puts the images of a class into the order in which they are taken."""
 
 
 class RealImages:
@@ -33,38 +30,11 @@ class RealImages:
 
     def __init__(self, recipe: Recipe, data: ImageSet, order: Order, everything: bool = False) -> None:
         self._recipe, self._data, self._everything = recipe, data, everything
-        self._order = order
-        self._taken: dict[int, list[str]] = {}
-        self._rest: dict[int, Iterator[str]] = {}
-        self._unreadable: list[str] = []
-
-    def _first(self, class_index: int, count: int) -> list[str]:
-        """Return the first `count` images of a class or more, or fewer where there are no more."""
-        if class_index not in self._rest:
-            items = self._data.items(class_index)
-            self._rest[class_index] = iter(self._order(self._data.classes[class_index], items))
-            self._taken[class_index] = []
-        taken = self._taken[class_index]
-        while len(taken) < count:
-            item = next(self._rest[class_index], None)
-            if item is None:
-                break
-            if self._recipe.unreadable == "skip" and not self._readable(item):
-                self._unreadable.append(item)
-            else:
-                taken.append(item)
-        return taken
-
-    def _readable(self, item: str) -> bool:
-        try:
-            self._data.read(item)
-        except ConcordError:
-            return False
-        return True
+        self._supply = Supply(data, order, skip_unreadable=recipe.unreadable == "skip")
 
     def count(self, class_index: int, ipc: int) -> int:
         wanted = len(self._data.items(class_index)) if self._everything else ipc
-        there = len(self._first(class_index, wanted))
+        there = len(self._supply.first(class_index, wanted))
         if there < (1 if self._everything else wanted):
             raise ConcordError(self._too_few(ipc))
         return wanted if not self._everything else there
@@ -72,9 +42,9 @@ class RealImages:
     def _too_few(self, ipc: int) -> str:
         kind = "readable images" if self._recipe.unreadable == "skip" else "images"
         if self._everything:
-            lacking = [e.key for e in self._data.classes if not self._first(e.label, 1)]
+            lacking = [e.key for e in self._data.classes if not self._supply.first(e.label, 1)]
             return f"no {kind} in {', '.join(lacking[:5])}; take them out with classes=..."
-        counts = {e.key: len(self._first(e.label, ipc)) for e in self._data.classes}
+        counts = {e.key: len(self._supply.first(e.label, ipc)) for e in self._data.classes}
         short = {key: n for key, n in counts.items() if n < ipc}
         some = ", ".join(f'"{key}" has {n}' for key, n in islice(short.items(), 5))
         more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
@@ -83,7 +53,7 @@ class RealImages:
         return f"fewer {kind} than ipc={ipc} asks for: {some}{more}; {way}"
 
     def sample(self, class_index: int, index: int) -> Sample:
-        source = self._first(class_index, index + 1)[index]
+        source = self._supply.first(class_index, index + 1)[index]
         key = self._data.classes[class_index].key
         return Sample(class_index, index, sample_seed(self._recipe.seed, key, index), source=source)
 
@@ -98,7 +68,7 @@ class RealImages:
     def results(self, out: Path) -> dict[str, Any]:
         if self._recipe.unreadable == "error":
             return {}
-        return {"unreadable": len(self._unreadable), "unreadable_files": sorted(self._unreadable)}
+        return {"unreadable": len(self._supply.unreadable), "unreadable_files": sorted(self._supply.unreadable)}
 
     def finish(self, out: Path) -> None:
         return None
@@ -107,7 +77,7 @@ class RealImages:
         """Make the first image of a few classes, and count."""
         start, sizes = time.perf_counter(), []
         for class_index in range(min(3, len(self._data.classes))):
-            if self._first(class_index, 1):
+            if self._supply.first(class_index, 1):
                 made = self.make([self.sample(class_index, 0)], "images")[0]
                 sizes.append(len(encode(made.image, self._recipe.format)))
         if not sizes:
@@ -118,12 +88,4 @@ class RealImages:
 
 def random_choice(recipe: Recipe, data: ImageSet) -> RealImages:
     """Return a uniform choice without replacement of `ipc` images a class."""
-
-    def shuffled(entry: ClassEntry, items: Sequence[str]) -> list[str]:
-        # Sorting by a keyed digest is a uniform permutation that no library version and no other class can change.
-        def digest(item: str) -> bytes:
-            return hashlib.sha256(f"{recipe.seed}\0{entry.key}\0{item}".encode()).digest()
-
-        return sorted(items, key=digest)
-
-    return RealImages(recipe, data, shuffled)
+    return RealImages(recipe, data, shuffled(recipe.seed))

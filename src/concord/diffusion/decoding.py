@@ -1,0 +1,95 @@
+"""From latents to images, by whatever autoencoder a diffusers pipeline has; differentiable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concord.errors import ConcordError
+
+Decode = Callable[[Tensor], Tensor]
+_READABLE = ("AutoencoderKL", "AutoencoderDC", "AutoencoderTiny")
+
+
+def decoder(pipeline: Any, size: tuple[int, int] | None = None) -> Decode:
+    """The function that takes a pipeline's latents, scheduler space, to images (B, 3, H, W), about [-1, 1], unclamped.
+
+    pipeline: one whose `vae` is an AutoencoderKL (Stable Diffusion, DiT, PixArt, SD 3, FLUX), an AutoencoderDC (Sana)
+        or an AutoencoderTiny.
+    size: (height, width) in pixels; only for latents that are packed into tokens (FLUX), and there a square if None.
+
+    Raises:
+        ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
+    """
+    vae: Any = getattr(pipeline, "vae", None)
+    if type(vae).__name__ not in _READABLE:
+        raise ConcordError(
+            f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}; "
+            "give decode=, a function from the scheduler's latents to images in [-1, 1]"
+        )
+
+    def decode(latents: Tensor) -> Tensor:
+        grid = unpacked(pipeline, latents, size)
+        images: Tensor = vae.decode(_descaled(vae, grid).to(vae.dtype)).sample
+        return images.to(latents.dtype)
+
+    return decode
+
+
+def tiny_decoder(pipeline: Any, tiny: Any, size: tuple[int, int] | None = None) -> Decode:
+    """As `decoder`, by an `AutoencoderTiny` of the same latents: it takes them in scheduler space, without a scale.
+
+    It starts with tanh(x / 3) * 3, so gradients fade where |latents| > 4.
+    """
+
+    def decode(latents: Tensor) -> Tensor:
+        images: Tensor = tiny.decode(unpacked(pipeline, latents, size).to(tiny.dtype)).sample
+        return images.to(latents.dtype)
+
+    return decode
+
+
+def unpacked(pipeline: Any, latents: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Latents as a grid (B, C, h, w): FLUX and its relatives hold them as tokens (B, N, 4 C), two by two to a token.
+
+    Raises:
+        ConcordError: tokens of a pipeline that cannot say how they lie, or that do not fill the size.
+    """
+    if latents.dim() == 4:
+        return latents
+    unpack = getattr(pipeline, "_unpack_latents", None)
+    if latents.dim() != 3 or unpack is None:
+        raise ConcordError(
+            f"{type(pipeline).__name__} samples latents of shape {tuple(latents.shape)}, which are no images' grid; "
+            "give decode=, a function from these to images in [-1, 1]"
+        )
+    factor = int(pipeline.vae_scale_factor)
+    tokens = latents.shape[1]
+    if size is None:
+        side = math.isqrt(tokens) * 2 * factor
+        size = (side, side)
+    height, width = size
+    if (height // (2 * factor)) * (width // (2 * factor)) != tokens:
+        raise ConcordError(
+            f"{tokens} latent tokens do not make an image of {height} x {width} pixels; give size=(height, width)"
+        )
+    grid: Tensor = unpack(latents, height, width, factor)
+    return grid
+
+
+def _descaled(vae: Any, latents: Tensor) -> Tensor:
+    """From the scheduler's latents to the autoencoder's own."""
+    config = vae.config
+    if type(vae).__name__ == "AutoencoderTiny":
+        return latents
+    scale, offset = float(config.scaling_factor), config.get("shift_factor")
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and deviation is not None:  # Playground 2.5
+        per_channel = [torch.tensor(v, dtype=latents.dtype, device=latents.device) for v in (mean, deviation)]
+        m, s = (values.view(1, -1, 1, 1) for values in per_channel)
+        return latents * s / scale + m
+    return latents / scale + (float(offset) if offset is not None else 0.0)

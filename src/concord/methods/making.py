@@ -1,0 +1,268 @@
+"""A worker's part of generation: from planned samples to images, with the models of one recipe.
+
+A batch of the plan is made in inner batches where memory is short: half as many images at once each time that it runs
+out, down to one.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from concord import images
+from concord.data import ImageSet
+from concord.data.lists import by_wnid
+from concord.data.reading import square
+from concord.diffusion.families.dit import GUIDED_CHANNELS, DiT
+from concord.diffusion.families.family import Family, vae_scale_factor
+from concord.diffusion.families.piped import Piped
+from concord.diffusion.families.text import Text, is_wired
+from concord.diffusion.families.unclip import UnCLIP
+from concord.diffusion.sampler import Denoise, Guide, generators, noise, sample
+from concord.encoder import Encoder
+from concord.errors import ConcordError, nearest
+from concord.informing.attach import attach
+from concord.informing.informer import Informer
+from concord.informing.objectives import Objective
+from concord.methods.base import Made
+from concord.models.classifier import Classifier
+from concord.models.pipelines import load_pipeline, load_tiny_decoder
+from concord.recipe import Recipe
+from concord.resources import model_path, resolve_device, resolve_dtype
+from concord.runs.plan import Sample
+from concord.scoring.outcome import label_ids
+
+_log = logging.getLogger("concord")
+
+
+class Maker:
+    """The models of a recipe, loaded at first need, and what makes images with them."""
+
+    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
+        self._recipe, self._data = recipe, data
+        self._names = [entry.class_name for entry in data.classes]
+        self._at_once = recipe.memory.batch
+        self._loaded: tuple[str, Family | Piped] | None = None
+
+    # --- models ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def device(self) -> torch.device:
+        return torch.device(resolve_device(self._recipe.device))
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        return getattr(torch, resolve_dtype(self._recipe.dtype, str(self.device)))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self.device)
+
+    def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
+        return Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
+
+    @cached_property
+    def _judge(self) -> Classifier | None:
+        """The classifier of the classifier objective."""
+        settings = self._recipe.informing
+        if not settings.objective.classifier or settings.classifier is None:
+            return None
+        return self.classifier(settings.classifier, "informing.classifier", self._dtype)
+
+    def _model(self, checkpoint: str) -> Family | Piped:
+        """The diffusion model; one checkpoint is held at a time, and the plan goes checkpoint by checkpoint."""
+        if self._loaded is None or self._loaded[0] != checkpoint:
+            self._loaded = None  # before the next one is read, not after
+            self._loaded = (checkpoint, self._load(checkpoint))
+        return self._loaded[1]
+
+    def _load(self, checkpoint: str) -> Family | Piped:
+        recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
+        tiny = settings.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
+        if informing.enabled and informing.decoder == "tiny" and tiny is None:
+            raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
+        model = model_path(settings.model or "")
+        options: dict[str, Any] = {"dtype": self._dtype, "device": self.device}
+        tiny = model_path(tiny) if tiny else None
+        loaded: Family | Piped
+        if recipe.method == "unclip":
+            loaded = UnCLIP.from_pretrained(model, tiny_decoder=tiny, size=settings.size, **options)
+        elif recipe.method == "text":
+            pipeline, small = load_pipeline(model, **options), load_tiny_decoder(tiny, **options)
+            if is_wired(pipeline) and settings.image_strength is None:
+                loaded = Text(pipeline, small, settings.size)
+            else:
+                loaded = Piped(pipeline, small, settings.size, settings.image_strength)
+        else:
+            loaded = DiT.from_pretrained(model, tiny_decoder=tiny, checkpoint=checkpoint or None, **options)
+        exact = informing.enabled and informing.mode != "fast"
+        loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)
+        return loaded
+
+    # --- images ------------------------------------------------------------------------------------------------
+
+    def make(self, batch: Sequence[Sample], informed: bool, steps: int | None = None) -> list[Made]:
+        """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost.
+
+        Raises:
+            ConcordError: the memory does not suffice for a single image; the message says what to set.
+        """
+        steps = steps or self._recipe.pipeline.steps
+        at_once = self._at_once or len(batch)
+        made: list[Made] = []
+        while len(made) < len(batch):
+            try:
+                made += self._make(batch[len(made) : len(made) + at_once], informed, steps)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tried = min(at_once, len(batch) - len(made))
+                if tried == 1:
+                    raise ConcordError(self._too_large()) from error
+            else:
+                continue
+            # Out of the handler, the error and with it the failed batch's tensors are free.
+            self._at_once = at_once = (tried + 1) // 2
+            _log.warning("out of memory with %d images at once: going on with %d (memory.batch)", tried, at_once)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return made
+
+    def _too_large(self) -> str:
+        recipe, ways = self._recipe, []
+        if recipe.informing.enabled and recipe.informing.mode != "fast":
+            ways += [] if recipe.memory.checkpointing else ["memory.checkpointing=true"]
+            ways += ["informing.mode=fast"]
+        if recipe.informing.enabled and recipe.informing.decoder == "full":
+            ways += ["informing.decoder=tiny with pipeline.tiny_decoder"]
+        ways += [] if recipe.memory.vae == "tiled" else ["memory.vae=tiled"]
+        ways += [] if recipe.dtype == "bfloat16" else ["dtype=bfloat16"]
+        return f"the memory of {self.device} does not suffice for one image at a time; set " + ", or ".join(ways)
+
+    def _make(self, batch: Sequence[Sample], informed: bool, steps: int) -> list[Made]:
+        model = self._model(batch[0].checkpoint)
+        informer = self._informer(batch, model) if informed else None
+        guides: list[Guide] = [informer] if informer else []
+        drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
+        if isinstance(model, Piped):
+            pixels = self._call(model, batch, drawing, guides, steps)
+        else:
+            denoise = self._denoise(model, batch, drawing)  # before x_T: unCLIP draws noise for its images first
+            x = noise(drawing, model.latent_shape, device=self.device)
+            scheduler = model.scheduler(self._recipe.pipeline.scheduler)
+            latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
+            with torch.no_grad():
+                pixels = model.decode(latents)
+        skipped = informer.uninformed_steps.tolist() if informer else [0] * len(batch)
+        made = []
+        for image, count in zip(images.to_pil(pixels), skipped, strict=True):
+            if self._recipe.size:
+                image = image.resize((self._recipe.size, self._recipe.size), Image.Resampling.BICUBIC)
+            made.append(Made(image, {"uninformed_steps": int(count)} if informer else {}))
+        return made
+
+    def _denoise(self, model: Family, batch: Sequence[Sample], drawing: Sequence[torch.Generator]) -> Denoise:
+        settings = self._recipe.pipeline
+        scale = model.default_guidance if settings.guidance_scale is None else settings.guidance_scale
+        if isinstance(model, DiT):
+            ids = [self._class_id(model, s.class_index) for s in batch]
+            channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
+            return model.denoise(ids, scale, channels)
+        prompts = [s.prompt for s in batch]
+        if isinstance(model, UnCLIP):
+            sources = [self._data.read(s.source) for s in batch]
+            return model.denoise(prompts, sources, scale, generators=drawing, noise_level=settings.noise_level)
+        if isinstance(model, Text):
+            return model.denoise(prompts, scale)
+        raise TypeError(type(model).__name__)
+
+    def _call(
+        self,
+        model: Piped,
+        batch: Sequence[Sample],
+        drawing: Sequence[torch.Generator],
+        guides: Sequence[Guide],
+        steps: int,
+    ) -> Tensor:
+        settings, sources = self._recipe.pipeline, None
+        if settings.image_strength is not None:
+            side = settings.size or own_size(model.pipeline)
+            sources = [square(self._data.read(s.source), side) for s in batch]
+        model.pipeline.scheduler = model.scheduler(settings.scheduler)
+        with attach(model.pipeline, guides):
+            return model(
+                [s.prompt for s in batch], drawing, steps=steps, guidance_scale=settings.guidance_scale, images=sources
+            )
+
+    def _class_id(self, model: DiT, class_index: int) -> int:
+        """The model's class id: the place in ImageNet that the folder's WordNet id gives, or the label of that name.
+
+        Raises:
+            ConcordError: the model has no such class, or another under that number.
+        """
+        entry, labels, settings = self._data.classes[class_index], model.labels, self._recipe.pipeline
+        if entry.model_id is not None:
+            listed = by_wnid().get(entry.wnid or "")
+            # A model without labels is taken at its number; one with labels must agree with the list.
+            if not labels or (listed and any(labels.get(name) == entry.model_id for name in listed.names)):
+                return entry.model_id
+        found = labels.get(entry.class_name)
+        if found is None:
+            raise ConcordError(
+                f"the model {settings.model!r} has no class {entry.class_name!r}"
+                f"{nearest(entry.class_name, labels)}: map the folder to one of its {len(labels)} labels with"
+                f" class_names.{entry.key}=NAME"
+            )
+        return found
+
+    def _informer(self, batch: Sequence[Sample], model: Family | Piped) -> Informer:
+        settings, weights = self._recipe.informing, self._recipe.informing.objective
+        names = [self._names[s.class_index] for s in batch]
+        objectives: list[Objective] = []
+        if weights.contrastive or weights.cosine:
+            positives = [self.encoder.texts(s.positives) for s in batch]
+            if weights.contrastive:
+                negatives = [self.encoder.texts(s.negatives) for s in batch]
+                temperature = settings.temperature or self.encoder.temperature
+                objectives.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
+            if weights.cosine:
+                objectives.append(Objective.cosine(positives, weights.cosine))
+        if weights.class_name:
+            objectives.append(Objective.class_name(self.encoder.texts(names), weights.class_name))
+        if self._judge is not None:
+            ids = label_ids(self._judge, names, "informing.classifier")
+            objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
+        return Informer(
+            objectives,
+            model.tiny_decode if settings.decoder == "tiny" else model.decode,
+            self.encoder if any(objective.embeds for objective in objectives) else None,
+            mode=settings.mode,
+            weight=settings.weight,
+            strength=settings.strength,
+            window=settings.window,
+            every=settings.every,
+            batch=len(batch),
+        )
+
+
+def own_size(pipeline: Any) -> int:
+    """Side in pixels of the images that a pipeline makes by default."""
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    side = getattr(pipeline, "default_sample_size", None) or denoiser.config.sample_size
+    return int(side if isinstance(side, int) else side[0]) * vae_scale_factor(pipeline)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device has no memory left: only CUDA has a class for it."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")
+    )

@@ -1,0 +1,51 @@
+"""Prompt templates for pipelines that read text: 28, as many as the paper takes, in our own words.
+
+They vary light, distance, angle and setting, and leave the class itself to its name: no article stands before the slot,
+so that plural and uncountable names (shoes, fried rice) read as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+SLOT = "{class}"
+TEMPLATES = (
+    "a photo of {class}",
+    "a sharp photo of {class}",
+    "a close-up photo of {class}",
+    "a photo of {class} from a distance",
+    "a photo of {class} seen from the side",
+    "a photo of {class} seen from the front",
+    "a photo of {class} from a slightly raised viewpoint",
+    "a photo of {class} at eye level",
+    "a photo of {class} in the centre of the picture",
+    "a photo of {class} that fills the frame",
+    "a photo of {class}, complete and in full view",
+    "a detailed photo of {class}",
+    "a photo of {class} in natural light",
+    "a photo of {class} in bright daylight",
+    "a photo of {class} in soft morning light",
+    "a photo of {class} under an overcast sky",
+    "a photo of {class} indoors",
+    "a photo of {class} outdoors",
+    "a photo of {class} against a plain background",
+    "a photo of {class} in its usual surroundings",
+    "an everyday snapshot of {class}",
+    "a professional photograph of {class}",
+    "an amateur photograph of {class}",
+    "a well-lit photograph of {class}",
+    "a high-resolution photograph of {class}",
+    "a photograph of typical {class}",
+    "a photograph of unusual {class}",
+    "a picture that clearly shows {class}",
+)
+
+
+def prompt(class_name: str, class_key: str, index: int, seed: int, templates: Sequence[str] = TEMPLATES) -> str:
+    """Return the prompt of sample `index` of a class: its templates in a random order, every one once before any twice.
+
+    The order depends on the recipe's seed and the class's key, so a prompt does not change with the number of images.
+    """
+    order = sorted(templates, key=lambda t: hashlib.sha256(f"{seed}\0{class_key}\0{t}".encode()).digest())
+    return order[index % len(order)].replace(SLOT, class_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -110,7 +110,7 @@ def _find(data: ImageSet, word: str) -> list[ClassEntry]:
 class _Part:
     """Some classes of another data set, see `restrict`."""
 
-    def __init__(self, whole: ImageSet, kept: Sequence[ClassEntry] | ClassTable, renamed: Mapping[str, str]) -> None:
+    def __init__(self, whole: ImageSet, kept: Iterable[ClassEntry], renamed: Mapping[str, str]) -> None:
         self._whole = whole
         self._labels = {entry.key: entry.label for entry in kept}
         self.classes = class_table(

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from concord.errors import ConcordError
 from concord.models.pretrained import loading
 from concord.resources import find_model
 
+if TYPE_CHECKING:
+    import torch  # at run time the caller brings it: classes are checked without
+
+EXPECTED = {
+    "dit": ("DiTPipeline",),
+    "generate": ("DiTPipeline",),
+    "minimax": ("DiTPipeline",),
+    "unclip": ("StableUnCLIPImg2ImgPipeline",),
+}
+"""Which pipelines a method samples."""
+WIRED_TEXT = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline")
+"""The text-to-image pipelines that the own sampler knows; any other is called as it is."""
 MODEL, TINY, CHECKPOINTS = "pipeline.model", "pipeline.tiny_decoder", "pipeline.checkpoints"
 
 
@@ -44,7 +54,7 @@ def load_pipeline(
     model: str,
     expected: Sequence[str] = (),
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     transformer: str | None = None,
 ) -> Any:
@@ -54,7 +64,7 @@ def load_pipeline(
     `weights_only=True`, so that no code of theirs runs. A safety checker is not loaded: it would put black squares
     into the set without a word.
 
-    expected: class names, one of which it must be; none for any text-to-image pipeline.
+    dtype: None for float32. expected: class names, one of which it must be; none for any text-to-image pipeline.
     transformer: a directory (or model id) with another transformer for it, in ``transformer/`` or at its top.
 
     Raises:
@@ -62,7 +72,8 @@ def load_pipeline(
     """
     import diffusers
 
-    check_pipeline_class(model, expected or [pipeline_class(model) or ""])
+    if expected:
+        check_pipeline_class(model, expected)
     options: dict[str, Any] = {}
     if (pipeline_class(model) or "").startswith(("StableDiffusionPipeline", "StableDiffusionImg2Img")):
         options = {"safety_checker": None, "requires_safety_checker": False}
@@ -80,7 +91,7 @@ def load_pipeline(
 
 
 def load_tiny_decoder(
-    model: str | None, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    model: str | None, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Any | None:
     """Load an `AutoencoderTiny` by directory or model id; None for None.
 

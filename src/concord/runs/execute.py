@@ -25,8 +25,9 @@ from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
 from concord.recipe import Recipe, models
-from concord.resources import cores, find_model, memory, resolve_device, size_of
+from concord.resources import cores, find_model, memory, resolve_device, resolve_dtype, size_of
 from concord.runs import workspace
+from concord.runs.needed import require_models
 from concord.runs.plan import Batch, Sample, batches
 from concord.runs.store import Store, encode, lock, saying, write_json
 
@@ -86,6 +87,14 @@ def open_recipe_data(recipe: Recipe) -> ImageSet:
     return restrict(open_data(recipe.data, recipe.unreadable), recipe.classes, recipe.class_names)
 
 
+def resolved(recipe: Recipe) -> tuple[Recipe, str]:
+    """Return the recipe with `dtype` decided, and the device to compute on."""
+    if not needs_torch(recipe):
+        return recipe, "cpu"
+    device = resolve_device(recipe.device)
+    return recipe.model_copy(update={"dtype": resolve_dtype(recipe.dtype, device)}), device
+
+
 def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str, Any]:
     """Make the recipe's set in `out`, or what is missing of it; return what results.json holds.
 
@@ -97,6 +106,9 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
     """
     progress = progress or Silent()
     start = time.perf_counter()
+    if needs_torch(recipe):
+        require_models(recipe)
+    recipe, device = resolved(recipe)
     progress.stage(f"reading {recipe.data}")
     data = open_recipe_data(recipe)
     for note in data.notes:
@@ -105,7 +117,6 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         progress.note(note)
     method = build(recipe, data)
     counts = [method.count(entry.label, recipe.ipc) for entry in data.classes]
-    device = resolve_device(recipe.device) if needs_torch(recipe) else "cpu"
     # Up to here nothing is written: a recipe that cannot work leaves no trace.
     with lock(out), _threads(recipe):
         workspace.check(out, recipe, data)  # again: another run may just have begun here

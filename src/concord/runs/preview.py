@@ -6,22 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from concord.methods import build, needs_torch
-from concord.recipe import Recipe, models
-from concord.resources import find_model, resolve_device, size_of
+from concord.methods import build
+from concord.recipe import Recipe
 from concord.runs import workspace
-from concord.runs.execute import open_recipe_data, worker_count
+from concord.runs.execute import open_recipe_data, resolved, worker_count
+from concord.runs.needed import Needed, needed_models
 from concord.runs.store import read_manifest
-
-
-@dataclass(frozen=True)
-class Needed:
-    """A model that a run loads: under which recipe key, and where it lies (None: it would be downloaded)."""
-
-    key: str
-    model: str
-    path: Path | None
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +52,7 @@ def preview(recipe: Recipe, out: Path) -> Preview:
     Raises:
         ConcordError: as the run itself would.
     """
+    recipe, device = resolved(recipe)
     data = open_recipe_data(recipe)
     notes = (*data.notes, *workspace.check(out, recipe, data))
     method = build(recipe, data)
@@ -69,13 +60,8 @@ def preview(recipe: Recipe, out: Path) -> Preview:
     there = sum(len(read_manifest(out / v)) for v in method.variants if (out / v / "metadata.jsonl").is_file())
     missing = sum(counts) * len(method.variants) - there
     batches = -(-missing // method.batch_size)
-    device = resolve_device(recipe.device) if needs_torch(recipe) else "cpu"
     workers = worker_count(recipe, max(1, batches), device)
     cost = method.cost()
-    needed = []
-    for key, model in models(recipe).items():
-        path = find_model(model)
-        needed.append(Needed(key, model, path, size_of(path) if path is not None else 0))
     # seconds_per_image covers all variants of an image, hence the division.
     seconds = cost.seconds_per_image * missing / len(method.variants) / workers if cost.seconds_per_image else None
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
@@ -89,7 +75,7 @@ def preview(recipe: Recipe, out: Path) -> Preview:
         batches=batches,
         there=there,
         notes=notes,
-        models=tuple(needed),
+        models=tuple(needed_models(recipe)),
         device=device,
         workers=workers,
         disk=cost.bytes_per_image * missing if cost.bytes_per_image else None,

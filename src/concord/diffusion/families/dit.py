@@ -11,7 +11,7 @@ from torch import Tensor
 from concord.diffusion.families.family import Family
 from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
-from concord.models.pipelines import load_pipeline, load_tiny_decoder
+from concord.models.pipelines import EXPECTED, load_pipeline, load_tiny_decoder
 
 NULL_CLASS = 1000  # a constant in DiTPipeline, too, whatever the number of classes in use
 GUIDED_CHANNELS = 3  # of 4, in the original DiT and in Minimax
@@ -41,7 +41,7 @@ class DiT(Family):
         Raises:
             ConcordError: one cannot be loaded; names the key `pipeline.model`, `.tiny_decoder` or `.checkpoints`.
         """
-        pipeline = load_pipeline(model, ("DiTPipeline",), dtype=dtype, device=device, transformer=checkpoint)
+        pipeline = load_pipeline(model, EXPECTED["dit"], dtype=dtype, device=device, transformer=checkpoint)
         return cls(pipeline, load_tiny_decoder(tiny_decoder, dtype=dtype, device=device))
 
     def denoise(self, labels: Sequence[int], guidance_scale: float = 4.0, channels: int | None = None) -> Denoise:

@@ -14,32 +14,33 @@ from torch import Tensor
 from concord.diffusion.families.family import Family, Network, vae_scale_factor
 from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
+from concord.models.pipelines import WIRED_TEXT
 
 
 class Text(Family):
     """A frozen text-to-image pipeline as the functions that the sampler needs, see `Family`.
 
     Raises:
-        ConcordError: a pipeline that is not among `WIRED`, or whose schedule depends on the image's size.
+        ConcordError: a pipeline that is not among `WIRED_TEXT`, or whose schedule depends on the image's size.
     """
 
     def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
         if not is_wired(pipeline):
-            raise ConcordError(f"the own sampler knows {', '.join(WIRED)}, not {type(pipeline).__name__}")
+            raise ConcordError(f"the own sampler knows {', '.join(WIRED_TEXT)}, not {type(pipeline).__name__}")
         super().__init__(pipeline, getattr(pipeline, "unet", None) or pipeline.transformer, tiny_decoder, size)
 
     @torch.no_grad()
     def denoise(self, prompts: Sequence[str], guidance_scale: float | None = None) -> Denoise:
         """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale."""
         scale = self.default_guidance if guidance_scale is None else guidance_scale
-        network = WIRED[type(self.pipeline).__name__](self, list(prompts), scale > 1)
+        network = _NETWORKS[type(self.pipeline).__name__](self, list(prompts), scale > 1)
         return self.guided(network, scale, "uncond_cond")
 
 
 def is_wired(pipeline: Any) -> bool:
     """Whether the own sampler can run this pipeline; a schedule that is shifted by the image's size is its own."""
     dynamic = bool(pipeline.scheduler.config.get("use_dynamic_shifting", False))
-    return type(pipeline).__name__ in WIRED and not dynamic
+    return type(pipeline).__name__ in WIRED_TEXT and not dynamic
 
 
 def _stable_diffusion(model: Text, prompts: list[str], guided: bool) -> Network:
@@ -94,10 +95,7 @@ def _doubled(negative: Tensor, positive: Tensor, guided: bool) -> Tensor:
     return torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
 
 
-WIRED: dict[str, Callable[[Text, list[str], bool], Network]] = {
-    "StableDiffusionPipeline": _stable_diffusion,
-    "StableDiffusionXLPipeline": _xl,
-    "StableDiffusion3Pipeline": _sd3,
-    "PixArtSigmaPipeline": _pixart,
-}
+_NETWORKS: dict[str, Callable[[Text, list[str], bool], Network]] = dict(
+    zip(WIRED_TEXT, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
+)
 """By the pipeline's class: how its prompts become the network's conditions."""

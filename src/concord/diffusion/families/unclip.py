@@ -14,7 +14,7 @@ from torch import Tensor
 
 from concord.diffusion.families.family import Family
 from concord.diffusion.sampler import Denoise
-from concord.models.pipelines import load_pipeline, load_tiny_decoder
+from concord.models.pipelines import EXPECTED, load_pipeline, load_tiny_decoder
 
 
 class UnCLIP(Family):
@@ -38,7 +38,7 @@ class UnCLIP(Family):
         Raises:
             ConcordError: either cannot be loaded; names the key `pipeline.model` or `pipeline.tiny_decoder`.
         """
-        pipeline = load_pipeline(model, ("StableUnCLIPImg2ImgPipeline",), dtype=dtype, device=device)
+        pipeline = load_pipeline(model, EXPECTED["unclip"], dtype=dtype, device=device)
         return cls(pipeline, load_tiny_decoder(tiny_decoder, dtype=dtype, device=device), size)
 
     @torch.no_grad()

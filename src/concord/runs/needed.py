@@ -75,7 +75,7 @@ def _out_of_reach(model: str) -> str:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     # The hub's package has changed its client library before: what cannot connect is a relative of its own error.
-    client_error = HfHubHTTPError.__mro__[-3]
+    client_error = HfHubHTTPError.__bases__[0]
 
     try:
         HfApi().model_info(model, timeout=10)

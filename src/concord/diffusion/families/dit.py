@@ -13,6 +13,7 @@ from concord.diffusion.prediction import Kind, Prediction
 from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
 from concord.models.pretrained import loading
+from concord.models.timesteps import restore_frequencies
 
 NULL_CLASS = 1000  # a constant in DiTPipeline, too, whatever the number of classes in use
 
@@ -30,6 +31,7 @@ class DiT:
         for network in (pipeline.transformer, pipeline.vae, tiny_decoder):
             if network is not None:
                 network.eval().requires_grad_(False)
+        restore_frequencies(pipeline.transformer)
         size, channels = pipeline.transformer.config.sample_size, pipeline.transformer.config.in_channels
         self.latent_shape: tuple[int, int, int] = (channels, size, size)
         self.learned_variance: bool = pipeline.transformer.config.out_channels == 2 * channels

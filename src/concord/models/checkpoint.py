@@ -59,13 +59,12 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickle(path: Path) -> Any:
-    # Training scripts store their parsed arguments beside the weights: a Namespace of plain values, and harmless.
+    path.open("rb").close()  # what the system refuses is an OSError here; below, one would mean a torn file
     try:
+        # Training scripts store their parsed arguments beside the weights: a Namespace of plain values, and harmless.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except Exception as cause:  # a damaged pickle can raise anything, a KeyError included
+    except Exception as cause:  # a damaged file can raise anything, a KeyError included
         foreign = re.search(r"GLOBAL (\S+)", str(cause))
         if foreign is None:
             raise ConcordError(f"{path} is no checkpoint of torch, or a torn one ({type(cause).__name__})") from cause

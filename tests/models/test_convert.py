@@ -73,7 +73,7 @@ def test_the_converted_network_is_the_published_one(shape: dict[str, Any], tmp_p
     model = convert(state, tmp_path / "dit")
     restore_frequencies(model)
     expected = forward(state, *inputs(model), heads=HEADS)
-    torch.testing.assert_close(output(model), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output(model), expected, rtol=2e-6, atol=2e-6)  # tells 1e-5 from 1e-6 in a layer norm
     assert float(expected.std()) > 0.1
 
 

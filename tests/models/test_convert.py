@@ -164,7 +164,7 @@ def test_any_tensor_that_is_missing_is_named(data: st.DataObject) -> None:
     state = random_state(depth=2, folded=(1,))
     name = data.draw(st.sampled_from(sorted(set(state) - {f"blocks.1.{gamma}" for gamma in GAMMAS})))
     del state[name]
-    with pytest.raises(ConcordError, match=rf"(missing: {re.escape(name)}$|has no {re.escape(name)} among)"):
+    with pytest.raises(ConcordError, match=rf"(missing: {re.escape(name)}$|missing {re.escape(name)} among)"):
         convert_dit(state, HEADS)
 
 
@@ -194,6 +194,14 @@ def test_every_unknown_missing_and_misshapen_tensor_is_in_the_error() -> None:
         "missing: t_embedder.mlp.2.bias; "
         "unknown: decoder.bias, blocks.{0-2}.attn.q_norm.weight, blocks.{0,2}.extra"
     )
+
+
+def test_a_checkpoint_of_something_else_is_said_to_be_no_dit() -> None:
+    said = (
+        r"no original DiT checkpoint: missing x_embedder.proj.weight, pos_embed, .* among 1 tensors such as unet.bias"
+    )
+    with pytest.raises(ConcordError, match=said):
+        convert_dit({"unet.bias": torch.ones(1)}, HEADS)
 
 
 def test_a_block_that_is_missing_altogether_is_named() -> None:
@@ -318,6 +326,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".pt", ".safetensors"]))
 def test_a_file_that_is_no_checkpoint_is_one_clear_line(tmp_path_factory: Any, content: bytes, suffix: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"noise{suffix}"

@@ -19,6 +19,7 @@ FACTORS = ("attn.gamma1", "attn.gamma2", "gamma1", "gamma2")
 """DiffFit's scale factors in a block: of qkv (3 D), of the projection (D), of the attention and the MLP branch (D)."""
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
+_TELLING = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -68,12 +69,13 @@ def folded_blocks(state: Mapping[str, Tensor]) -> list[int]:
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the config from the shapes: all but the heads, and `width` beside."""
 
+    if lacking := [name for name in _TELLING if name not in state]:
+        such = ", ".join(list(state)[:3])
+        raise ConcordError(
+            f"no original DiT checkpoint: missing {', '.join(lacking)} among {len(state)} tensors such as {such}"
+        )
+
     def shape(name: str, meaning: str) -> tuple[int, ...]:
-        if name not in state:
-            such = ", ".join(list(state)[:3])
-            raise ConcordError(
-                f"no original DiT checkpoint: it has no {name} among {len(state)} tensors such as {such}"
-            )
         found = tuple(state[name].shape)
         if len(found) != meaning.count(",") + 1 or 0 in found:
             raise ConcordError(f"{name} is {found}, expected ({meaning})")

@@ -68,7 +68,6 @@ def folded_blocks(state: Mapping[str, Tensor]) -> list[int]:
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the config from the shapes: all but the heads, and `width` beside."""
-
     if lacking := [name for name in _TELLING if name not in state]:
         such = ", ".join(list(state)[:3])
         raise ConcordError(

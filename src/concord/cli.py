@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from concord.commands import concepts
+from concord.commands.convert import convert
 from concord.commands.telling import told
 
 app = typer.Typer(
@@ -83,6 +84,9 @@ def distill(
             results = run(settings, where, progress)
         if not quiet:
             show_results(results, where)
+
+
+app.command()(convert)
 
 
 @app.command()

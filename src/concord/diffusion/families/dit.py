@@ -12,6 +12,7 @@ from concord.diffusion.families.family import Family
 from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
 from concord.models.pipelines import EXPECTED, load_pipeline, load_tiny_decoder
+from concord.models.timesteps import restore_frequencies
 
 NULL_CLASS = 1000  # a constant in DiTPipeline, too, whatever the number of classes in use
 GUIDED_CHANNELS = 3  # of 4, in the original DiT and in Minimax
@@ -22,6 +23,7 @@ class DiT(Family):
 
     def __init__(self, pipeline: Any, tiny_decoder: Any | None = None) -> None:
         super().__init__(pipeline, pipeline.transformer, tiny_decoder)
+        restore_frequencies(pipeline.transformer)
         self.labels: dict[str, int] = pipeline.labels  # class id by name, as the checkpoint's id2label has them
 
     @classmethod

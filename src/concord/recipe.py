@@ -167,6 +167,15 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "text": {"scheduler": "stock"},
 }
 """What `pipeline` holds for each method where a recipe does not say."""
+_ONLY_FOR = {
+    "checkpoints": ("minimax",),
+    "channels": ("dit", "generate", "minimax"),
+    "size": ("unclip", "text"),
+    "noise_level": ("unclip",),
+    "prompts": ("unclip", "text"),
+    "image_strength": ("text",),
+}
+"""Keys of `pipeline` that only some methods read; for another they would be passed over without a word."""
 
 
 class Recipe(_Part):
@@ -221,6 +230,10 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        for key, methods in _ONLY_FOR.items():
+            is_set = getattr(self.pipeline, key) != type(self.pipeline).model_fields[key].default
+            if is_set and self.method not in (*methods, "random", "full"):
+                raise ValueError(f"pipeline.{key} is for method {' or '.join(methods)}, not for {self.method}")
         if self.method == "text" and self.pipeline.model is None:
             raise ValueError(
                 "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"

@@ -46,7 +46,7 @@ def require_models(recipe: Recipe) -> None:
 
 def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
     shown = list(missing.items())[:4]
-    names = "; ".join(f"{one.model} ({one.key}, {one.licence}): {why}" for one, why in shown)
+    names = "; ".join(f"{one.model} (`{one.key}`, {one.licence}): {why}" for one, why in shown)
     more = f"; and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
     keys = list(dict.fromkeys("pipeline.checkpoints" if "checkpoints" in one.key else one.key for one in missing))
     ways = "give a local directory or another hub id (" + ", ".join(f"{key}=..." for key in keys) + ")"
@@ -75,7 +75,7 @@ def _out_of_reach(model: str) -> str:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     # The hub's package has changed its client library before: what cannot connect is a relative of its own error.
-    client_error = HfHubHTTPError.__bases__[0]
+    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
 
     try:
         HfApi().model_info(model, timeout=10)

@@ -9,6 +9,7 @@ import typer
 
 from concord.commands import concepts
 from concord.commands.convert import convert
+from concord.commands.init import init
 from concord.commands.telling import told
 
 app = typer.Typer(
@@ -87,6 +88,7 @@ def distill(
 
 
 app.command()(convert)
+app.command()(init)
 
 
 @app.command()

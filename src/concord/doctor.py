@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import features
 
 from concord.errors import ConcordError
-from concord.recipe import bundled, load, models
-from concord.resources import cores, find_model, hub_cache, memory, package_version, size_of, version
+from concord.recipe import bundled, load
+from concord.resources import cores, hub_cache, memory, package_version, version
+from concord.runs.needed import Needed, needed_models
 
 _NEEDED = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "numpy", "Pillow", "pydantic")
 _OPTIONAL = ("torchvision", "timm", "accelerate")
@@ -20,12 +22,13 @@ _OPTIONAL = ("torchvision", "timm", "accelerate")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: about what, what was found, whether it is well (None: neither), and what to do if not."""
+    """About what, what was found, whether it is well (None: neither), what to do if not, and details, a line each."""
 
     about: str
     found: str
     well: bool | None = None
     advice: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def examine() -> dict[str, list[Finding]]:
@@ -83,20 +86,34 @@ def _recipes() -> list[Finding]:
         except ConcordError as error:
             findings.append(Finding(name, str(error), False))
             continue
-        needed = models(recipe)
+        needed = needed_models(recipe)
+        missing = [one for one in needed if one.path is None]
         if not needed:
             findings.append(Finding(name, "needs no model", True))
-            continue
-        paths = {model: find_model(model) for model in needed.values()}
-        missing = sorted(model for model, path in paths.items() if path is None)
-        size = sum(size_of(path) for path in paths.values() if path is not None)
-        if missing:
-            packaged = all(model.startswith("reef:") for model in missing)
-            advice = "reinstall concord: its weights are part of it" if packaged else "fetched at first use"
-            findings.append(Finding(name, f"missing {', '.join(missing)}", False, advice))
+        elif missing:
+            found = f"{len(needed) - len(missing)} of {len(needed)} models present"
+            findings.append(Finding(name, found, False, lines=_lines(needed)))
         else:
-            findings.append(Finding(name, f"{len(paths)} models present, {size / 1e6:.0f} MB", True))
+            size = sum(one.bytes for one in needed)
+            found = f"{len(needed)} models present, {size / 1e6:.0f} MB"
+            findings.append(Finding(name, found, True, lines=_lines(needed)))
     return findings
+
+
+def _lines(needed: Sequence[Needed], most: int = 6) -> tuple[str, ...]:
+    """A line a model: which it is, under which licence, and whether it is here. What is beyond `most` is counted."""
+    lines = []
+    for one in needed:
+        if one.path is not None:
+            state = "present"
+        elif one.model.startswith("reef:"):
+            state = "missing: reinstall concord"
+        elif one.model.startswith("models/"):
+            state = "missing: make it with concord convert"
+        else:
+            state = "not cached: fetched at first use, or give a directory"
+        lines.append(f"{one.model}  ({one.licence})  {state}")
+    return tuple(lines) if len(lines) <= most + 1 else (*lines[:most], f"and {len(lines) - most} more")
 
 
 def _has_data(name: str) -> bool:

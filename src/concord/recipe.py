@@ -271,7 +271,6 @@ def models(recipe: Recipe) -> dict[str, str]:
         return {}
     informing, weights = recipe.informing, recipe.informing.objective
     needed = {"pipeline.model": recipe.pipeline.model or ""}
-    needed |= {f"pipeline.checkpoints.{path}": path for path in recipe.pipeline.checkpoints}
     if recipe.pipeline.tiny_decoder and informing.enabled and informing.decoder == "tiny":
         needed["pipeline.tiny_decoder"] = recipe.pipeline.tiny_decoder
     if (informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)) or (
@@ -285,7 +284,7 @@ def models(recipe: Recipe) -> dict[str, str]:
     for key, model in (("teacher", recipe.teacher), ("nuisance", recipe.nuisance)):
         if model:
             needed[key] = model
-    return needed
+    return needed | {f"pipeline.checkpoints {n}": path for n, path in enumerate(recipe.pipeline.checkpoints, 1)}
 
 
 def bundled() -> list[str]:

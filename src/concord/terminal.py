@@ -179,6 +179,8 @@ def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | No
             advice = (f"  {f.advice}", "yellow") if f.well is False and f.advice else ("", "")
             line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", f.found, advice)
             console.print(line, soft_wrap=True)
+            for detail in f.lines:
+                console.print(Text(f"      {detail}", "dim"), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,12 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def bundled_banks() -> list[str]:
+    """Return the names of the banks that come with the package."""
+    folder = files("concord.concepts") / "banks"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
 def load_bank(name_or_path: str) -> Bank:
     """Read a bundled bank by name, or any bank by the path of its JSON file.
 

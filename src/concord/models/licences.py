@@ -16,5 +16,5 @@ def licence(model: str) -> str:
     if model.startswith("reef:"):
         return "Apache-2.0"
     if model.startswith("models/minimax"):
-        return "CC-BY-NC-4.0, as the DiT it was tuned from"
+        return "CC-BY-NC-4.0, as DiT"
     return _LICENCES.get(model, "licence not known here")

@@ -45,9 +45,10 @@ def require_models(recipe: Recipe) -> None:
 
 
 def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
-    shown = list(missing.items())[:4]
-    names = "; ".join(f"{one.model} (`{one.key}`, {one.licence}): {why}" for one, why in shown)
-    more = f"; and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
+    by_reason: dict[str, list[Needed]] = {}
+    for one, why in missing.items():
+        by_reason.setdefault(why, []).append(one)
+    names = "; ".join(f"{_listed(ones)}: {why}" for why, ones in by_reason.items())
     keys = list(dict.fromkeys("pipeline.checkpoints" if "checkpoints" in one.key else one.key for one in missing))
     ways = "give a local directory or another hub id (" + ", ".join(f"{key}=..." for key in keys) + ")"
     if any(not _is_path(one.model) for one in missing):
@@ -55,7 +56,12 @@ def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
     if "pipeline.checkpoints" in keys:
         ways += "; `concord convert CHECKPOINT --out DIR` makes a directory from a Minimax checkpoint (docs/convert.md)"
     count = "a model that is" if len(missing) == 1 else f"{len(missing)} models that are"
-    return f'recipe "{recipe.name}" needs {count} missing here: {names}{more}. To go on, {ways}'
+    return f'recipe "{recipe.name}" needs {count} missing here: {names}. To go on, {ways}'
+
+
+def _listed(ones: list[Needed], most: int = 4) -> str:
+    shown = ", ".join(f"{one.model} (`{one.key}`, {one.licence})" for one in ones[:most])
+    return shown + (f" and {len(ones) - most} more" if len(ones) > most else "")
 
 
 def _is_path(model: str) -> bool:

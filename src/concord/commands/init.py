@@ -1,0 +1,177 @@
+"""`concord init`: a recipe for one's own photographs, written after a look at them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from concord.commands.telling import told
+from concord.errors import ConcordError
+
+if TYPE_CHECKING:
+    from concord.data.survey import Survey
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One folder of images for each class.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The recipe to write; named after FOLDER, in this directory, if not given.")
+    ] = None,
+    bank: Annotated[
+        str | None, typer.Option(help="A concept bank, bundled or a file; one that has all classes if not given.")
+    ] = None,
+    ipc: Annotated[int, typer.Option(min=1, help="Images per class.")] = 10,
+    model: Annotated[str | None, typer.Option(help="Another unCLIP pipeline: a directory or hub id.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+) -> None:
+    """Look at a folder of photographs and write a recipe for it (unCLIP, informed, no training).
+
+    concord init my-photos
+    concord init my-photos --bank my-bank.json --ipc 50
+    """
+    with told():
+        from concord.data import open_data
+        from concord.data.survey import survey
+        from concord.recipe import load
+
+        data = open_data(str(folder), unreadable="skip")
+        found = survey(data)
+        name = _name(folder)
+        path = out or Path(f"{name}.yaml")
+        if path.exists() and not force:
+            raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
+        chosen = bank if bank is not None else _covering_bank(found.classes)
+        if bank is not None:
+            _check_bank(bank, found.classes)
+        text = recipe_text(folder.absolute(), name, found, chosen, ipc, model)
+        path.write_text(text, encoding="utf-8")
+        load(str(path))  # what is written must be a recipe
+    _show(folder, path, found, data.notes, chosen)
+
+
+def recipe_text(folder: Path, name: str, found: Survey, bank: str | None, ipc: int, model: str | None) -> str:
+    """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names."""
+    from concord.recipe import load
+
+    base = load("custom", [f"data={folder}"])
+    pipeline, informing = base.pipeline, base.informing
+    shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
+    side = f"{found.median_side} px (median of the shorter side)"
+    objective, concepts = "", f"concepts:\n  bank: {_scalar(bank)}"
+    if bank is None:
+        objective = "\n  objective: {contrastive: 0, class_name: 1} # no bank has these classes: see above"
+        concepts = "concepts:"
+    head = [
+        f"{len(found.classes)} classes, {found.images} images, {side}: {shown}",
+        "",
+        f"  concord distill {shlex.quote(name + '.yaml')}",
+        "",
+        "Real images of a class and prompts with its name condition SD 2.1 unCLIP; concepts inform it. No training.",
+        "Each key below can be set on the command line, too, as in ipc=50 (a finished set grows in place).",
+    ]
+    if bank is None:
+        head += [
+            "",
+            "No bundled bank has all these classes, so the class names alone inform. Concepts tell look-alikes apart:",
+            f"  concord concepts retrieve {shlex.quote(str(folder))} --out {name}-bank.json",
+            f"and set `concepts.bank: {name}-bank.json` here, without the line `objective`.",
+        ]
+    return (
+        "".join(f"# {line}".rstrip() + "\n" for line in head)
+        + f"""schema: 1
+name: {_scalar(name)}
+method: unclip
+data: {_scalar(str(folder))}
+# classes: [a, b]            # a part of the classes
+# class_names: {{folder: name}} # where a folder is not called what a person would call it
+ipc: {ipc}
+seed: 0
+size: {base.size} # side of the stored images in pixels
+unreadable: skip
+uninformed: false # true makes the same images without informing as well, to compare
+batch_size: {base.batch_size}
+encoder: {base.encoder}
+pipeline:
+  model: {_scalar(model or str(pipeline.model))} # or a directory
+  tiny_decoder: {pipeline.tiny_decoder}
+  steps: {pipeline.steps}
+  guidance_scale: {pipeline.guidance_scale}
+  scheduler: {pipeline.scheduler}
+informing:
+  mode: {informing.mode}
+  strength: {informing.strength}
+  temperature: {informing.temperature}
+  window: {list(informing.window)}
+  decoder: {informing.decoder}{objective}
+{concepts}
+  keep: {base.concepts.keep} # the phrases that the photographs bear out most
+  images: {base.concepts.images}
+  # pinned: {{class: [a phrase]}} # never dropped
+  negatives: {{kind: weighted, count: 10}}
+scorer: {{kind: percentile}}
+"""
+    )
+
+
+def _scalar(value: str | None) -> str:
+    """A text as YAML, quoted where it needs to be."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, allow_unicode=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _name(folder: Path) -> str:
+    """A name for the recipe: the folder's, in characters that every file system and shell takes."""
+    return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-.") or "photos"
+
+
+def _covering_bank(classes: Sequence[str]) -> str | None:
+    """The smallest bundled bank that has all classes, or None."""
+    from concord.concepts.bank import bundled_banks, load_bank
+
+    banks = {name: load_bank(name).classes for name in bundled_banks()}
+    covering = [name for name, known in banks.items() if set(classes) <= known.keys()]
+    return min(covering, key=lambda name: (len(banks[name]), name), default=None)
+
+
+def _check_bank(bank: str, classes: Sequence[str]) -> None:
+    from concord.concepts.bank import load_bank
+
+    load_bank(bank).require(classes)
+
+
+def _show(folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+
+    def line(*parts: Any) -> None:
+        console.print(Text.assemble(*parts), soft_wrap=True)
+
+    low, high = min(found.counts), max(found.counts)
+    each = f"{low}" if low == high else f"{low} to {high}"
+    line(("found  ", "bold green"), f"{len(found.classes)} classes, {found.images} images in {folder} ({each} a class)")
+    for name, count in list(zip(found.classes, found.counts, strict=True))[:20]:
+        line(f"  {count:>6}  {name}")
+    if len(found.classes) > 20:
+        line(("          ...", "dim"))
+    for note in notes:
+        line((f"  note: {note}", "dim"))
+    for warning in found.warnings:
+        line((f"  {warning}", "yellow"))
+    line()
+    line(("wrote  ", "bold green"), str(path))
+    if bank is None:
+        line("  no bundled bank has all these classes: the class names alone inform, until you have a bank")
+        line(("  better  ", "dim"), f"concord concepts retrieve {shlex.quote(str(folder))} --out bank.json")
+    else:
+        line(("  bank    ", "dim"), bank)
+    line(("  next    ", "dim"), f"concord distill {shlex.quote(str(path))} --dry-run")
+    line(("  then    ", "dim"), f"concord distill {shlex.quote(str(path))}")

@@ -194,6 +194,7 @@ class Store:
             "negatives": list(sample.negatives),
             "prompt": sample.prompt,
             "source": sample.source,
+            "checkpoint": sample.checkpoint,
         }
 
     def _append(self, line: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +23,13 @@ class ClassConcepts(BaseModel):
 
 
 class Bank(BaseModel):
-    """Phrases by class name."""
+    """Phrases by class name. `shared` are those that may stand in several classes (see `concord.concepts.lint`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_: Literal[1] = Field(alias="schema")
     name: str
     provenance: dict[str, str] = Field(default_factory=dict)
+    shared: tuple[str, ...] = ()
     classes: dict[str, ClassConcepts]
 
     def phrases(self, class_name: str) -> tuple[str, ...]:
@@ -57,16 +59,25 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def bundled_banks() -> list[str]:
+    """Return the names of the banks that come with the package."""
+    return sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json"))
+
+
+def _folder() -> Traversable:
+    return files("concord.concepts") / "banks"
+
+
 def load_bank(name_or_path: str) -> Bank:
     """Read a bundled bank by name, or any bank by the path of its JSON file.
 
     Raises:
         ConcordError: there is no such bank, or the file is not one.
     """
-    bundled = {entry.name.removesuffix(".json"): entry for entry in (files("concord.concepts") / "banks").iterdir()}
+    bundled = bundled_banks()
     path = Path(name_or_path)
     if name_or_path in bundled:
-        text = bundled[name_or_path].read_text(encoding="utf-8")
+        text = (_folder() / f"{name_or_path}.json").read_text(encoding="utf-8")
     elif path.is_file():
         try:
             text = path.read_text(encoding="utf-8")
@@ -75,7 +86,7 @@ def load_bank(name_or_path: str) -> Bank:
     else:
         raise ConcordError(
             f'no concept bank "{name_or_path}"{nearest(name_or_path, bundled)}; bundled are'
-            f" {', '.join(sorted(bundled))}, or give the path of a JSON file (concepts.bank)"
+            f" {', '.join(bundled)}, or give the path of a JSON file (concepts.bank)"
         )
     try:
         return Bank.model_validate(json.loads(text))

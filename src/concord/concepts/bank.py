@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from concord.concepts.wording import words
 from concord.errors import ConcordError, nearest
 
 
@@ -101,3 +102,31 @@ def load_bank(name_or_path: str) -> Bank:
 def concept_text(class_name: str, phrase: str) -> str:
     """The text that is embedded for a concept, of positives and negatives alike (paper, App. B)."""
     return f"{class_name} with {phrase}"
+
+
+def write_bank(bank: Bank, path: Path) -> None:
+    """Write a bank as JSON that a person can edit, atomically; directories on the way are made.
+
+    Raises:
+        ConcordError: the place cannot be written.
+    """
+    from concord.runs.store import saying, write_json
+
+    with saying(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    values = bank.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    write_json(path, {key: values[key] for key in ("name", "provenance", "shared", "classes") if key in values})
+
+
+def find_class(banks: Sequence[Bank], class_name: str) -> list[tuple[Bank, str]]:
+    """Find a class in banks, whatever its case and hyphens: (bank, its name there) for every bank that has it.
+
+    Raises:
+        ConcordError: none has; the nearest name is given.
+    """
+    found = [(bank, name) for bank in banks for name in bank.classes if words(name) == words(class_name)]
+    if not found:
+        known = [name for bank in banks for name in bank.classes]
+        where = f'the bank "{banks[0].name}"' if len(banks) == 1 else f"any of {_listed([b.name for b in banks], 10)}"
+        raise ConcordError(f'no class "{class_name}" in {where}{nearest(class_name, known)}')
+    return found

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
+from concord.errors import ConcordError, nearest
+
 Kind = Literal["weighted", "random", "similar"]
+
+
+def checked_kind(word: str) -> Kind:
+    """Take a word of the user's for a kind.
+
+    Raises:
+        ConcordError: it is none; the nearest is named.
+    """
+    for kind in get_args(Kind):
+        if kind == word:
+            return kind
+    kinds = get_args(Kind)
+    raise ConcordError(f'no kind of negatives "{word}"{nearest(word, kinds)}; there are {", ".join(kinds)}')
 
 
 def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted", k: int = 5) -> np.ndarray:
@@ -113,3 +129,23 @@ def inclusion(weights: np.ndarray, own: int, count: int, kind: Kind = "weighted"
             few[0] *= out
         chances[entrants[c]] = (few.sum(0) * parts).sum() / 2
     return chances
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Where the negatives of one class come from: for every class its similarity, and its chances to give the first
+    negative and any; (C,) each. `weights` are those that draw."""
+
+    own: int
+    similarity: np.ndarray
+    weights: np.ndarray
+    first: np.ndarray
+    any: np.ndarray
+
+
+def chances(similarity: np.ndarray, own: int, kind: Kind, k: int, count: int) -> Chances:
+    """The chances of every class to give negatives to the class `own`; see `class_weights` and `inclusion`."""
+    weights = class_weights(similarity.tolist(), own, kind, k)
+    return Chances(
+        own, similarity, weights, inclusion(weights, own, min(1, count), kind), inclusion(weights, own, count, kind)
+    )

@@ -252,7 +252,7 @@ def show_comparison(
 def _line(line: Line) -> Text | Table:
     marks = Text.assemble(("=" if line.common else " ", "cyan"))
     if line.activation is not None:
-        marks = Text.assemble(KEPT if line.kept else DROPPED, " ") + marks + Text(f" {line.activation:.3f}", "dim")
+        marks = Text.assemble(KEPT if line.kept else DROPPED, " ") + marks + Text(f" {line.activation:6.3f}", "dim")
     return grid([marks, Text(plain(line.phrase), "dim" if line.kept is False else "")], gap=1)
 
 

@@ -68,7 +68,7 @@ def show_faults(bank: Bank, faults: Sequence[Fault], as_json: bool) -> None:
         print_json({"bank": bank.name, "classes": len(bank.classes), "faults": [vars(fault) for fault in faults]})
         return
     for fault in faults:
-        phrase = f' "{plain(fault.phrase)}"' if fault.phrase else ""
+        phrase = f' "{plain(fault.phrase)}":' if fault.phrase else ""
         print(f"{plain(fault.class_name or bank.name)}:{phrase} {plain(fault.message)} [{fault.kind}]")
     if faults:
         print(f"{plain(bank.name)}: {counted(len(faults), 'fault')} ({kinds(faults)})", file=sys.stderr)

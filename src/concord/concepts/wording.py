@@ -1,9 +1,9 @@
 """The words of a phrase: what it says, and which of them say what no picture shows.
 
-The list of such words (behaviour, sound, taste, smell, touch, use, provenance, price) is curated, because a list is
-quick, explains itself and never changes its mind. A word that also has a visual meaning is left out (a sharp edge, tree
-bark, a running stitch, a worn cover, a price tag) or let pass in the compounds that are visual (a sound hole, a sweet
-potato). A phrase that a person knows to be visual can always be put differently.
+The list of such words (behaviour, habitat, sound, taste, smell, use, provenance, price and their like) is curated,
+because a list is quick, explains itself and never changes its mind. A word that also has a visual meaning is left out
+(a sharp edge, tree bark, a running stitch, a worn cover, a price tag) or let pass in the compounds that are visual (a
+sound hole, a sweet potato). A phrase that a person knows to be visual can always be put differently.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _WORDS = {
         preying predator predators predatory herds herding guarding retrieves retrieving burrows burrowing migrates
         migrating migratory nocturnal diurnal hibernates hibernating mates mating breeds loves enjoys prefers tends
         obeys gait gaits agile agility stamina endurance instinct instincts instinctive instinctively trainable""",
+    "habitat": """
+        habitat habitats inhabits inhabiting endemic dwelling""",
     "temperament": """
         temperament temperaments personality loyal loyalty affectionate obedient obedience playful playfully stubborn
         docile friendly friendliness unfriendly aggressive aggression intelligent intelligence clever brave
@@ -75,6 +77,7 @@ _PHRASES = {
         r"(?:designed|intended|ideal|suitable|suited|perfect|made|built) (?:for|to)",
     ),
     "behaviour": (r"likes to", r"able to", r"capable of", r"known (?:for|as)"),
+    "habitat": (r"(?:lives?|found) (?:in|on|near|at|around|throughout)",),
     "taste": (r"sweet(?! (?:potato|potatoes|corn|sweetcorn|pea|peas|pepper|peppers)\b)",),
     "touch or weight": (
         r"to the touch",

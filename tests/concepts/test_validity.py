@@ -142,3 +142,24 @@ def test_zero_shot_scores_are_the_mean_cosine_over_phrases(photos: ImageSet, ban
             assert scores[label].by_name[i] == (np.argmax(by_name) == label)
         assert scores[label].entry.class_name == name
         assert len(scores[label].by_bank) == 7
+
+
+COSINES = {"cat with a": 0.6, "dog with a": 0.9, "dog with b": 0.1, "a photo of a cat": 0.2, "a photo of a dog": 0.3}
+
+
+class _Pointing:
+    """An encoder that sees every image as the x axis, and every text at a known cosine to it."""
+
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]]).repeat(len(pixels), 1)
+
+    def texts(self, strings: list[str]) -> torch.Tensor:
+        return torch.tensor([[COSINES[s], (1 - COSINES[s] ** 2) ** 0.5] for s in strings])
+
+
+def test_zero_shot_takes_the_mean_over_phrases_not_the_sum_or_the_best(photos: ImageSet) -> None:
+    phrases = {"cat": {"phrases": ["a"]}, "dog": {"phrases": ["a", "b"]}}  # means 0.6 and 0.5
+    bank = Bank.model_validate({"schema": 1, "name": "pets", "classes": phrases})
+    cat, dog = score(bank, photos, _Pointing(), most=4)  # type: ignore[arg-type]
+    assert (cat.by_bank.tolist(), dog.by_bank.tolist()) == ([True] * 4, [False] * 4)
+    assert (cat.by_name.tolist(), dog.by_name.tolist()) == ([False] * 4, [True] * 4)

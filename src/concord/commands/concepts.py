@@ -144,7 +144,7 @@ def select(
             from concord.report.plotting import save
 
             note = f"Eq. 10: cosine with the mean real image of the class · {views.some_images(images)}"
-            title = f"Phrases that the real images bear out: {about}"
+            title = f"Phrases that the real images bear out: {chosen.name} on {Path(data).name}"
             save(activation_chart(list(zip(names, selection, strict=True)), title, note), chart)
         if as_json:
             views.print_json(record)
@@ -240,7 +240,7 @@ def score(
             raise ConcordError(f"not measured: {error}") from error
         with views.working("classifying real images"):
             scores = measure(chosen, real, rater, images or None)
-        ratings.show_scores(f"{chosen.name} on {data}", scores, _encoder_name(encoder), images, as_json)
+        ratings.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
 
 
 @app.command()

@@ -47,8 +47,7 @@ def show_selection(
     out.print(
         Text.assemble((plain(about), "bold"), f"  {some_images(images)}, rated by {plain(encoder)}"), soft_wrap=True
     )
-    for note in data.notes:
-        out.print(Text(f"note: {plain(note)}"), soft_wrap=True)
+    _notes(out, data)
     legend = Text.assemble(KEPT, " kept  ", DROPPED, " dropped  ")
     if any(concept.pinned for concepts in selection for concept in concepts):
         legend.append_text(Text.assemble(PINNED, " pinned  "))
@@ -70,6 +69,11 @@ def show_selection(
         out.print(table)
     out.print()
     out.print(Text(_selected(data, selection)))
+
+
+def _notes(out: Console, data: ImageSet) -> None:
+    for note in data.notes:
+        out.print(Text(f"note: {plain(note)}"), soft_wrap=True)
 
 
 def _selected(data: ImageSet, selection: Sequence[Sequence[Concept]]) -> str:
@@ -147,7 +151,9 @@ def _example(
         out.print(grid([Text("  -", "dim"), Text(plain(concept_text(names[c], phrase)))]))
 
 
-def show_scores(about: str, scores: Sequence[ClassScore], encoder: str, images: int, as_json: bool) -> None:
+def show_scores(
+    about: str, data: ImageSet, scores: Sequence[ClassScore], encoder: str, images: int, as_json: bool
+) -> None:
     from concord.scoring.completeness import paired_interval
 
     by_bank, by_name = (np.concatenate([getattr(s, side) for s in scores]) for side in ("by_bank", "by_name"))
@@ -165,6 +171,7 @@ def show_scores(about: str, scores: Sequence[ClassScore], encoder: str, images: 
         Text.assemble((plain(about), "bold"), f"  {some_images(images)}, classified by {plain(encoder)}"),
         soft_wrap=True,
     )
+    _notes(out, data)
     out.print()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("zero-shot top-1", overflow="fold")

@@ -16,6 +16,8 @@ from concord.report.plotting import DROPPED, INK, KEPT, PINNED, RULE, SOFT, lite
 
 PANELS, ROWS = 12, 200
 """Up to so many classes get a panel each; of more than `ROWS`, the first are shown, and a note says so."""
+LONGEST = 66
+"""Characters of a phrase before it is cut."""
 _LINE = 0.235
 
 
@@ -65,7 +67,7 @@ def _panels(
 ) -> Figure:
     """A panel for each class, in two columns, the phrases written beside their dots."""
     columns = 1 if len(selection) == 1 else 2
-    longest = max((len(shortened(c.phrase, 46)) for _, concepts in selection for c in concepts), default=10)
+    longest = max((len(shortened(c.phrase, LONGEST)) for _, concepts in selection for c in concepts), default=10)
     words, gap, head = 0.3 + 0.073 * longest, 0.35, 0.95
     plot = max(2.6, narrowest / columns - words - gap)
     pairs = [selection[i : i + columns] for i in range(0, len(selection), columns)]
@@ -81,7 +83,7 @@ def _panels(
                 (left / width, (top - 0.32 - _LINE * rows) / height, plot / width, _LINE * rows / height)
             )
             _plain(axes, limits, rows)
-            axes.set_yticks(range(len(concepts)), [literal(shortened(c.phrase, 46)) for c in concepts], fontsize=9)
+            axes.set_yticks(range(len(concepts)), [literal(shortened(c.phrase, LONGEST)) for c in concepts], fontsize=9)
             for label, concept in zip(axes.get_yticklabels(), concepts, strict=True):
                 label.set_color(INK if concept.kept else SOFT)
             for y, concept in enumerate(concepts):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from concord.concepts.wording import words
 from concord.errors import ConcordError, nearest
 
 
@@ -22,12 +24,13 @@ class ClassConcepts(BaseModel):
 
 
 class Bank(BaseModel):
-    """Phrases by class name."""
+    """Phrases by class name. `shared` are those that may stand in several classes (see `concord.concepts.lint`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_: Literal[1] = Field(alias="schema")
     name: str
     provenance: dict[str, str] = Field(default_factory=dict)
+    shared: tuple[str, ...] = ()
     classes: dict[str, ClassConcepts]
 
     def phrases(self, class_name: str) -> tuple[str, ...]:
@@ -59,8 +62,11 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 def bundled_banks() -> list[str]:
     """Return the names of the banks that come with the package."""
-    folder = files("concord.concepts") / "banks"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json"))
+
+
+def _folder() -> Traversable:
+    return files("concord.concepts") / "banks"
 
 
 def load_bank(name_or_path: str) -> Bank:
@@ -69,10 +75,10 @@ def load_bank(name_or_path: str) -> Bank:
     Raises:
         ConcordError: there is no such bank, or the file is not one.
     """
-    bundled = {entry.name.removesuffix(".json"): entry for entry in (files("concord.concepts") / "banks").iterdir()}
+    bundled = bundled_banks()
     path = Path(name_or_path)
     if name_or_path in bundled:
-        text = bundled[name_or_path].read_text(encoding="utf-8")
+        text = (_folder() / f"{name_or_path}.json").read_text(encoding="utf-8")
     elif path.is_file():
         try:
             text = path.read_text(encoding="utf-8")
@@ -81,7 +87,7 @@ def load_bank(name_or_path: str) -> Bank:
     else:
         raise ConcordError(
             f'no concept bank "{name_or_path}"{nearest(name_or_path, bundled)}; bundled are'
-            f" {', '.join(sorted(bundled))}, or give the path of a JSON file (concepts.bank)"
+            f" {', '.join(bundled)}, or give the path of a JSON file (concepts.bank)"
         )
     try:
         return Bank.model_validate(json.loads(text))
@@ -96,3 +102,31 @@ def load_bank(name_or_path: str) -> Bank:
 def concept_text(class_name: str, phrase: str) -> str:
     """The text that is embedded for a concept, of positives and negatives alike (paper, App. B)."""
     return f"{class_name} with {phrase}"
+
+
+def write_bank(bank: Bank, path: Path) -> None:
+    """Write a bank as JSON that a person can edit, atomically; directories on the way are made.
+
+    Raises:
+        ConcordError: the place cannot be written.
+    """
+    from concord.runs.store import saying, write_json
+
+    with saying(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    values = bank.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    write_json(path, {key: values[key] for key in ("name", "provenance", "shared", "classes") if key in values})
+
+
+def find_class(banks: Sequence[Bank], class_name: str) -> list[tuple[Bank, str]]:
+    """Find a class in banks, whatever its case and hyphens: (bank, its name there) for every bank that has it.
+
+    Raises:
+        ConcordError: none has; the nearest name is given.
+    """
+    found = [(bank, name) for bank in banks for name in bank.classes if words(name) == words(class_name)]
+    if not found:
+        known = [name for bank in banks for name in bank.classes]
+        where = f'the bank "{banks[0].name}"' if len(banks) == 1 else f"any of {_listed([b.name for b in banks], 10)}"
+        raise ConcordError(f'no class "{class_name}" in {where}{nearest(class_name, known)}')
+    return found

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+
+from concord.errors import ConcordError, nearest
 
 Kind = Literal["weighted", "random", "similar"]
 
 
-def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted", k: int = 10) -> np.ndarray:
+def checked_kind(word: str) -> Kind:
+    """Take a word of the user's for a kind.
+
+    Raises:
+        ConcordError: it is none; the nearest is named.
+    """
+    for kind in get_args(Kind):
+        if kind == word:
+            return kind
+    kinds = get_args(Kind)
+    raise ConcordError(f'no kind of negatives "{word}"{nearest(word, kinds)}; there are {", ".join(kinds)}')
+
+
+def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted", k: int = 5) -> np.ndarray:
     """How likely each class gives a negative, (C,), not normalised; the own class has weight 0.
 
     Args:
@@ -34,37 +50,102 @@ def draw_negatives(
     weights: np.ndarray,
     count: int,
     rng: np.random.Generator,
+    kind: Kind = "weighted",
 ) -> list[tuple[int, str]]:
     """Draw concepts of other classes for one sample.
 
     Classes are drawn without replacement by weight, and a phrase uniformly from those that the class kept. With fewer
-    classes than negatives, every class is drawn once before any is drawn twice. No phrase comes twice, and none that
-    is also the sample's own: a fish cannot be pushed away from the stripe that it should show. Where this leaves
-    fewer than `count`, fewer are returned.
+    classes than negatives, every class is drawn once before any is drawn twice; each further round draws by weight
+    again. Classes of weight 0 come last in their round, all alike; with `kind` "similar" they wait until the others
+    have no phrase left, for there weight 0 means that a class is not among the `k` nearest.
+
+    No phrase comes twice, and none that is also the sample's own: a fish cannot be pushed away from the stripe that it
+    should show. Where this leaves fewer than `count`, fewer are returned.
 
     Args:
         concepts: the kept phrases of every class.
         own: index of the sample's class.
-        weights: from `class_weights`; classes of weight 0 are drawn only if no other class has a phrase left.
+        weights: from `class_weights`.
         count: how many; 0 gives none.
         rng: the sample's own generator.
+        kind: as given to `class_weights`.
 
     Returns:
         (class index, phrase) pairs.
     """
     used = set(concepts[own])
     drawn: list[tuple[int, str]] = []
-    while len(drawn) < count:
-        # Exponential races: sorting by Exp(1) / weight is weighted drawing without replacement.
-        race = rng.exponential(size=len(concepts)) / np.maximum(weights, 1e-12)
-        before = len(drawn)
-        for c in np.argsort(race):
-            left = [phrase for phrase in concepts[c] if phrase not in used]
-            if c == own or not left or len(drawn) == count:
-                continue
-            phrase = left[rng.integers(len(left))]
-            used.add(phrase)
-            drawn.append((int(c), phrase))
-        if len(drawn) == before:
-            break
+    likely = np.asarray(weights) > 0
+    for eligible in (likely, ~likely) if kind == "similar" else (np.ones_like(likely),):
+        before = -1
+        while before < len(drawn) < count:
+            before = len(drawn)
+            for c in _race(weights, rng):
+                left = [phrase for phrase in concepts[c] if phrase not in used]
+                if c == own or not eligible[c] or not left or len(drawn) == count:
+                    continue
+                phrase = left[rng.integers(len(left))]
+                used.add(phrase)
+                drawn.append((int(c), phrase))
     return drawn
+
+
+def _race(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All classes in an order drawn without replacement by weight; those of weight 0 last, all alike.
+
+    Sorting by Exp(1) / weight is such a draw: the first to arrive in a race of exponential clocks is class c with
+    probability weight / sum, and the clocks that still run have no memory.
+    """
+    likely = np.asarray(weights) > 0
+    times = rng.exponential(size=len(weights)) / np.where(likely, weights, 1)
+    return np.lexsort((times, ~likely))
+
+
+def inclusion(weights: np.ndarray, own: int, count: int, kind: Kind = "weighted") -> np.ndarray:
+    """How likely each class is to give one of a sample's `count` negatives, (C,), where no phrases run out.
+
+    In the race of exponential clocks (see `draw_negatives`) a class is among the first if fewer than `count` others
+    arrive before it: an integral over its time of arrival of the chance that few others have arrived, taken by
+    Gauss-Legendre quadrature to about 1e-6.
+    """
+    weights = np.where(np.arange(len(weights)) == own, 0, weights).astype(float)
+    entrants, rest = np.flatnonzero(weights > 0), np.flatnonzero((weights <= 0) & (np.arange(len(weights)) != own))
+    chances = np.zeros(len(weights))
+    if count >= len(entrants):
+        chances[entrants] = 1
+        if kind != "similar" or not len(entrants):
+            chances[rest] = min(1, (count - len(entrants)) / max(1, len(rest)))
+        return chances
+    share = weights[entrants] / weights.sum()
+    # With u = exp(-share t), class c arrives uniformly in u in (0, 1); another is still out with chance u ** (o / c).
+    nodes, parts = np.polynomial.legendre.leggauss(128)
+    u = (nodes + 1) / 2
+    for c, own_share in enumerate(share):
+        few = np.zeros((max(1, count), len(u)))  # chance that 0, 1, ... count - 1 others have arrived, at every node
+        few[0] = count > 0
+        for other in np.delete(share, c):
+            out = u ** (other / own_share)
+            few[1:] = few[1:] * out + few[:-1] * (1 - out)
+            few[0] *= out
+        chances[entrants[c]] = (few.sum(0) * parts).sum() / 2
+    return chances
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Where the negatives of one class come from: for every class its similarity, and its chances to give the first
+    negative and any; (C,) each. `weights` are those that draw."""
+
+    own: int
+    similarity: np.ndarray
+    weights: np.ndarray
+    first: np.ndarray
+    any: np.ndarray
+
+
+def chances(similarity: np.ndarray, own: int, kind: Kind, k: int, count: int) -> Chances:
+    """The chances of every class to give negatives to the class `own`; see `class_weights` and `inclusion`."""
+    weights = class_weights(similarity.tolist(), own, kind, k)
+    return Chances(
+        own, similarity, weights, inclusion(weights, own, min(1, count), kind), inclusion(weights, own, count, kind)
+    )

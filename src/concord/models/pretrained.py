@@ -35,10 +35,12 @@ def loading(model: str, key: str) -> Iterator[None]:
 def _quiet() -> None:
     """Silence the libraries' own progress bars and hints: a run has one progress display, and errors are raised."""
     import diffusers
+    import huggingface_hub
     import transformers
 
-    for library in (diffusers, transformers):
+    for library in (diffusers, huggingface_hub, transformers):
         library.utils.logging.set_verbosity_error()
+    for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
 
 

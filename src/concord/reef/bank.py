@@ -35,6 +35,8 @@ def bank() -> dict[str, object]:
             "source": "written with the world (concord.reef.bank)",
             "note": "of each species' ten phrases five are true and five are its look-alikes'; selection has to tell",
         },
+        # A detail belongs to several species: they differ in which five they have, not in any one.
+        "shared": sorted(PHRASES.values()),
         "classes": classes,
     }
 

@@ -1,0 +1,22 @@
+"""Some of a class's images, where all of them would be too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from PIL import Image
+
+from concord.data import ImageSet
+
+
+def evenly(items: Sequence[str], most: int | None) -> Sequence[str]:
+    """At most `most` of the items, evenly spaced in their order and the same on every call; None takes all."""
+    if most is None or len(items) <= most:
+        return items
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def some_images(data: ImageSet, class_index: int, most: int | None) -> Iterator[Image.Image]:
+    """Images of a class, evenly spaced in the data set's order where there are more than `most`; read one by one."""
+    for item in evenly(data.items(class_index), most):
+        yield data.read(item)

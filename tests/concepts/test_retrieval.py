@@ -320,7 +320,7 @@ def test_a_file_that_is_no_bank_is_never_overwritten(start: Start, names: Path) 
     assert names.with_name("bank.json").read_text() == "my notes"
 
 
-ECHOES = ["echo:400", "echo:401", "echo:404", "echo:429", "echo:500", "echo:200"]
+ECHOES = ["echo:400", "echo:401", "echo:404", "echo:429", "echo:500", "echo:200", "echo:late"]
 
 
 @pytest.mark.parametrize(
@@ -349,11 +349,11 @@ def test_the_key_reaches_no_file_no_log_and_no_message(start: Start, names: Path
 @pytest.mark.parametrize("behaviour", ECHOES)
 def test_no_echo_of_the_key_comes_through(start: Start, names: Path, behaviour: str) -> None:
     server = start({name: [behaviour] for name in NAMES})
-    _, said, error = run(server, names, "--retries", 0)
+    key = "gateway_Zq83hTnotForAnyEyes9182"  # not of a form by which a key could be told without knowing it
+    _, said, error = run(server, names, "--retries", 0, OPENAI_API_KEY=key)
     bank = names.with_name("bank.json")
     for text in (said, error, bank.read_text() if bank.exists() else ""):
-        assert KEY not in text
-        assert KEY.lower() not in text.lower()
+        assert key[:10].lower() not in text.lower()
 
 
 def test_the_key_comes_from_the_variable_that_is_named(start: Start, names: Path) -> None:

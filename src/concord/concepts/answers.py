@@ -58,9 +58,7 @@ def read_answer(
     spoken = _answer_part(text)
     found, alike = _found(spoken, cut_off)
     dropped = _take(found, class_name, kept)
-    names = (*(have.look_alikes if have else ()), *(n for n in map(_clean, alike) if n and len(n) <= MOST_CHARACTERS))
-    others = {n.casefold(): n for n in reversed(names) if n.casefold() != class_name.casefold()}
-    look_alikes = tuple(others.values())[::-1][:_MOST_LOOK_ALIKES]
+    look_alikes = _others([*(have.look_alikes if have else ()), *alike], class_name)
     if len(kept) >= wanted:
         return ClassConcepts(phrases=tuple(kept[:wanted]), look_alikes=look_alikes)
     return Refusal(_reason(spoken, len(kept), wanted, dropped), tuple(kept), look_alikes)
@@ -148,9 +146,22 @@ def _phrase(text: str, prefix: re.Pattern[str] | None) -> str:
         if first[:1].isupper() and first[1:] == first[1:].lower():
             text = first.lower() + text[len(first) :]
         if text == before:
-            letters = sum(map(str.isalpha, text))
-            return text if letters > 1 and not _PLACEHOLDER.fullmatch(text) else ""
+            return text if _says_something(text) else ""
     return ""
+
+
+def _others(names: Iterable[str], class_name: str) -> tuple[str, ...]:
+    """Return the look-alikes, each once and without the class itself."""
+    found: dict[str, str] = {}
+    for name in map(_clean, names):
+        if name.casefold() != class_name.casefold() and len(name) <= MOST_CHARACTERS and _says_something(name):
+            found.setdefault(name.casefold(), name)
+    return tuple(found.values())[:_MOST_LOOK_ALIKES]
+
+
+def _says_something(text: str) -> bool:
+    """Whether a text is more than a mark, or than a word of the answer's form repeated."""
+    return sum(map(str.isalpha, text)) > 1 and not _PLACEHOLDER.fullmatch(text)
 
 
 def _clean(text: str) -> str:

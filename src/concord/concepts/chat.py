@@ -114,7 +114,7 @@ class Chat:
             try:
                 return await self._once(messages, schema)
             except _Passing as error:
-                tries, reason = tries + 1, self._scrub(str(error))
+                tries, reason = tries + 1, str(error)
                 if tries > self.server.retries:
                     raise Unanswered(f"{reason}, {tries} {'try' if tries == 1 else 'tries'}") from None
                 if error.after is not None and error.after > _LONGEST_RETRY_AFTER:
@@ -138,10 +138,9 @@ class Chat:
                 if not self._can_do_without(error, form, stream):
                     raise self._refusal(error) from None
             except openai.APIConnectionError as error:
-                cause = str(error.__cause__ or "")
-                raise _Passing("the connection fails" + (f" ({cause})" if cause else "")) from None
+                raise _Passing(f"the connection fails{self._told(error.__cause__)}") from None
             except openai.OpenAIError as error:
-                raise _Passing(f"the server breaks off{_brief(error)}") from None
+                raise _Passing(f"the server breaks off{self._told(error)}") from None
             except ValueError:  # a body, or an event of a stream, that is no JSON
                 raise _Passing("the answer is not of the chat protocol") from None
 
@@ -157,14 +156,14 @@ class Chat:
             wanted["response_format"] = {"type": form}
         answer: Any = await self._client.chat.completions.create(**wanted, stream=stream)
         if not stream:
-            _check(answer)
+            self._check(answer)
             text, end = _said(answer, "message")
             return Reply(hide(text, self.server.secrets), end == "length")
         pieces: list[str] = []
         size, end, events = 0, None, 0
         async with answer:
             async for event in answer:
-                _check(event)
+                self._check(event)
                 events += 1
                 piece, stopped = _said(event, "delta")
                 end = stopped or end
@@ -190,8 +189,9 @@ class Chat:
 
     def _refusal(self, error: Any) -> Exception:
         """Return what a status that is no success means: wait, go on to the next class, or stop."""
-        status, said = error.status_code, self._scrub(_message(error))
-        reason = f"the server says {status}" + (f": {said}" if said else "")
+        status, body = error.status_code, error.body
+        said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else body
+        reason = f"the server says {status}{self._told(said)}"
         if status == 401:
             return ConcordError(f"{reason}; check the key in the environment")
         if status in (404, 405):
@@ -205,18 +205,18 @@ class Chat:
     def _address(self) -> str:
         return public_url(self.server.base_url)
 
-    def _scrub(self, text: str) -> str:
-        return scrub(text, self.server.secrets)
+    def _check(self, answer: Any) -> None:
+        """Raise on a body that came with a status of success and is none."""
+        if error := getattr(answer, "error", None):
+            said = error.get("message") if isinstance(error, dict) else error
+            raise _Passing(f"the server reports an error{self._told(said)}")
+        if not isinstance(getattr(answer, "choices", None), list):
+            raise ValueError
 
-
-def _check(answer: Any) -> None:
-    """Raise on a body that came with a status of success and is none."""
-    error = getattr(answer, "error", None)
-    if error:
-        said = error.get("message") if isinstance(error, dict) else error
-        raise _Passing(f"the server reports an error{_brief(said)}")
-    if not isinstance(getattr(answer, "choices", None), list):
-        raise ValueError
+    def _told(self, said: object) -> str:
+        """Return the beginning of what a server said, after a colon; what is secret goes before anything is cut."""
+        text = scrub(" ".join(str(said or "").split()), self.server.secrets)
+        return f": {text[:200]}{'...' if len(text) > 200 else ''}" if text else ""
 
 
 def _said(answer: Any, part: str) -> tuple[str, str | None]:
@@ -227,18 +227,6 @@ def _said(answer: Any, part: str) -> tuple[str, str | None]:
         content = "".join(str(piece.get("text", "")) for piece in content if isinstance(piece, dict))
     end = getattr(choice, "finish_reason", None)
     return content if isinstance(content, str) else "", end if isinstance(end, str) else None
-
-
-def _message(error: Any) -> str:
-    """Return a server's own words about an error: its ``message`` if it is JSON, else the beginning of the body."""
-    body = error.body
-    said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else body
-    return _brief(said).removeprefix(": ")
-
-
-def _brief(said: object) -> str:
-    text = " ".join(str(said or "")[:2000].split())
-    return f": {text[:200]}{'...' if len(text) > 200 else ''}" if text else ""
 
 
 def _retry_after(value: str | None) -> float | None:

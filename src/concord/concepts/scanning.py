@@ -138,6 +138,9 @@ def _phrases_alone(lines: Iterable[str]) -> list[str]:
     short = [
         line
         for line in lines
-        if line[-1] not in ".!?:。！？：" and len(line.split()) <= 20 and (" " in line or not line.isascii())
+        if line[-1] not in ".!?:。！？："
+        and len(line.split()) <= 20
+        and (" " in line or not line.isascii())
+        and not set("<>{}|=") & set(line)
     ]
     return short if 2 * len(short) > len(lines) else []

@@ -15,7 +15,7 @@ from concord.recipe import bundled, load, models
 from concord.resources import cores, find_model, hub_cache, memory, package_version, size_of, version
 
 _NEEDED = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "numpy", "Pillow", "pydantic")
-_OPTIONAL = ("torchvision", "timm", "accelerate")
+_OPTIONAL = ("torchvision", "timm", "accelerate", "openai", "pyarrow")
 
 
 @dataclass(frozen=True)

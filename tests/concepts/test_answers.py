@@ -195,6 +195,7 @@ def check(answer: ClassConcepts | Refusal, name: str, wanted: int) -> None:
     assert name.casefold() not in {other.casefold() for other in answer.look_alikes}
 
 
+@settings(deadline=None)
 @given(text=st.text(), name=st.text(), wanted=st.integers(1, 12), cut_off=st.booleans())
 def test_any_text_gives_an_entry_or_a_reason(text: str, name: str, wanted: int, cut_off: bool) -> None:
     check(read_answer(text, name, wanted, cut_off=cut_off), name, wanted)
@@ -209,13 +210,14 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(parts=st.lists(st.one_of(pieces, st.text(max_size=5)), max_size=60), wanted=st.integers(1, 5))
 def test_scrambled_answers_give_an_entry_or_a_reason(parts: list[str], wanted: int) -> None:
     check(read("".join(parts), wanted), "beagle", wanted)
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
+@settings(deadline=None)
 @given(phrases=lists)
 def test_what_was_meant_is_what_is_read(wrapping: str, phrases: list[str]) -> None:
     answer = read(WRAPPINGS[wrapping](phrases), len(phrases))
@@ -223,6 +225,7 @@ def test_what_was_meant_is_what_is_read(wrapping: str, phrases: list[str]) -> No
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
+@settings(deadline=None)
 @given(phrases=lists, share=st.floats(0, 1))
 def test_a_cut_off_answer_gives_whole_phrases_only(wrapping: str, phrases: list[str], share: float) -> None:
     whole = WRAPPINGS[wrapping](phrases)
@@ -230,6 +233,7 @@ def test_a_cut_off_answer_gives_whole_phrases_only(wrapping: str, phrases: list[
     assert answer.phrases == tuple(phrases[: len(answer.phrases)])
 
 
+@settings(deadline=None)
 @given(text=st.text(), phrases=lists)
 def test_reading_an_entry_again_changes_nothing(text: str, phrases: list[str]) -> None:
     entry = read(json.dumps({"look_alikes": ALIKE, "phrases": phrases}), len(phrases))

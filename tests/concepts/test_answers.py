@@ -117,6 +117,8 @@ def test_phrases_are_brought_into_one_form(said: str) -> None:
         ("...", "1 without words"),
         ("phrase 3", "1 without words"),
         ("12.", "1 without words"),
+        ("3/4 = 0.75 x", "1 without words"),
+        ("ea\ufffds of two colours", "1 without words"),
     ],
 )
 def test_what_is_dropped_is_told(said: str, why: str) -> None:
@@ -135,6 +137,7 @@ def test_what_is_dropped_is_told(said: str, why: str) -> None:
         ("I'm sorry, I can't.", "there are no phrases in the answer \"I'm sorry, I can't.\""),
         ('{"look_alikes": ["harrier", "Engl', "there are no phrases in the answer"),
         ("<html><body>502 Bad Gateway</body></html>", "there are no phrases in the answer"),
+        ("\x1b[2J\x1b]0;title\x07no", 'there are no phrases in the answer "[2J ]0;title no"'),
     ],
 )
 def test_an_answer_without_phrases_is_refused_with_the_reason(text: str, reason: str) -> None:

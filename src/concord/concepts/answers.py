@@ -160,8 +160,10 @@ def _others(names: Iterable[str], class_name: str) -> tuple[str, ...]:
 
 
 def _says_something(text: str) -> bool:
-    """Whether a text is more than a mark, or than a word of the answer's form repeated."""
-    return sum(map(str.isalpha, text)) > 1 and not _PLACEHOLDER.fullmatch(text)
+    """Whether a text is of words: at least half letters, no broken bytes, and not the answer's form repeated."""
+    letters = sum(unicodedata.category(c)[0] in "LM" for c in text)
+    broken = any(c == "\ufffd" or unicodedata.category(c) in ("Cn", "Co") for c in text)
+    return letters > 1 and 2 * letters >= len(text.replace(" ", "")) and not broken and not _PLACEHOLDER.fullmatch(text)
 
 
 def _clean(text: str) -> str:
@@ -174,11 +176,16 @@ def _clean(text: str) -> str:
     return _NUMBERING.sub("", line, count=1) if _NUMBERING.match(line) else line
 
 
+def one_line(text: str) -> str:
+    """Return a text that a terminal can show: without line ends, and without characters that command it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _reason(text: str, usable: int, wanted: int, dropped: Counter[str]) -> str:
     if not text:
         return "the answer is empty"
     if not usable and not dropped:
-        shown = " ".join(text[:200].split())
+        shown = one_line(text[:200])
         return f'there are no phrases in the answer "{shown[:60]}{"..." if len(shown) > 60 else ""}"'
     why = f" ({', '.join(f'{n} {what}' for what, n in dropped.items())})" if dropped else ""
     return f"it gives {usable} of {wanted} usable phrases{why}"

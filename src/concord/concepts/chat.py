@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 
+from concord.concepts.answers import one_line
 from concord.concepts.prompts import Message
 from concord.concepts.secrets import hide, public_url, scrub, secrets_of
 from concord.errors import ConcordError
@@ -215,7 +216,7 @@ class Chat:
 
     def _told(self, said: object) -> str:
         """Return the beginning of what a server said, after a colon; what is secret goes before anything is cut."""
-        text = scrub(" ".join(str(said or "").split()), self.server.secrets)
+        text = scrub(one_line(str(said or "")), self.server.secrets)
         return f": {text[:200]}{'...' if len(text) > 200 else ''}" if text else ""
 
 

@@ -141,6 +141,6 @@ def _phrases_alone(lines: Iterable[str]) -> list[str]:
         if line[-1] not in ".!?:。！？："
         and len(line.split()) <= 20
         and (" " in line or not line.isascii())
-        and not set("<>{}|=") & set(line)
+        and not set("<>{}|=\\") & set(line)
     ]
     return short if 2 * len(short) > len(lines) else []

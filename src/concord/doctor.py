@@ -17,7 +17,7 @@ from concord.resources import cores, hub_cache, memory, package_version, version
 from concord.runs.needed import Needed, needed_models
 
 _NEEDED = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "numpy", "Pillow", "pydantic")
-_OPTIONAL = ("torchvision", "timm", "accelerate")
+_OPTIONAL = ("torchvision", "timm", "accelerate", "openai", "pyarrow")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from concord.commands.concepts_retrieve import retrieve
 from concord.commands.telling import told
 from concord.errors import ConcordError
 
@@ -34,6 +35,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 @app.callback()
 def _root() -> None:
     pass
+
+
+app.command()(retrieve)
 
 
 @app.command()

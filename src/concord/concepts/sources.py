@@ -1,0 +1,127 @@
+"""Where class names come from: a list, a folder of images, WordNet ids, a table, the labels of a Parquet file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from concord.data import open_data
+from concord.data.lists import by_wnid, class_list, class_lists
+from concord.errors import ConcordError, nearest
+
+_WNID = re.compile(r"n\d{8}")
+
+
+def class_names(source: str) -> list[str]:
+    """Return the class names of a source, in its order, each once.
+
+    Args:
+        source: a text file (a name or WordNet id a line; empty lines and those after ``#`` are left out), a CSV file
+            with a column ``class_name``, ``synset`` or ``names``, a Parquet file or a folder of them whose metadata
+            names its labels, a folder of images, a folder of WordNet ids, or a bundled list (``imagenet-100``, ...).
+
+    Raises:
+        ConcordError: there is no such source, or it names no classes; the message says what was looked for.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        names = _of_folder(path)
+    elif path.is_file():
+        read = {".csv": _of_csv, ".parquet": _of_parquet}.get(path.suffix.lower(), _of_text)
+        names = read(path)
+    elif source in class_lists():
+        names = [listed.name for listed in class_list(source)]
+    else:
+        raise ConcordError(
+            f'no class names at "{source}"{nearest(source, class_lists())}: expected a text, CSV or Parquet file, a'
+            f" folder of images, or one of the bundled lists {', '.join(class_lists())}"
+        )
+    found = list(dict.fromkeys(name for name in (" ".join(name.split()) for name in names) if name))
+    if not found:
+        raise ConcordError(f"{source} names no classes")
+    return found
+
+
+def _of_folder(folder: Path) -> list[str]:
+    below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if below and all(_WNID.fullmatch(name) for name in below):
+        return [_translated(name, folder) for name in below]
+    if tables := sorted(folder.rglob("*.parquet")):
+        return _of_parquet(tables[0])
+    return [entry.class_name for entry in open_data(str(folder)).classes]
+
+
+def _of_text(path: Path) -> list[str]:
+    return [_translated(line, path) for line in _lines(path) if line and not line.startswith("#")]
+
+
+def _of_csv(path: Path) -> list[str]:
+    table = csv.DictReader(_lines(path), skipinitialspace=True)
+    columns = {(name or "").strip().casefold(): name for name in table.fieldnames or ()}
+    for wanted in ("class_name", "synset", "wnid", "names", "name"):
+        if wanted in columns:
+            cells = [str(row.get(columns[wanted]) or "") for row in table]
+            # ImageNet's lists give all the names of a class in one cell; the first is the common one.
+            return [_translated(c.partition(",")[0] if wanted == "names" else c, path) for c in cells if c.strip()]
+    raise ConcordError(
+        f"{path} has no column class_name, synset or names; its columns are {', '.join(map(str, columns)) or 'none'}"
+    )
+
+
+def _of_parquet(path: Path) -> list[str]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_schema
+    except ImportError:
+        raise ConcordError(f"reading {path} needs pyarrow: pip install 'concord-distill[hub]'") from None
+    try:
+        metadata = read_schema(path).metadata or {}
+        said = json.loads(metadata.get(b"huggingface", b"{}"))
+    except (ArrowException, OSError, ValueError) as error:
+        raise ConcordError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    labels = list(_label_names(said))
+    if not labels:
+        raise ConcordError(
+            f"{path} does not name its labels (no ClassLabel in its huggingface metadata);"
+            " give the class names as a text file, one a line"
+        )
+    if len(labels) > 1:
+        columns = ", ".join(column for column, _ in labels)
+        raise ConcordError(f"{path} has more than one label column ({columns}); give the names as a text file")
+    return [_translated(name.replace("_", " "), path) for name in labels[0][1]]
+
+
+def _label_names(metadata: Any) -> Iterable[tuple[str, list[str]]]:
+    """Yield (column, class names) of every ClassLabel in the metadata that the `datasets` library writes."""
+    info = metadata.get("info") if isinstance(metadata, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    for column, feature in features.items() if isinstance(features, dict) else ():
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names"):
+            yield column, [str(name) for name in feature["names"]]
+
+
+def _translated(name: str, where: Path) -> str:
+    """Return the class name of a WordNet id, with or without names behind it; any other name as it is.
+
+    Raises:
+        ConcordError: ImageNet-1K has no such id, and there is no name behind it.
+    """
+    first, _, rest = name.strip().partition(" ")
+    if not _WNID.fullmatch(first):
+        return name
+    if known := by_wnid().get(first):
+        return known.name
+    if rest.strip():
+        return rest.partition(",")[0]
+    raise ConcordError(f"{where}: {first} is no class of ImageNet-1K; give its name instead")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise ConcordError(f"{path} is not UTF-8 text") from None

@@ -67,6 +67,7 @@ def test_rows_say_all_that_the_design_promises(tmp_path: Path) -> None:
         "negatives": ["katze with \u2028 bart"],
         "prompt": "p\nq",
         "source": "src.jpg",
+        "checkpoint": "",
         "scores": {"uninformed_steps": 0},
     }
 

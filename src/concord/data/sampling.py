@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from PIL import Image
 
 from concord.data import ImageSet
+from concord.errors import ConcordError
 
 
 def evenly(items: Sequence[str], most: int | None) -> Sequence[str]:
@@ -16,7 +17,18 @@ def evenly(items: Sequence[str], most: int | None) -> Sequence[str]:
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def some_images(data: ImageSet, class_index: int, most: int | None) -> Iterator[Image.Image]:
-    """Images of a class, evenly spaced in the data set's order where there are more than `most`; read one by one."""
+def some_images(
+    data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False
+) -> Iterator[Image.Image]:
+    """Images of a class, evenly spaced in the data set's order where there are more than `most`; read one by one.
+
+    skip_unreadable: pass over those that cannot be read instead of ending with their error.
+    """
     for item in evenly(data.items(class_index), most):
-        yield data.read(item)
+        try:
+            image = data.read(item)
+        except ConcordError:
+            if skip_unreadable:
+                continue
+            raise
+        yield image

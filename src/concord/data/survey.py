@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from concord.data import ImageSet
+from concord.data.sampling import evenly
 from concord.errors import ConcordError
 
 FEW, UNEVEN = 10, 5
@@ -43,20 +44,13 @@ def survey(data: ImageSet, opened: int = 200) -> Survey:
     each = max(1, opened // max(1, len(items)))
     sizes, unreadable = [], []
     for of_class in items:
-        for item in spaced(of_class, each):
+        for item in evenly(of_class, each):
             try:
                 sizes.append(data.read(item).size)
             except ConcordError:
                 unreadable.append(item)
     counts = tuple(map(len, items))
     return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, unreadable)))
-
-
-def spaced(items: Sequence[str], most: int) -> list[str]:
-    """At most so many items, evenly spaced in their order."""
-    if len(items) <= most:
-        return list(items)
-    return [items[i * len(items) // most] for i in range(most)]
 
 
 def _warnings(

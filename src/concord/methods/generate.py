@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from concord import images
-from concord.concepts import Concept, concept_text, draw_negatives, load_bank, select
+from concord.concepts import Concept, concept_text, draw_negatives, load_bank
 from concord.concepts.bank import Bank
 from concord.concepts.negatives import class_weights
-from concord.concepts.selection import mean_embedding
+from concord.concepts.selection import selection_record
+from concord.concepts.validity import embed_images, name_similarity, select_classes
 from concord.data import ImageSet
+from concord.data.sampling import some_images
 from concord.encoder import Encoder
 from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
@@ -59,9 +59,10 @@ class Generate:
         self._recipe, self._data = recipe, data
         self._informed = recipe.informing.enabled
         self._names = [entry.class_name for entry in data.classes]
+        self._skip = recipe.unreadable == "skip"
         self._maker = Maker(recipe, data)
         conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
-        self._supply = Supply(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
+        self._supply = Supply(data, shuffled(recipe.seed), self._skip) if conditioned else None
         self._checkpoints = (
             assign_checkpoints(recipe.pipeline.checkpoints, data.classes)
             if recipe.method == "minimax"
@@ -96,32 +97,25 @@ class Generate:
     def _selection(self) -> list[list[Concept]]:
         """Every class's phrases with their activations on its real images, the kept ones marked; [] without a bank."""
         settings, bank = self._recipe.concepts, self._bank
-        keys = [entry.bank_key or entry.class_name for entry in self._data.classes]
-        pinned = _by_class(settings.pinned, self._data)
         if bank is None:
-            if self._uses_concepts and not all(pinned):
+            pinned = {self._data.classes.find(name).label for name, phrases in settings.pinned.items() if phrases}
+            if self._uses_concepts and len(pinned) < len(self._names):
                 raise ConcordError(
                     "informing by concepts needs concepts.bank (a bundled name or a JSON file), or concepts.pinned for"
                     " every class; or inform by the class name alone (informing.objective.contrastive=0"
                     " informing.objective.class_name=1)"
                 )
-            lists: list[tuple[str, ...]] = [()] * len(keys)
-        else:
-            bank.require(keys)
-            lists = [bank.phrases(key) for key in keys]
-        if not any(lists) and not any(pinned):
-            return [[] for _ in keys]
-        return [
-            select(
-                name,
-                phrases,
-                mean_embedding(self._embed_real(self._maker.encoder, i, settings.images)),
-                self._maker.encoder.texts,
-                settings.keep,
-                pins,
-            )
-            for i, (name, phrases, pins) in enumerate(zip(self._names, lists, pinned, strict=True))
-        ]
+            if not pinned:
+                return [[] for _ in self._names]
+        return select_classes(
+            self._data,
+            bank,
+            self._maker.encoder,
+            keep=settings.keep,
+            most=settings.images,
+            pinned=settings.pinned,
+            skip_unreadable=self._skip,
+        )
 
     @cached_property
     def _kept(self) -> list[list[str]]:
@@ -129,9 +123,7 @@ class Generate:
 
     @cached_property
     def _similarity(self) -> np.ndarray:
-        """Cosine between the embeddings of the bare class names, (C, C)."""
-        texts = self._maker.encoder.texts(self._names).float()
-        return (texts @ texts.T).cpu().double().numpy()
+        return name_similarity(self._maker.encoder, self._names)
 
     def sample(self, class_index: int, index: int) -> Sample:
         seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, index)
@@ -142,7 +134,9 @@ class Generate:
             positives = tuple(concept_text(name, phrase) for phrase in self._kept[class_index])
             settings = self._recipe.concepts.negatives
             weights = class_weights(self._similarity[class_index], class_index, settings.kind, settings.k)
-            drawn = draw_negatives(self._kept, class_index, weights, settings.count, np.random.default_rng(seed))
+            drawn = draw_negatives(
+                self._kept, class_index, weights, settings.count, np.random.default_rng(seed), settings.kind
+            )
             negatives = tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
         return Sample(
             class_index,
@@ -165,18 +159,8 @@ class Generate:
     def concepts(self) -> dict[str, Any] | None:
         if not self._uses_concepts:
             return None
-        return {
-            "bank": self._bank.name if self._bank else None,
-            "encoder": self._recipe.encoder,
-            "classes": {
-                entry.folder: {
-                    "class_name": entry.class_name,
-                    "concepts": [vars(concept) for concept in concepts],
-                }
-                for entry, concepts in zip(self._data.classes, self._selection, strict=True)
-            },
-            "similarity": {"classes": self._names, "cosine": self._similarity.round(4).tolist()},
-        }
+        bank = self._bank.name if self._bank else None
+        return selection_record(bank, self._recipe.encoder, self._data.classes, self._selection, self._similarity)
 
     # --- what a worker makes -----------------------------------------------------------------------------------
 
@@ -185,18 +169,9 @@ class Generate:
 
     # --- what it came to ---------------------------------------------------------------------------------------
 
-    def _real_images(self, class_index: int, most: int | None) -> list[Image.Image]:
-        """Real images of a class, evenly spaced in the data set's order where there are more than `most`."""
-        items = self._data.items(class_index)
-        if most is not None and len(items) > most:
-            items = [items[i * len(items) // most] for i in range(most)]
-        return [self._data.read(item) for item in items]
-
-    def _embed_real(self, encoder: Encoder, class_index: int, most: int | None) -> Tensor:
-        """Unit embeddings (N, D) of real images of a class."""
-        with torch.no_grad():
-            batches = images.batches(self._real_images(class_index, most))
-            return torch.cat([encoder.images(pixels.to(self._maker.device)) for pixels in batches]).cpu()
+    def _embed_real(self, encoder: Encoder, name: str) -> Tensor:
+        """Unit embeddings (N, D) of real images of a class: what its percentiles are taken among."""
+        return embed_images(encoder, self._data, self._names.index(name), REAL_IMAGES, self._skip)
 
     @cached_property
     def _scorer(self) -> Scorer | None:
@@ -210,7 +185,7 @@ class Generate:
                 if other
                 else self._maker.encoder
             )
-            return Percentile(encoder, lambda name: self._embed_real(encoder, self._names.index(name), REAL_IMAGES))
+            return Percentile(encoder, lambda name: self._embed_real(encoder, name))
         return None
 
     @cached_property
@@ -232,7 +207,7 @@ class Generate:
             rows = read_manifest(out / variant)
             name = "informed" if variant == "images" and self._informed else "uninformed"
             sets[name] = Pictures(_load(out / variant, rows), np.array([row["label"] for row in rows]))
-        real = [self._real_images(c, REAL_IMAGES) for c in range(len(self._names))]
+        real = [list(some_images(self._data, c, REAL_IMAGES, self._skip)) for c in range(len(self._names))]
         labels = [c for c, pictures in enumerate(real) for _ in pictures]
         return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
 
@@ -292,14 +267,6 @@ class Generate:
             step = max(0.0, times[1] - times[0]) / 2
             seconds += (max(0.0, times[0] - step) + step * self._recipe.pipeline.steps) / len(batch)
         return Cost(seconds_per_image=seconds)
-
-
-def _by_class(pinned: dict[str, list[str]], data: ImageSet) -> list[list[str]]:
-    """Pinned phrases in label order; the recipe names classes by folder or by name."""
-    lists: list[list[str]] = [[] for _ in data.classes]
-    for name, phrases in pinned.items():
-        lists[data.classes.find(name).label].extend(phrases)
-    return lists
 
 
 def _load(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Image.Image]:

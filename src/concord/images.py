@@ -21,6 +21,15 @@ def to_pil(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(a) for a in (array * 255).round().astype(np.uint8)]
 
 
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The image with a shorter side of at most `side` pixels, its aspect kept; smaller ones are left as they are."""
+    short = min(image.size)
+    if short <= side:
+        return image
+    width, height = (round(edge * side / short) for edge in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
 def batches(images: Sequence[Image.Image], size: int = 64) -> Iterator[Tensor]:
     """Pixels (B, 3, H, W) of images in their order; a batch ends where the image size changes."""
     start = 0

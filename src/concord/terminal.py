@@ -120,6 +120,9 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     console.print()
     places = [("images", "images", "an image folder: one folder a class, metadata.jsonl beside them")]
     places += [("before", "uninformed", "the same samples without informing")]
+    places += [("concepts", "concepts.png", "concepts kept and dropped, by activation on real images")]
+    places += [("", "similarity.png", "how alike the classes' names are")]
+    places += [("details", "details.json", "which detail each image is likely to lack")]
     places += [("look", "samples.png", "a sheet of samples, class by class"), ("report", "report.html", "open it")]
     places += [("figures", "results.json", "all that was measured"), ("recipe", "recipe.yaml", "every setting")]
     there = [(about, str(out / name), meaning) for about, name, meaning in places if (out / name).exists()]
@@ -230,7 +233,7 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
 
 def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return rows of (measure, uninformed, informed, gain with its interval) of what results.json holds."""
-    complete = results.get("completeness") or {}
+    complete, shown = results.get("completeness") or {}, results.get("details") or {}
     rows: list[tuple[str, str, str, str]] = []
 
     def add(label: str, before: Any, after: Any, gain: Any, percent: bool = False) -> None:
@@ -252,6 +255,8 @@ def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     gain = complete.get("gain_complete")
     add("images with all their details", before.get("complete"), after.get("complete"), gain, percent=True)
     add("foreign details an image", before.get("foreign"), after.get("foreign"), complete.get("gain_foreign"))
+    less, more = ((shown.get(name) or {}).get("likely_missing") for name in ("uninformed", "informed"))
+    add("details likely missing (by percentile)", less, more, None, percent=True)
     for key, label, percent in (
         ("teacher_accuracy", "recognised by the teacher", True),
         ("nuisance_diversity", "nuisance diversity", False),

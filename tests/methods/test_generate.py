@@ -10,11 +10,12 @@ from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClas
 
 import tiny
 from concord.errors import ConcordError
+from concord.methods import generate
 from concord.recipe import Recipe, validate
 from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
 from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
-from concord.runs.execute import distill
+from concord.runs.execute import distill, open_recipe_data
 from concord.runs.store import read_manifest
 
 
@@ -175,3 +176,31 @@ def test_missing_pieces_are_one_clear_line(models: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(ConcordError, match=message):
             distill(_recipe(models, **changes), tmp_path / f"out-{np.random.default_rng().integers(1 << 30)}")
+
+
+def test_every_image_says_which_of_its_details_are_likely_missing(models: Path, tmp_path: Path) -> None:
+    results = distill(_recipe(models), tmp_path)
+    record = json.loads((tmp_path / "details.json").read_text())
+    assert record["schema"] == 1
+    assert record["encoder"] == str(models / "clip")
+    for variant, name in (("images", "informed"), ("uninformed", "uninformed")):
+        rows = read_manifest(tmp_path / variant)
+        missing = []
+        for row in rows:
+            of_image = record["images"][f"{variant}/{row['file_name']}"]
+            assert [f"{row['class_name']} with {one['phrase']}" for one in of_image] == row["positives"]
+            assert all(0 <= one["percentile"] <= 1 for one in of_image)
+            missing += [one["percentile"] < record["missing_below"] for one in of_image]
+        assert results["details"][name]["likely_missing"] == pytest.approx(np.mean(missing), abs=0.02)
+
+
+def test_real_images_for_the_report_are_few_and_small(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand classes of photographs would not fit into memory."""
+    monkeypatch.setattr(generate, "REAL_IN_ALL", 30)
+    monkeypatch.setattr(generate, "REAL_SIDE", 32)
+    monkeypatch.setattr(generate.Generate, "variants", ())
+    recipe = _recipe(models)
+    real = generate.Generate(recipe, open_recipe_data(recipe))._sets(Path("unused"))["real"]
+    assert len(real.images) == 30
+    assert {picture.size for picture in real.images} == {(32, 32)}
+    assert np.bincount(real.labels).tolist() == [3] * 10

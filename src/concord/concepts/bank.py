@@ -49,8 +49,8 @@ class Bank(BaseModel):
             return
         raise ConcordError(
             f'the concept bank "{self.name}" has no phrases for {_listed(missing)}{nearest(missing[0], self.classes)}:'
-            " retrieve phrases from a language model or import a descriptor file into the bank's JSON"
-            " (docs/concepts.md), or inform by the class name alone"
+            " retrieve phrases from a language model (concord concepts retrieve), import a descriptor file (concord"
+            " concepts import), or inform by the class name alone"
             " (informing.objective.contrastive=0 informing.objective.class_name=1)"
         )
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from concord import images
 from concord.concepts import Concept, concept_text, draw_negatives, load_bank
 from concord.concepts.bank import Bank
 from concord.concepts.negatives import class_weights
@@ -36,7 +37,8 @@ from concord.recipe import Recipe, models
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
 from concord.resources import find_model, model_path
 from concord.runs.plan import Sample, sample_seed
-from concord.runs.store import read_manifest
+from concord.runs.store import read_manifest, write_json
+from concord.scoring.details import Evidence, details
 from concord.scoring.outcome import (
     Pictures,
     Vocabulary,
@@ -47,9 +49,10 @@ from concord.scoring.outcome import (
 )
 from concord.scoring.scorer import Detector, Percentile, Scorer
 
-SHEET_CLASSES, SHEET_SAMPLES = 12, 8
-REAL_IMAGES = 100
-"""Real images a class behind the yardsticks of the report and of the percentile scorer."""
+SHEET_CLASSES, SHEET_SAMPLES, HEATMAP_CLASSES = 12, 8, 100
+REAL_IMAGES, REAL_IN_ALL, REAL_SIDE = 100, 2000, 512
+"""Real images a class behind percentiles; those that the report measures beside the made ones are so many in all, and
+no larger, so that a thousand classes of photographs fit into memory."""
 
 
 class Generate:
@@ -178,15 +181,18 @@ class Generate:
         settings = self._recipe.scorer
         if settings.kind == "detector" and settings.model:
             return Detector(self._maker.classifier(settings.model, "scorer.model"))
-        if settings.kind == "percentile":
-            other = settings.model
-            encoder = (
-                Encoder.from_pretrained(model_path(other), device=self._maker.device, key="scorer.model")
-                if other
-                else self._maker.encoder
-            )
-            return Percentile(encoder, lambda name: self._embed_real(encoder, name))
-        return None
+        return self._percentile if settings.kind == "percentile" else None
+
+    @cached_property
+    def _percentile(self) -> Percentile:
+        settings = self._recipe.scorer
+        other = settings.model if settings.kind == "percentile" else None
+        encoder = (
+            Encoder.from_pretrained(model_path(other), device=self._maker.device, key="scorer.model")
+            if other
+            else self._maker.encoder
+        )
+        return Percentile(encoder, lambda name: self._embed_real(encoder, name))
 
     @cached_property
     def _details(self) -> list[list[str]]:
@@ -207,15 +213,20 @@ class Generate:
             rows = read_manifest(out / variant)
             name = "informed" if variant == "images" and self._informed else "uninformed"
             sets[name] = Pictures(_load(out / variant, rows), np.array([row["label"] for row in rows]))
-        real = [list(some_images(self._data, c, REAL_IMAGES, self._skip)) for c in range(len(self._names))]
+        most = max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self._names)))
+        real = [
+            [images.shrunk(picture, REAL_SIDE) for picture in some_images(self._data, c, most, self._skip)]
+            for c in range(len(self._names))
+        ]
         labels = [c for c, pictures in enumerate(real) for _ in pictures]
         return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
 
     def results(self, out: Path) -> dict[str, Any]:
-        recipe, results = self._recipe, {}
+        recipe = self._recipe
+        results: dict[str, Any] = {"details": self._evidence(out)} if self._uses_concepts else {}
         scored = self._scorer is not None and all(self._details)
         if not (scored or recipe.teacher or recipe.nuisance):
-            return {}
+            return results
         sets = self._sets(out)
         if self._scorer is not None and scored:
             results["completeness"] = completeness(self._scorer, self._vocabulary, sets)
@@ -226,6 +237,24 @@ class Generate:
             reader = self._maker.classifier(recipe.nuisance, "nuisance")
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)
         return results
+
+    def _evidence(self, out: Path) -> dict[str, Any]:
+        """Leave details.json, which detail each image is likely to lack, and return it in short for each set."""
+        scorer = self._percentile
+        short: dict[str, Any] = {}
+        everything: dict[str, Any] = {}
+        for variant in self.variants:
+            evidence, rows = Evidence(scorer.threshold), read_manifest(out / variant)
+            for label, name in enumerate(self._names):  # class by class: a large set does not fit into memory
+                of_class = [row for row in rows if row["label"] == label]
+                found = details(scorer, name, self._kept[label], _load(out / variant, of_class))
+                evidence.add(name, [f"{variant}/{row['file_name']}" for row in of_class], found)
+            short["informed" if variant == "images" else "uninformed"] = evidence.summary()
+            everything |= evidence.images
+        encoder = self._recipe.scorer.model if self._recipe.scorer.kind == "percentile" else None
+        record = {"encoder": encoder or self._recipe.encoder, "missing_below": scorer.threshold, "images": everything}
+        write_json(out / "details.json", record)
+        return short
 
     def finish(self, out: Path) -> None:
         bands = []
@@ -239,8 +268,26 @@ class Generate:
             # In the vocabulary's order, which is that of the tiles' marks.
             phrases = tuple(self._vocabulary.concepts[k][1] for k in np.flatnonzero(self._vocabulary.own[c]))
             bands.append(Band(self._names[c], phrases, list(zip(before, tiles["images"], strict=True))))
+        if self._uses_concepts:
+            self._draw_concepts(out)
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
         contact_sheet(bands, f"concord distill {self._recipe.name}", sheet_notes(results)).save(out / "samples.png")
+
+    def _draw_concepts(self, out: Path) -> None:
+        """Leave pictures of the concepts: which were kept and why, and how alike the classes' names are."""
+        from concord.report.activations import activation_chart
+        from concord.report.heatmap import by_likeness, heatmap
+        from concord.report.plotting import save
+
+        rated = list(zip(self._names, self._selection, strict=True))
+        save(
+            activation_chart(rated, "Concepts kept and dropped by their activation on real images"),
+            out / "concepts.png",
+        )
+        if 1 < len(self._names) <= HEATMAP_CLASSES:
+            order = by_likeness(self._similarity)
+            ordered = self._similarity[np.ix_(order, order)]
+            save(heatmap([self._names[i] for i in order], ordered), out / "similarity.png")
 
     def _tiles(self, pictures: list[Image.Image], c: int) -> list[Tile]:
         if self._scorer is None or not self._details[c]:

@@ -72,17 +72,23 @@ class Percentile:
         self.encoder, self.real = encoder, real
         self._sorted: dict[Concept, Tensor] = {}
 
-    def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
+    def similarity(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
+        """Cosines (B, K), on the CPU, of images (B, 3, H, W) in [-1, 1] with "{class} with {phrase}"."""
         with torch.no_grad():
-            images = self.encoder.images(pixels)
             texts = self.encoder.texts([concept_text(*concept) for concept in concepts])
-            similarity = (images @ texts.T).cpu()  # (B, K)
-            columns = []
-            for k, concept in enumerate(concepts):
-                if concept not in self._sorted:
-                    self._sorted[concept] = (self.real(concept[0]) @ texts[k]).cpu().sort().values
-                reference = self._sorted[concept]
-                columns.append(
-                    torch.searchsorted(reference, similarity[:, k].contiguous(), right=True) / len(reference)
-                )
+            return (self.encoder.images(pixels) @ texts.T).cpu()
+
+    def percentile(self, similarity: Tensor, concepts: Sequence[Concept]) -> Tensor:
+        """Where cosines (B, K) lie among the real images of each concept's class: the share not above, in [0, 1]."""
+        columns = []
+        for k, concept in enumerate(concepts):
+            if concept not in self._sorted:
+                text = self.encoder.texts([concept_text(*concept)])[0]
+                self._sorted[concept] = (self.real(concept[0]).to(text) @ text).cpu().sort().values
+            reference = self._sorted[concept]
+            column = similarity[:, k].contiguous()
+            columns.append(torch.searchsorted(reference, column, right=True) / len(reference))
         return torch.stack(columns, 1)
+
+    def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
+        return self.percentile(self.similarity(pixels, concepts), concepts)

@@ -1,0 +1,85 @@
+"""Which of its class's details an image is likely to lack, where no detector knows: percentiles among real images.
+
+For every made image, the similarity with each of its positives ("{class} with {phrase}") is placed among the real
+images of its class. An image in the lowest quarter for a phrase looks less like it than three quarters of the real
+ones: the detail is likely missing. It is evidence, not truth; docs/reef.md says how well it tells on reef, where the
+truth is known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from concord import images
+from concord.scoring.scorer import Percentile
+
+WORST = 10
+"""How many of the details that are most often missing are named in results.json."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One phrase on one image: cosine similarity, and its percentile among the class's real images, in [0, 1]."""
+
+    phrase: str
+    similarity: float
+    percentile: float
+
+
+def details(
+    scorer: Percentile, name: str, phrases: Sequence[str], pictures: Sequence[Image.Image]
+) -> list[list[Detail]]:
+    """The evidence for each image of one class and each of the class's phrases, in their order."""
+    concepts, found = [(name, phrase) for phrase in phrases], []
+    for pixels in images.batches(pictures):
+        similarity = scorer.similarity(pixels, concepts)
+        percentile = scorer.percentile(similarity, concepts)
+        found += [
+            [Detail(*row) for row in zip(phrases, s, p, strict=True)]
+            for s, p in zip(similarity.tolist(), percentile.tolist(), strict=True)
+        ]
+    return found
+
+
+@dataclass
+class Evidence:
+    """The evidence of a whole set, gathered class by class: for `details.json`, and in short for results.json."""
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        self.images: dict[str, list[dict[str, Any]]] = {}
+        self._missing: Counter[tuple[str, str]] = Counter()
+        self._total: Counter[tuple[str, str]] = Counter()
+
+    def add(self, name: str, files: Sequence[str], found: Sequence[Sequence[Detail]]) -> None:
+        """Take in images of the class `name`; files: where each lies, relative to the run's directory."""
+        for file, of_image in zip(files, found, strict=True):
+            self.images[file] = [
+                {
+                    "phrase": d.phrase,
+                    "similarity": round(d.similarity, 4),
+                    "percentile": round(d.percentile, 3),
+                    "likely_missing": d.percentile < self.threshold,
+                }
+                for d in of_image
+            ]
+            self._total.update((name, d.phrase) for d in of_image)
+            self._missing.update((name, d.phrase) for d in of_image if d.percentile < self.threshold)
+
+    def summary(self) -> dict[str, Any]:
+        """The share of details that are likely missing, and which they are most often."""
+        share = {key: self._missing[key] / count for key, count in self._total.items()}
+        worst = sorted((key for key in share if share[key]), key=lambda key: (-share[key], key))[:WORST]
+        return {
+            "likely_missing": self._missing.total() / max(1, self._total.total()),
+            "most_missed": [
+                {"class_name": name, "phrase": phrase, "share": share[name, phrase], "n": self._total[name, phrase]}
+                for name, phrase in worst
+            ],
+        }

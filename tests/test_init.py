@@ -71,7 +71,7 @@ def test_what_might_surprise_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     code, output = run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)
     assert code == 0
     assert "few images to go by in a (4)" in output
-    assert "1 of the images opened cannot be read: a/broken.jpg" in output
+    assert "1 of the images looked at cannot be read: a/broken.jpg" in output
     assert "smaller than 128 pixels" in output
 
 

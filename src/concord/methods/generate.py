@@ -11,6 +11,8 @@ import json
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +247,8 @@ class Generate:
         everything: dict[str, Any] = {}
         for variant in self.variants:
             evidence, rows = Evidence(scorer.threshold), read_manifest(out / variant)
-            for label, name in enumerate(self._names):  # class by class: a large set does not fit into memory
-                of_class = [row for row in rows if row["label"] == label]
+            for label, group in groupby(rows, key=itemgetter("label")):  # class by class: not all fit into memory
+                name, of_class = self._names[label], list(group)
                 found = details(scorer, name, self._kept[label], _load(out / variant, of_class))
                 evidence.add(name, [f"{variant}/{row['file_name']}" for row in of_class], found)
             short["informed" if variant == "images" else "uninformed"] = evidence.summary()

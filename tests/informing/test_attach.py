@@ -336,6 +336,7 @@ def test_compiled_denoisers_and_inference_mode(name: str) -> None:
         torch.testing.assert_close(call(pipe, name), expected)
     part = "transformer" if name == "dit" else "unet"
     setattr(pipe, part, torch.compile(getattr(pipe, part), backend="eager"))
+    pipe.vae = torch.compile(pipe.vae, backend="eager")
     with concord.inform(pipe, encoder, **TEXTS):
         torch.testing.assert_close(call(pipe, name), expected)
 

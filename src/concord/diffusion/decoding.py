@@ -26,6 +26,7 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None) -> Decode:
         ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
     """
     vae: Any = getattr(pipeline, "vae", None)
+    vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped
     if type(vae).__name__ not in _READABLE:
         raise ConcordError(
             f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}; "

@@ -48,7 +48,8 @@ class Informer:
     batch: how many images there are; 0 to learn it from the first informed step.
 
     `uninformed_steps`: (B,) int64, how many steps each image was left alone for a gradient that was not finite.
-    `gradient_steps`: (B,) int64, how many gradients were taken of each image.
+    `gradient_steps`: (B,) int64, how many gradients were taken of each image; `gradient_calls`: how many there were to
+        take, so that their ratio is what stopping early leaves of the cost.
 
     Raises:
         ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
@@ -98,6 +99,7 @@ class Informer:
         self.thresholds = thresholds
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_steps = torch.zeros(batch, dtype=torch.long)
+        self.gradient_calls = 0
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
         self._directions: list[tuple[int, Tensor]] = []  # of the last two gradients, with their steps' numbers
 
@@ -132,6 +134,7 @@ class Informer:
         if not self.takes_gradient(step.index, step.count):
             return self._held(step)
         self._prepare(step.x_t)
+        self.gradient_calls += 1
         gradient = self._gradient(step)
         return None if gradient is None else self._shift(step, gradient)
 

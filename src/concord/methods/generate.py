@@ -212,10 +212,10 @@ class Generate:
         return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
 
     def results(self, out: Path) -> dict[str, Any]:
-        recipe, results = self._recipe, {}
+        recipe, results = self._recipe, self._active_share(out)
         scored = self._scorer is not None and all(self._details)
         if not (scored or recipe.teacher or recipe.nuisance):
-            return {}
+            return results
         sets = self._sets(out)
         if self._scorer is not None and scored:
             results["completeness"] = completeness(self._scorer, self._vocabulary, sets)
@@ -226,6 +226,13 @@ class Generate:
             reader = self._maker.classifier(recipe.nuisance, "nuisance")
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)
         return results
+
+    def _active_share(self, out: Path) -> dict[str, Any]:
+        """Where images stop early: the mean share of their gradients that were taken."""
+        if not self._informed or self._recipe.informing.stop is None:
+            return {}
+        shares = [row["scores"]["active_share"] for row in read_manifest(out / "images")]
+        return {"active_share": round(float(np.mean(shares)), 4)}
 
     def finish(self, out: Path) -> None:
         bands = []

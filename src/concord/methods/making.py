@@ -186,13 +186,13 @@ class Maker:
         return made
 
     def _scores(self, informer: Informer | None, count: int) -> list[dict[str, float | int]]:
-        """What informing came to for each image; with `stop`, also how many gradients it took."""
+        """What informing came to for each image; with `stop`, also the share of its gradients that were taken."""
         if informer is None:
             return [{} for _ in range(count)]
         scores: list[dict[str, float | int]] = [{"uninformed_steps": int(n)} for n in informer.uninformed_steps]
         if informer.thresholds is not None:
             for score, taken in zip(scores, informer.gradient_steps.tolist(), strict=True):
-                score["gradient_steps"] = int(taken)
+                score["active_share"] = round(taken / max(1, informer.gradient_calls), 4)
         return scores
 
     def _denoise(self, model: Family, batch: Sequence[Sample], drawing: Sequence[torch.Generator]) -> Denoise:

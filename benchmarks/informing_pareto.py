@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     **{
         f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", edges)
         for window, edges in (("full", FULL), ("late", LATE))
-        for weight in (1, 3, 10, 30, *((100,) if window == "late" else ()))
+        for weight in (1, 3, 10, 30, *((100, 300, 1000) if window == "late" else ()))
     },
     **{
         f"fast-{window}-s{strength}": (TINY, f"informing.strength={strength}", edges)
@@ -55,9 +55,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     },
     # The levers, each on the late window.
     **{f"fast-late-every2-s{s}": (*LATE_TINY, f"informing.strength={s}", EVERY2) for s in (0.2, 0.4, 0.6, 0.8)},
-    **{f"fast-late-hold2-s{s}": (*LATE_TINY, f"informing.strength={s}", *HOLD2) for s in (0.1, 0.2, 0.4, 0.6, 0.8)},
+    **{
+        f"fast-late-hold2-s{s}": (*LATE_TINY, f"informing.strength={s}", *HOLD2)
+        for s in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2, 1.6)
+    },
     "fast-late-extrapolate2-s0.4": (*LATE_TINY, S04, EVERY2, "informing.between=extrapolate"),
     **{f"fast-late-hold{k}-s0.4": (*LATE_TINY, S04, f"informing.every={k}", HOLD) for k in (3, 5)},
+    **{f"fast-late-hold3-s{s}": (*LATE_TINY, f"informing.strength={s}", "informing.every=3", HOLD) for s in (0.6, 0.8)},
     "fast-late-hold2-s0.4-full-decoder": (LATE, S04, *HOLD2, "informing.decoder=full"),
     "fast-late-hold2-s0.4-decode32": (*LATE_TINY, S04, *HOLD2, "informing.decode_size=32"),
     **{f"fast-late-hold2-s0.4-stop{q}": (*LATE_TINY, S04, *HOLD2, f"informing.stop={q}") for q in (0.01, 0.1, 0.5)},

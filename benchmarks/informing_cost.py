@@ -220,14 +220,14 @@ class Count:
             self._gradients[kind] = operations(self._model, one) - self.plain
         return self._gradients[kind]
 
-    def sampling(self, setting: Informing | None, active_share: float = 1.0) -> float:
-        """50 steps and the final decoding; `active_share` of the gradients where the setting stops early."""
-        base = STEPS * self.plain + self.final
+    def sampling(self, setting: Informing | None, active_share: float = 1.0, steps: int = STEPS) -> float:
+        """All steps and the final decoding; `active_share` of the gradients where the setting stops early."""
+        base = steps * self.plain + self.final
         if setting is None:
             return base
         share = active_share if setting.stop is not None else 1.0
         whole = informer(self._model, self._encoder, setting)
-        return base + share * self.gradient(setting) * sum(whole.takes_gradient(i, STEPS) for i in range(STEPS))
+        return base + share * self.gradient(setting) * sum(whole.takes_gradient(i, steps) for i in range(steps))
 
 
 def table(active_share: float) -> list[dict[str, Any]]:

@@ -36,42 +36,62 @@ SCRATCH = Path("out/pareto")
 MAKE = ("uninformed=false", "scorer.kind=none", "teacher=null", "nuisance=null", "threads=1")
 """Images alone: they are scored here, against the images of another run."""
 
-EXACT = ("informing.mode=exact", "informing.decoder=full", "informing.every=1")
-FULL, LATE = "informing.window=[0.0, 1.0]", "informing.window=[0.4, 0.9]"
-TINY, S04 = "informing.decoder=tiny", "informing.strength=0.4"
+
+BASE = (
+    *("informing.mode=fast", "informing.weight=1.0", "informing.strength=0.2", "informing.temperature=0.3"),
+    *("informing.window=[0.4, 0.9]", "informing.every=1", "informing.between=none", "informing.decoder=tiny"),
+    *("informing.decode_size=null", "informing.stop=null"),
+)
+"""What a setting's overrides start from, whatever the recipe says today."""
+
+
+def _window(start: float, end: float) -> str:
+    return f"informing.window=[{start}, {end}]"
+
+
+WINDOWS = {"full": _window(0.0, 1.0), "late": _window(0.4, 0.9), "half": _window(0.5, 1.0)}
+LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength=0.4"
 EVERY2, HOLD = "informing.every=2", "informing.between=hold"
-LATE_TINY, HOLD2 = (TINY, LATE), (EVERY2, HOLD)
+CHEAP = (TINY, EVERY2, HOLD)
 SETTINGS: dict[str, tuple[str, ...]] = {
     "uninformed": ("informing.enabled=false",),
+    # The exact mode and the fast one with a gradient at each step or at each second, over the same grid: three windows,
+    # strengths in steps of 2 or 3 until images break.
     **{
-        f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", edges)
-        for window, edges in (("full", FULL), ("late", LATE))
-        for weight in (1, 3, 10, 30, *((100, 300, 1000) if window == "late" else ()))
+        f"exact-{window}-w{weight}": (
+            "informing.mode=exact",
+            "informing.decoder=full",
+            f"informing.weight={weight}",
+            edges,
+        )
+        for window, edges in WINDOWS.items()
+        for weight in (1, 3, 10, 30, 100, 300)
     },
     **{
         f"fast-{window}-s{strength}": (TINY, f"informing.strength={strength}", edges)
-        for window, edges in (("full", FULL), ("late", LATE))
-        for strength in (0.05, 0.1, 0.2, 0.4)
+        for window, edges in WINDOWS.items()
+        for strength in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
     },
-    # The levers, each on the late window.
-    **{f"fast-late-every2-s{s}": (*LATE_TINY, f"informing.strength={s}", EVERY2) for s in (0.2, 0.4, 0.6, 0.8)},
     **{
-        f"fast-late-hold2-s{s}": (*LATE_TINY, f"informing.strength={s}", *HOLD2)
-        for s in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2, 1.6)
+        f"fast-{window}-hold2-s{strength}": (*CHEAP, f"informing.strength={strength}", edges)
+        for window, edges in WINDOWS.items()
+        for strength in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
     },
-    "fast-late-extrapolate2-s0.4": (*LATE_TINY, S04, EVERY2, "informing.between=extrapolate"),
-    **{f"fast-late-hold{k}-s0.4": (*LATE_TINY, S04, f"informing.every={k}", HOLD) for k in (3, 5)},
-    **{f"fast-late-hold3-s{s}": (*LATE_TINY, f"informing.strength={s}", "informing.every=3", HOLD) for s in (0.6, 0.8)},
-    "fast-late-hold2-s0.4-full-decoder": (LATE, S04, *HOLD2, "informing.decoder=full"),
-    "fast-late-hold2-s0.4-decode32": (*LATE_TINY, S04, *HOLD2, "informing.decode_size=32"),
-    **{f"fast-late-hold2-s0.4-stop{q}": (*LATE_TINY, S04, *HOLD2, f"informing.stop={q}") for q in (0.01, 0.1, 0.5)},
-    "fast-0.4-0.7-hold2-s0.4": (TINY, S04, "informing.window=[0.4, 0.7]", *HOLD2),
-    "fast-0.6-0.9-hold2-s0.4": (TINY, S04, "informing.window=[0.6, 0.9]", *HOLD2),
+    # The other levers, each beside fast-late-hold2-s0.4.
+    **{f"fast-late-every2-s{s}": (TINY, LATE, f"informing.strength={s}", EVERY2) for s in (0.4, 0.6, 0.8)},
+    **{f"fast-late-hold{k}-s0.4": (TINY, LATE, S04, f"informing.every={k}", HOLD) for k in (3, 5)},
+    **{f"fast-late-hold3-s{s}": (TINY, LATE, f"informing.strength={s}", "informing.every=3", HOLD) for s in (0.6, 0.8)},
+    "fast-late-extrapolate2-s0.4": (TINY, LATE, S04, EVERY2, "informing.between=extrapolate"),
+    "fast-late-hold2-s0.4-full-decoder": (LATE, S04, EVERY2, HOLD, "informing.decoder=full"),
+    "fast-late-hold2-s0.4-decode32": (*CHEAP, LATE, S04, "informing.decode_size=32"),
+    **{f"fast-late-hold2-s0.4-stop{q}": (*CHEAP, LATE, S04, f"informing.stop={q}") for q in (0.01, 0.1, 0.5)},
+    **{f"fast-{a}-{b}-hold2-s0.4": (*CHEAP, S04, _window(a, b)) for a, b in ((0.4, 0.7), (0.6, 0.9), (0.5, 0.9))},
+    "fast-0.5-0.9-hold2-s0.6": (*CHEAP, "informing.strength=0.6", _window(0.5, 0.9)),
 }
 
 
 def recipe(name: str, block: int, ipc: int, workers: int) -> Recipe:
-    return load("reef", [f"seed={block}", f"ipc={ipc}", f"workers={workers}", *MAKE, *SETTINGS[name]])
+    return load("reef", [f"seed={block}", f"ipc={ipc}", f"workers={workers}", *MAKE, *BASE, *SETTINGS[name]])
 
 
 def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[str, Any]]:

@@ -82,18 +82,15 @@ def small() -> tuple[cost.Model, Encoder]:
         ({"decoder": "tiny", "window": (0.4, 0.9), "every": 2, "between": "hold"}, 3),
     ],
 )
-def test_the_sum_over_the_schedule_is_what_a_whole_sampling_counts(
-    setting: dict[str, Any], gradients: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cost, "STEPS", 10)
+def test_the_sum_over_the_schedule_is_what_a_whole_sampling_counts(setting: dict[str, Any], gradients: int) -> None:
     model, encoder = small()
     informing = Informing.model_validate(setting)
     count = cost.Count(model, encoder)
-    assert count.sampling(None) == cost.operations(model, steps=10, decoded=True)
+    assert count.sampling(None, steps=10) == cost.operations(model, steps=10, decoded=True)
     guide = cost.informer(model, encoder, informing)
     whole = cost.operations(model, guide, steps=10, decoded=True)
-    assert count.sampling(informing) == whole
-    assert whole == count.sampling(None) + gradients * count.gradient(informing)
+    assert count.sampling(informing, steps=10) == whole
+    assert whole == count.sampling(None, steps=10) + gradients * count.gradient(informing)
 
 
 def test_early_stops_enter_as_the_active_share() -> None:

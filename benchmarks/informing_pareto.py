@@ -51,42 +51,38 @@ def _window(start: float, end: float) -> str:
 
 WINDOWS = {"full": _window(0.0, 1.0), "late": _window(0.4, 0.9), "half": _window(0.5, 1.0)}
 LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength=0.4"
-EVERY2, HOLD = "informing.every=2", "informing.between=hold"
-CHEAP = (TINY, EVERY2, HOLD)
+EXACT = ("informing.mode=exact", "informing.decoder=full")
+EVERY2 = ("informing.every=2",)
+HOLD2, HOLD3, HOLD5 = ((f"informing.every={k}", "informing.between=hold") for k in (2, 3, 5))
 SETTINGS: dict[str, tuple[str, ...]] = {
     "uninformed": ("informing.enabled=false",),
-    # The exact mode and the fast one with a gradient at each step or at each second, over the same grid: three windows,
-    # strengths in steps of 2 or 3 until images break.
+    # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
     **{
-        f"exact-{window}-w{weight}": (
-            "informing.mode=exact",
-            "informing.decoder=full",
-            f"informing.weight={weight}",
-            edges,
+        f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", WINDOWS[window])
+        for window, weights in {"full": (3, 10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
+        for weight in weights
+    },
+    # The fast mode, over windows, strengths and how many gradients there are.
+    **{
+        f"fast-{window}{suffix}-s{strength}": (TINY, *gradients, f"informing.strength={strength}", WINDOWS[window])
+        for window, suffix, gradients, strengths in (
+            ("late", "", (), (0.2, 0.4)),
+            ("late", "-every2", EVERY2, (0.4,)),
+            ("late", "-hold2", HOLD2, (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)),
+            ("late", "-hold3", HOLD3, (0.4, 0.6, 0.8)),
+            ("late", "-hold5", HOLD5, (0.4,)),
+            ("late", "-extrapolate2", (*EVERY2, "informing.between=extrapolate"), (0.4,)),
+            ("half", "-hold2", HOLD2, (0.4, 0.6, 0.8)),
+            ("half", "-hold3", HOLD3, (0.6, 0.8)),
         )
-        for window, edges in WINDOWS.items()
-        for weight in (1, 3, 10, 30, 100, 300)
+        for strength in strengths
     },
-    **{
-        f"fast-{window}-s{strength}": (TINY, f"informing.strength={strength}", edges)
-        for window, edges in WINDOWS.items()
-        for strength in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
-    },
-    **{
-        f"fast-{window}-hold2-s{strength}": (*CHEAP, f"informing.strength={strength}", edges)
-        for window, edges in WINDOWS.items()
-        for strength in (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
-    },
-    # The other levers, each beside fast-late-hold2-s0.4.
-    **{f"fast-late-every2-s{s}": (TINY, LATE, f"informing.strength={s}", EVERY2) for s in (0.4, 0.6, 0.8)},
-    **{f"fast-late-hold{k}-s0.4": (TINY, LATE, S04, f"informing.every={k}", HOLD) for k in (3, 5)},
-    **{f"fast-late-hold3-s{s}": (TINY, LATE, f"informing.strength={s}", "informing.every=3", HOLD) for s in (0.6, 0.8)},
-    "fast-late-extrapolate2-s0.4": (TINY, LATE, S04, EVERY2, "informing.between=extrapolate"),
-    "fast-late-hold2-s0.4-full-decoder": (LATE, S04, EVERY2, HOLD, "informing.decoder=full"),
-    "fast-late-hold2-s0.4-decode32": (*CHEAP, LATE, S04, "informing.decode_size=32"),
-    **{f"fast-late-hold2-s0.4-stop{q}": (*CHEAP, LATE, S04, f"informing.stop={q}") for q in (0.01, 0.1, 0.5)},
-    **{f"fast-{a}-{b}-hold2-s0.4": (*CHEAP, S04, _window(a, b)) for a, b in ((0.4, 0.7), (0.6, 0.9), (0.5, 0.9))},
-    "fast-0.5-0.9-hold2-s0.6": (*CHEAP, "informing.strength=0.6", _window(0.5, 0.9)),
+    # Other levers, each beside fast-late-hold2-s0.4.
+    "fast-late-hold2-s0.4-full-decoder": (*HOLD2, S04, LATE, "informing.decoder=full"),
+    "fast-late-hold2-s0.4-decode32": (TINY, *HOLD2, S04, LATE, "informing.decode_size=32"),
+    **{f"fast-late-hold2-s0.4-stop{q}": (TINY, *HOLD2, S04, LATE, f"informing.stop={q}") for q in (0.01, 0.1)},
+    "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),
+    "fast-0.5-0.9-hold2-s0.6": (TINY, *HOLD2, "informing.strength=0.6", _window(0.5, 0.9)),
 }
 
 

@@ -56,6 +56,20 @@ def test_an_extrapolated_step_goes_on_along_the_line_of_two_directions() -> None
     torch.testing.assert_close(d_eps(informer, world, other, 3), line / rms(line))
 
 
+def test_a_second_sampling_starts_without_the_first_ones_directions() -> None:
+    """A pipeline called twice inside one `inform`."""
+    world = World(2)
+    x = torch.randn(world.x_T.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    fresh, used = (world.informer(strength=0.3, every=2, between="extrapolate") for _ in range(2))
+    for index in (0, 2, 4):
+        d_eps(used, world, world.x_T, index)
+    for index in (0, 1, 2, 3):
+        torch.testing.assert_close(d_eps(used, world, x, index), d_eps(fresh, world, x, index))
+    late = world.informer(strength=0.3, every=2, between="hold")
+    d_eps(late, world, world.x_T, 4)
+    assert late(step_at(world, x, graph=False, index=1)) is None  # image to image may begin between two gradients
+
+
 def test_networks_run_at_gradient_steps_alone() -> None:
     world, seen = World(2, torch.float32), []
 

@@ -195,7 +195,9 @@ class Informer:
         with torch.no_grad():
             direction = _unit_rms(g)
             if self.between != "none":
-                self._directions = [*self._directions[-1:], (step.index, direction)]
+                # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
+                before = [known for known in self._directions[-1:] if known[0] < step.index]
+                self._directions = [*before, (step.index, direction)]
             return self._along(step, direction, level)
 
     def _along(self, step: Step, direction: Tensor, level: Level) -> Tensor:
@@ -206,7 +208,7 @@ class Informer:
 
     def _held(self, step: Step) -> Tensor | None:
         """The shift of a step without a gradient of its own, from the directions of the last ones."""
-        if not self._directions:
+        if not self._directions or self._directions[-1][0] > step.index:
             return None
         with torch.no_grad():
             at, direction = self._directions[-1]

@@ -37,6 +37,12 @@ class Preprocess:
     mode: str = "bicubic"
     scale: float = 1.0
 
+    @property
+    def side(self) -> int | None:
+        """Pixels of an image's shorter side that are seen; None where images of any size go in as they are."""
+        edges = self.resize or self.crop
+        return edges if edges is None or isinstance(edges, int) else max(edges)
+
     @classmethod
     def from_pretrained(cls, model: str, *, key: str = "encoder") -> Preprocess:
         """Read `preprocessor_config.json` (or what replaced it) of a directory or model id.

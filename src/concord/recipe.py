@@ -87,7 +87,11 @@ class ObjectiveWeights(_Part):
 class Informing(_Part):
     """Concept informing: `weight` is the paper's lambda (modes exact and mean), `strength` the fast mode's own.
 
-    `temperature` null takes the encoder's learned one; `window` is a part of the schedule, as fractions.
+    `temperature` null takes the encoder's learned one; `window` is a part of the schedule, as fractions. `every`: a
+    gradient at each so-manieth step of it; `between` (fast): what the steps in between do. `decode_size`: pixels of the
+    shorter side that is decoded for the gradient, ``auto`` what the encoder sees, null the whole image. `stop`: leave
+    an image alone once its loss is among the lowest such share of its class's real images (0.5: below their median),
+    null never.
     """
 
     enabled: bool = True
@@ -98,7 +102,10 @@ class Informing(_Part):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     window: tuple[Fraction, Fraction] = (0.0, 1.0)
     every: PositiveInt = 1
+    between: Literal["none", "hold", "extrapolate"] = "none"
     decoder: Literal["full", "tiny"] = "full"
+    decode_size: Literal["auto"] | PositiveInt | None = None
+    stop: Annotated[float, Field(gt=0, lt=1)] | None = None
     classifier: str | None = None
 
     @model_validator(mode="after")
@@ -109,6 +116,10 @@ class Informing(_Part):
             raise ValueError("objective: every weight is 0; raise one, or say informing.enabled=false")
         if self.enabled and self.objective.classifier and not self.classifier:
             raise ValueError("classifier: objective.classifier needs a model here")
+        if self.between != "none" and self.mode != "fast":
+            raise ValueError(f"between: {self.between} is for mode fast, not for {self.mode}")
+        if self.stop is not None and self.objective.classifier:
+            raise ValueError("stop: it compares embeddings with those of real images; set objective.classifier to 0")
         return self
 
 
@@ -147,16 +158,19 @@ class Scorer(_Part):
 
 
 class Memory(_Part):
-    """What trades time for memory and leaves images as they are, but for rounding (`vae: tiled` blends seams).
+    """What trades time and memory and leaves images as they are, but for rounding (`vae: tiled` blends seams).
 
     `vae`: decode all at once, image by image (``sliced``) or in tiles. `checkpointing`: recompute activations in the
     backward pass of exact informing. `batch`: images at once on the device, null for the whole `batch_size`; it halves
-    by itself where memory runs out.
+    by itself where memory runs out. `compile`: denoiser, decoders and encoder by torch.compile, which takes minutes at
+    first. `channels_last`: the layout that convolutions in half precision are fastest in on GPUs.
     """
 
     vae: Literal["plain", "sliced", "tiled"] = "plain"
     checkpointing: bool = False
     batch: PositiveInt | None = None
+    compile: bool = False
+    channels_last: bool = False
 
 
 DEFAULTS: dict[str, dict[str, str]] = {

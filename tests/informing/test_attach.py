@@ -270,17 +270,25 @@ def test_it_leaves_no_trace_after_an_exception_in_the_middle_of_a_call(name: str
     torch.testing.assert_close(call(pipe, name), before, rtol=0, atol=0)
 
 
-def test_it_is_the_own_samplers_fast_mode() -> None:
-    """The two faces are one method: same seeds, same strength, same images."""
+@pytest.mark.parametrize("levers", [{}, {"every": 2, "between": "hold", "decode_size": 6}])
+def test_it_is_the_own_samplers_fast_mode(levers: dict[str, Any]) -> None:
+    """The two faces are one method: same seeds, same settings, same images."""
     from concord.diffusion import noise, sample
     from concord.diffusion.families.dit import DiT
 
     pipe, encoder = tiny.pipeline(), tiny.encoder()
-    with concord.inform(pipe, encoder, **TEXTS, strength=0.2, temperature=0.1, window=(0.25, 0.75)):
+    with concord.inform(pipe, encoder, **TEXTS, strength=0.2, temperature=0.1, window=(0.25, 0.75), **levers):
         theirs = call(pipe, "dit", steps=8)
     model = DiT(pipe)
     p, n = ([encoder.texts(row) for row in TEXTS[key]] for key in ("positives", "negatives"))
-    informer = Informer([Objective.contrastive(p, n, 0.1)], model.decode, encoder, strength=0.2, window=(0.25, 0.75))
+    options = {"strength": 0.2, "window": (0.25, 0.75), **levers}
+    side = options.pop("decode_size", None)
+    informer = Informer(
+        [Objective.contrastive(p, n, 0.1)],
+        lambda x: model.decode(x, side),
+        encoder,
+        **options,
+    )
     latents = sample(
         model.denoise([1, 207]), noise([5, 6], model.latent_shape), model.scheduler("stock"), steps=8, guides=[informer]
     )

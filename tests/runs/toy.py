@@ -64,7 +64,7 @@ def tree(out: Path) -> dict[str, bytes]:
     """Every file that a run leaves, by its path; what tells of this call alone is left out."""
     files = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
     results = json.loads(files.pop("results.json"))
-    for key in ("made", "kept", "seconds", "seconds_per_image"):
+    for key in ("made", "kept", "seconds", "seconds_per_image", "images_per_second"):
         results.pop(key)
     files.pop(".concord.lock")
     return {**files, "results": json.dumps(results).encode()}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from concord.errors import ConcordError
 
@@ -15,12 +16,13 @@ Decode = Callable[[Tensor], Tensor]
 _READABLE = ("AutoencoderKL", "AutoencoderDC", "AutoencoderTiny")
 
 
-def decoder(pipeline: Any, size: tuple[int, int] | None = None) -> Decode:
+def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None = None) -> Decode:
     """The function that takes a pipeline's latents, scheduler space, to images (B, 3, H, W), about [-1, 1], unclamped.
 
     pipeline: one whose `vae` is an AutoencoderKL (Stable Diffusion, DiT, PixArt, SD 3, FLUX), an AutoencoderDC (Sana)
         or an AutoencoderTiny.
     size: (height, width) in pixels; only for latents that are packed into tokens (FLUX), and there a square if None.
+    side: shrink the latents first, so that the images' shorter side is about so many pixels; never enlarged.
 
     Raises:
         ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
@@ -34,24 +36,48 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None) -> Decode:
         )
 
     def decode(latents: Tensor) -> Tensor:
-        grid = unpacked(pipeline, latents, size)
+        grid = shrunk(pipeline, unpacked(pipeline, latents, size), side)
         images: Tensor = vae.decode(_descaled(vae, grid).to(vae.dtype)).sample
         return images.to(latents.dtype)
 
     return decode
 
 
-def tiny_decoder(pipeline: Any, tiny: Any, size: tuple[int, int] | None = None) -> Decode:
+def tiny_decoder(pipeline: Any, tiny: Any, size: tuple[int, int] | None = None, side: int | None = None) -> Decode:
     """As `decoder`, by an `AutoencoderTiny` of the same latents: it takes them in scheduler space, without a scale.
 
     It starts with tanh(x / 3) * 3, so gradients fade where |latents| > 4.
     """
 
     def decode(latents: Tensor) -> Tensor:
-        images: Tensor = tiny.decode(unpacked(pipeline, latents, size).to(tiny.dtype)).sample
+        grid = shrunk(pipeline, unpacked(pipeline, latents, size), side)
+        images: Tensor = tiny.decode(grid.to(tiny.dtype)).sample
         return images.to(latents.dtype)
 
     return decode
+
+
+def shrunk(pipeline: Any, latents: Tensor, side: int | None) -> Tensor:
+    """Latents (B, C, h, w) resized, antialiased, to those of images whose shorter side has about `side` pixels.
+
+    An encoder that sees 224 pixels needs no image of 768; decoding costs by the pixel. The shorter side is rounded up
+    to whole latents. Left alone where `side` is None or would enlarge; differentiable.
+    """
+    if side is None:
+        return latents
+    height, width = latents.shape[-2:]
+    factor, short = vae_scale_factor(pipeline), min(height, width)
+    target = math.ceil(side / factor)
+    if target >= short:
+        return latents
+    size = (round(height * target / short), round(width * target / short))
+    return F.interpolate(latents, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def vae_scale_factor(pipeline: Any) -> int:
+    """Pixels a latent, along a side: 8 for Stable Diffusion's autoencoder."""
+    given = getattr(pipeline, "vae_scale_factor", None)
+    return int(given) if given else 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
 
 
 def unpacked(pipeline: Any, latents: Tensor, size: tuple[int, int] | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """Informing a diffusion model's sampling by concepts: objectives, and the guide that descends them."""
 
 from concord.informing.attach import attach, inform
-from concord.informing.informer import Informer, Mode
+from concord.informing.informer import Between, Informer, Mode
 from concord.informing.objectives import (
     ImageEncoder,
     Objective,
@@ -13,6 +13,7 @@ from concord.informing.objectives import (
 )
 
 __all__ = [
+    "Between",
     "ImageEncoder",
     "Informer",
     "Mode",

@@ -22,7 +22,7 @@ from concord.diffusion.prediction import Prediction, clean_estimate, shift
 from concord.diffusion.sampler import Guide, Step
 from concord.encoder import Encoder
 from concord.errors import ConcordError
-from concord.informing.informer import Informer
+from concord.informing.informer import Between, Informer
 from concord.informing.objectives import Objective
 from concord.resources import model_path
 
@@ -40,9 +40,11 @@ def inform(
     temperature: float | None = None,
     window: tuple[float, float] = (0.0, 1.0),
     every: int = 1,
+    between: Between = "none",
     tiny: Any | None = None,
     decode: Decode | None = None,
     size: tuple[int, int] | None = None,
+    decode_size: int | None = None,
 ) -> Iterator[Informer]:
     """Inform every call of a diffusers pipeline by concepts, inside the block and there alone (fast mode).
 
@@ -59,10 +61,12 @@ def inform(
         the same form; without any, Eq. 11 is descended instead of Eq. 12.
     strength: the shift's size relative to the predicted noise, for each image. temperature: tau of Eq. 12; None for the
         encoder's own.
-    window: the part of the steps that is informed, as fractions of the schedule; every: each so-manieth step of it.
+    window: the part of the steps that is informed, as fractions of the schedule; every: a gradient at each so-manieth
+        step of it; between: what the others do, see `Informer`.
     tiny: an `AutoencoderTiny` of the same latents, which makes the gradient cheap. decode: a function from the
         scheduler's latents to images in [-1, 1], for autoencoders that concord does not know.
     size: (height, width) in pixels, for pipelines that pack their latents (FLUX) and images that are not square.
+    decode_size: pixels of the shorter side that is decoded for the gradient; None for the whole image.
 
     Yields:
         The `Informer`; its `uninformed_steps` counts, for each image, gradients that were not finite.
@@ -77,8 +81,9 @@ def inform(
             encoder = Encoder.from_pretrained(model_path(encoder), device=device)
         objective = _objective(encoder, positives, negatives, temperature)
     if decode is None:
-        decode = tiny_decoder(pipe, tiny, size) if tiny is not None else decoder(pipe, size)
-    informer = Informer([objective], decode, encoder, strength=strength, window=window, every=every)
+        decode = tiny_decoder(pipe, tiny, size, decode_size) if tiny is not None else decoder(pipe, size, decode_size)
+    options: dict[str, Any] = {"strength": strength, "window": window, "every": every, "between": between}
+    informer = Informer([objective], decode, encoder, **options)
     with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [informer]):
         yield informer
 

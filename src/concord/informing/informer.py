@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from concord.errors import ConcordError
 from concord.informing.objectives import ImageEncoder, Objective, total
 
 Mode = Literal["fast", "exact", "mean"]
-_MODES = ("fast", "exact", "mean")
+Between = Literal["none", "hold", "extrapolate"]
 
 
 class Informer:
@@ -38,11 +38,18 @@ class Informer:
     weight: lambda of `exact` and `mean`. strength: that of `fast`. They are two settings, never one.
     window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers, when
         they do not lie in [0, 1].
-    every: inform each so-manieth step of the window only, from its first.
+    every: take a gradient at each so-manieth step of the window only, from its first.
+    between: what happens at the window's other steps, at no network's cost (`fast` alone): `none`, nothing; `hold`, the
+        last gradient's direction serves again, at the size that this step's noise gives it; `extrapolate`, the line
+        through the last two directions.
+    thresholds: (B,) objectives that are good enough: an image whose loss has come below its own is left alone from
+        there on, and goes through no network of the informer any more. None informs every image to the end.
 
     batch: how many images there are; 0 to learn it from the first informed step.
 
     `uninformed_steps`: (B,) int64, how many steps each image was left alone for a gradient that was not finite.
+    `gradient_steps`: (B,) int64, how many gradients were taken of each image; `gradient_calls`: how many there were to
+        take, so that their ratio is what stopping early leaves of the cost.
 
     Raises:
         ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
@@ -59,9 +66,11 @@ class Informer:
         strength: float = 0.1,
         window: tuple[float, float] = (0.0, 1.0),
         every: int = 1,
+        between: Between = "none",
+        thresholds: Tensor | None = None,
         batch: int = 0,
     ) -> None:
-        if mode not in _MODES:
+        if mode not in get_args(Mode):
             raise ConcordError(f'unknown informing mode "{mode}"; set `informing.mode` to fast, exact or mean')
         start, end = window
         if not 0 <= start < end or (end > 1 and (start != int(start) or end != int(end))):
@@ -71,6 +80,10 @@ class Informer:
             )
         if every < 1:
             raise ConcordError(f"`informing.every` is {every}; expected 1 or more")
+        if between not in get_args(Between):
+            raise ConcordError(f'`informing.between` is "{between}"; expected one of {get_args(Between)}')
+        if between != "none" and mode != "fast":
+            raise ConcordError(f'informing.between={between} is for the fast mode; set it to none for mode "{mode}"')
         for name, value in (("weight", weight), ("strength", strength)):
             if not math.isfinite(value):
                 raise ConcordError(f"`informing.{name}` is {value}; expected a finite number")
@@ -82,40 +95,86 @@ class Informer:
         self.strength = strength
         self.window = (start, end)
         self.every = every
+        self.between: Between = between
+        self.thresholds = thresholds
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
+        self.gradient_steps = torch.zeros(batch, dtype=torch.long)
+        self.gradient_calls = 0
+        self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
+        self._directions: list[tuple[int, Tensor]] = []  # of the last two gradients, with their steps' numbers
 
     @property
     def needs_graph(self) -> bool:
         return self.mode != "fast"
 
     def active(self, index: int, count: int) -> bool:
+        """Whether this step is informed, be it by a gradient of its own or by a held one."""
+        return self._inside(index, count) and (self.between != "none" or self.takes_gradient(index, count))
+
+    def takes_gradient(self, index: int, count: int) -> bool:
+        """Whether a gradient is taken at this step: what informing costs, it costs here."""
+        return self._inside(index, count) and (index - self._edges(count)[0]) % self.every == 0
+
+    def _inside(self, index: int, count: int) -> bool:
+        start, end = self._edges(count)
+        return start <= index < end
+
+    def _edges(self, count: int) -> tuple[int, int]:
+        """The window in step numbers, [start, end)."""
         start, end = self.window
         if end <= 1:
             # Rounding errors such as 0.3 * 10 must not move the edge by a step.
             start, end = math.ceil(start * count - 1e-9), math.ceil(end * count - 1e-9)
-        return start <= index < end and (index - int(start)) % self.every == 0
+        return int(start), int(end)
 
     def __call__(self, step: Step) -> Tensor | None:
         """dx0, (B, C, h, w); None at pure noise (alpha = 0), where there is no clean estimate to move."""
         if _is_zero(step.level.alpha):
             return None
-        gradient, finite = self._gradient(step)
-        if len(self.uninformed_steps) == 0:
-            self.uninformed_steps = torch.zeros(len(finite), dtype=torch.long)
-        self.uninformed_steps += (~finite).cpu()
-        return self._shift(step, gradient)
+        if not self.takes_gradient(step.index, step.count):
+            return self._held(step)
+        self._prepare(step.x_t)
+        self.gradient_calls += 1
+        gradient = self._gradient(step)
+        return None if gradient is None else self._shift(step, gradient)
 
-    def _gradient(self, step: Step) -> tuple[Tensor, Tensor]:
-        """The loss's gradient by x_t (`fast`: by x0), 0 for images where it is not finite; and where it is, (B,)."""
+    def _prepare(self, like: Tensor) -> None:
+        """Counters on the latents' device: read at the end alone, they never make a step wait for the device."""
+        count = len(like)
+        if len(self.uninformed_steps) != count:
+            self.uninformed_steps = torch.zeros(count, dtype=torch.long)
+            self.gradient_steps = torch.zeros(count, dtype=torch.long)
+        self.uninformed_steps = self.uninformed_steps.to(like.device)
+        self.gradient_steps = self.gradient_steps.to(like.device)
+        if self.thresholds is not None and self._going is None:
+            self.thresholds = self.thresholds.to(like.device)
+            self._going = torch.ones(count, dtype=torch.bool, device=like.device)
+
+    def _gradient(self, step: Step) -> Tensor | None:
+        """The loss's gradient by x_t (`fast`: by x0), 0 for images where it is not finite or that are good enough.
+
+        None where all are.
+        """
+        rows = None if self._going is None or bool(self._going.all()) else self._going
+        if rows is not None and not bool(rows.any()):
+            return None
         with torch.enable_grad():
             x0 = step.x0 if self.needs_graph else step.x0.detach().requires_grad_()
             # psi sees the decoded clean estimate of Eq. 8, never the noisy latent, although the paper writes psi(x_t).
-            loss = total(self.objectives, self.decode(x0), self.encoder)
+            pixels = self.decode(x0 if rows is None else x0[rows])
+            loss = total(self.objectives, pixels, self.encoder, rows)
             by = step.x_t if self.needs_graph else x0
             # Images do not mix, so the gradient of the sum holds each image's own.
             (gradient,) = torch.autograd.grad(loss.sum(), by, retain_graph=self.needs_graph and step.shared_graph)
-        finite = gradient.flatten(1).isfinite().all(dim=1) & loss.detach().isfinite()
-        return torch.where(_per_image(finite, gradient), gradient, torch.zeros_like(gradient)), finite
+        loss = loss.detach()
+        informed = gradient.flatten(1).isfinite().all(dim=1) & loss.isfinite()
+        taken = torch.ones_like(informed) if rows is None else rows
+        self.gradient_steps += taken
+        self.uninformed_steps += taken & ~informed
+        if self._going is not None and self.thresholds is not None:
+            self._going = self._going & ~(loss < self.thresholds)
+            informed = informed & self._going
+        return torch.where(_per_image(informed, gradient), gradient, torch.zeros_like(gradient))
 
     def _shift(self, step: Step, g: Tensor) -> Tensor:
         level = step.level
@@ -132,16 +191,43 @@ class Informer:
         return self._normalised(step, g, level)
 
     def _normalised(self, step: Step, g: Tensor, level: Level) -> Tensor:
-        """The fast mode: d_eps = strength * sigma * rms(eps) * g / rms(g), sigma that of the normalised level."""
+        """The fast mode's shift along -g; g is kept for the steps between."""
         with torch.no_grad():
-            eps = noise_estimate(step.prediction, step.x_t, level)
-            # By the largest entry first: squares of gradients below 1e-19 would underflow. No gradient, no shift.
-            peak = _per_image(g.abs().flatten(1).amax(dim=1), g)
-            g = g / torch.where(peak == 0, torch.ones_like(peak), peak)
-            size = _rms(g)
-            direction = g / torch.where(size == 0, torch.ones_like(size), size)
-            d_eps = self.strength * level.normalised().sigma * _rms(eps) * direction
-            return -ratio(level.sigma, level.alpha) * d_eps
+            direction = _unit_rms(g)
+            if self.between != "none":
+                # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
+                before = [known for known in self._directions[-1:] if known[0] < step.index]
+                self._directions = [*before, (step.index, direction)]
+            return self._along(step, direction, level)
+
+    def _along(self, step: Step, direction: Tensor, level: Level) -> Tensor:
+        """d_eps = strength * sigma * rms(eps) * g / rms(g), sigma that of the normalised level; as a shift of x0."""
+        eps = noise_estimate(step.prediction, step.x_t, level)
+        d_eps = self.strength * level.normalised().sigma * _rms(eps) * direction
+        return -ratio(level.sigma, level.alpha) * d_eps
+
+    def _held(self, step: Step) -> Tensor | None:
+        """The shift of a step without a gradient of its own, from the directions of the last ones."""
+        if not self._directions or self._directions[-1][0] > step.index:
+            return None
+        with torch.no_grad():
+            at, direction = self._directions[-1]
+            if self.between == "extrapolate" and len(self._directions) == 2:
+                before, earlier = self._directions[0]
+                direction = direction + (step.index - at) / (at - before) * (direction - earlier)
+                direction = _unit_rms(direction)
+            if self._going is not None:
+                direction = torch.where(_per_image(self._going, direction), direction, torch.zeros_like(direction))
+            return self._along(step, direction, step.level)
+
+
+def _unit_rms(g: Tensor) -> Tensor:
+    """Each image's g over its own rms; 0 stays 0: no gradient, no shift."""
+    # By the largest entry first: squares of gradients below 1e-19 would underflow.
+    peak = _per_image(g.abs().flatten(1).amax(dim=1), g)
+    g = g / torch.where(peak == 0, torch.ones_like(peak), peak)
+    size = _rms(g)
+    return g / torch.where(size == 0, torch.ones_like(size), size)
 
 
 def _rms(values: Tensor) -> Tensor:

@@ -113,8 +113,12 @@ class Objective:
         return cls(weight, lambda _, pixels: classifier(logits(pixels), labels.to(pixels.device)), embeds=False)
 
 
-def total(objectives: Sequence[Objective], pixels: Tensor, encoder: ImageEncoder | None) -> Tensor:
+def total(
+    objectives: Sequence[Objective], pixels: Tensor, encoder: ImageEncoder | None, rows: Tensor | None = None
+) -> Tensor:
     """The weighted sum of the objectives, (B,), float32 or finer, of images (B, 3, H, W) in [-1, 1].
+
+    rows: (B,) bool, where the pixels are those of some of the batch's images only; the loss of the others is 0.
 
     Raises:
         ValueError: an objective reads embeddings and there is no encoder, or there is no objective.
@@ -126,7 +130,16 @@ def total(objectives: Sequence[Objective], pixels: Tensor, encoder: ImageEncoder
         if encoder is None:
             raise ValueError("an objective on image embeddings needs an encoder")
         image = encoder.images(pixels)
-    return torch.stack([objective.weight * objective.loss(image, pixels) for objective in objectives]).sum(dim=0)
+    if rows is not None:
+        # The objectives are bound to the whole batch; the costly part, the networks up to here, saw some of it only.
+        image, pixels = _scattered(image, rows), _scattered(pixels, rows)
+    losses = torch.stack([objective.weight * objective.loss(image, pixels) for objective in objectives]).sum(dim=0)
+    return losses if rows is None else torch.where(rows, losses, torch.zeros_like(losses))
+
+
+def _scattered(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a part at their places in the whole, zeros elsewhere; differentiable."""
+    return values.new_zeros(len(rows), *values.shape[1:]).index_put((rows,), values)
 
 
 def _similarities(image: Tensor, concepts: Tensor) -> Tensor:

@@ -224,8 +224,9 @@ class Generate:
         return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
 
     def results(self, out: Path) -> dict[str, Any]:
-        recipe = self._recipe
-        results: dict[str, Any] = {"details": self._evidence(out)} if self._uses_concepts else {}
+        recipe, results = self._recipe, self._active_share(out)
+        if self._uses_concepts:
+            results["details"] = self._evidence(out)
         scored = self._scorer is not None and all(self._details)
         if not (scored or recipe.teacher or recipe.nuisance):
             return results
@@ -240,6 +241,7 @@ class Generate:
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)
         return results
 
+<<<<<<< HEAD
     def _evidence(self, out: Path) -> dict[str, Any]:
         """Leave details.json, which detail each image is likely to lack, and return it in short for each set."""
         scorer = self._percentile
@@ -257,6 +259,14 @@ class Generate:
         record = {"encoder": encoder or self._recipe.encoder, "missing_below": scorer.threshold, "images": everything}
         write_json(out / "details.json", record)
         return short
+=======
+    def _active_share(self, out: Path) -> dict[str, Any]:
+        """Where images stop early: the mean share of their gradients that were taken."""
+        if not self._informed or self._recipe.informing.stop is None:
+            return {}
+        shares = [row["scores"]["active_share"] for row in read_manifest(out / "images")]
+        return {"active_share": round(float(np.mean(shares)), 4)}
+>>>>>>> cheap
 
     def finish(self, out: Path) -> None:
         bands = []

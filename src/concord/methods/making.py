@@ -6,6 +6,7 @@ out, down to one.
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from concord import images
+from concord.concepts.validity import embed_images
 from concord.data import ImageSet
 from concord.data.lists import by_wnid
 from concord.data.reading import square
+from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.families.dit import GUIDED_CHANNELS, DiT
-from concord.diffusion.families.family import Family, vae_scale_factor
+from concord.diffusion.families.family import Family
 from concord.diffusion.families.piped import Piped
 from concord.diffusion.families.text import Text, is_wired
 from concord.diffusion.families.unclip import UnCLIP
@@ -63,7 +66,9 @@ class Maker:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self.device)
+        encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self.device)
+        self._faster([getattr(encoder.model, "vision_model", encoder.model)])
+        return encoder
 
     def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
         return Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
@@ -104,7 +109,19 @@ class Maker:
             loaded = DiT.from_pretrained(model, tiny_decoder=tiny, checkpoint=checkpoint or None, **options)
         exact = informing.enabled and informing.mode != "fast"
         loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)
+        pipeline = loaded.pipeline
+        denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        # A decoder's own forward is not what `decode` calls: its inner network is.
+        self._faster([denoiser, pipeline.vae.decoder, getattr(loaded.tiny_decoder, "decoder", None)])
         return loaded
+
+    def _faster(self, networks: Sequence[torch.nn.Module | None]) -> None:
+        """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
+        for network in networks:
+            if network is not None and self._recipe.memory.channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if network is not None and self._recipe.memory.compile:
+                network.compile()
 
     # --- images ------------------------------------------------------------------------------------------------
 
@@ -161,13 +178,22 @@ class Maker:
             latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
             with torch.no_grad():
                 pixels = model.decode(latents)
-        skipped = informer.uninformed_steps.tolist() if informer else [0] * len(batch)
         made = []
-        for image, count in zip(images.to_pil(pixels), skipped, strict=True):
+        for image, scores in zip(images.to_pil(pixels), self._scores(informer, len(batch)), strict=True):
             if self._recipe.size:
                 image = image.resize((self._recipe.size, self._recipe.size), Image.Resampling.BICUBIC)
-            made.append(Made(image, {"uninformed_steps": int(count)} if informer else {}))
+            made.append(Made(image, scores))
         return made
+
+    def _scores(self, informer: Informer | None, count: int) -> list[dict[str, float | int]]:
+        """What informing came to for each image; with `stop`, also the share of its gradients that were taken."""
+        if informer is None:
+            return [{} for _ in range(count)]
+        scores: list[dict[str, float | int]] = [{"uninformed_steps": int(n)} for n in informer.uninformed_steps]
+        if informer.thresholds is not None:
+            for score, taken in zip(scores, informer.gradient_steps.tolist(), strict=True):
+                score["active_share"] = round(taken / max(1, informer.gradient_calls), 4)
+        return scores
 
     def _denoise(self, model: Family, batch: Sequence[Sample], drawing: Sequence[torch.Generator]) -> Denoise:
         settings = self._recipe.pipeline
@@ -240,17 +266,51 @@ class Maker:
         if self._judge is not None:
             ids = label_ids(self._judge, names, "informing.classifier")
             objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
+        decode = model.tiny_decode if settings.decoder == "tiny" else model.decode
         return Informer(
             objectives,
-            model.tiny_decode if settings.decoder == "tiny" else model.decode,
+            functools.partial(decode, side=self._decode_side()),
             self.encoder if any(objective.embeds for objective in objectives) else None,
             mode=settings.mode,
             weight=settings.weight,
             strength=settings.strength,
             window=settings.window,
             every=settings.every,
+            between=settings.between,
+            thresholds=None if settings.stop is None else self._thresholds(batch, objectives, settings.stop),
             batch=len(batch),
         )
+
+    def _decode_side(self) -> int | None:
+        """Pixels of the shorter side that is decoded for a gradient; None for the whole image."""
+        size = self._recipe.informing.decode_size
+        if size != "auto":
+            return size
+        uses_encoder = any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
+        seen = [self.encoder.preprocess.side] if uses_encoder else []
+        if self._judge is not None:
+            seen.append(self._judge.preprocess.side)
+        return None if None in seen else max(side for side in seen if side is not None)
+
+    @functools.cache  # noqa: B019 - a maker lives as long as its process
+    def _real(self, class_index: int) -> Tensor:
+        """Unit embeddings (N, D) of real images of a class."""
+        most, skip = self._recipe.concepts.images, self._recipe.unreadable == "skip"
+        return embed_images(self.encoder, self._data, class_index, most, skip).to(self.device)
+
+    def _thresholds(self, batch: Sequence[Sample], objectives: Sequence[Objective], share: float) -> Tensor:
+        """Each image's loss that is good enough, (B,): the quantile `share` of its class's real images.
+
+        They are rated by the image's own objective, with its own negatives.
+        """
+        real = [self._real(s.class_index) for s in batch]
+        count = min(map(len, real))
+        none = torch.empty(len(batch), 0, device=self.device)
+        losses = []
+        for n in range(count):  # the n-th real image of every class at once: the objectives are bound to the batch
+            image = torch.stack([rows[n] for rows in real])
+            losses.append(torch.stack([o.weight * o.loss(image, none) for o in objectives]).sum(dim=0))
+        return torch.stack(losses).quantile(share, dim=0)
 
 
 def own_size(pipeline: Any) -> int:

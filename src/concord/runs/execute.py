@@ -1,7 +1,8 @@
 """Execution: make what the plan asks for and the store lacks, in this process or in several.
 
 The parent plans and is the only writer; a worker builds the method from the recipe once and turns samples into file
-bytes. Which worker makes a batch, and when, changes nothing in the result.
+bytes. Which worker makes a batch, and when, changes nothing in the result. Files are written while the next batch is
+made.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,16 +21,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
+
 from concord.data import ClassTable, ImageSet, open_data, restrict
 from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
-from concord.recipe import Recipe, models
+from concord.recipe import Format, Recipe, models
 from concord.resources import cores, find_model, memory, resolve_device, resolve_dtype, size_of
 from concord.runs import workspace
 from concord.runs.needed import require_models
 from concord.runs.plan import Batch, Sample, batches
 from concord.runs.store import Store, encode, lock, saying, write_json
+from concord.runs.writing import Writer
 
 
 class Progress(Protocol):
@@ -75,11 +79,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
+    """A sample's image, with its scores."""
+
+    variant: str
+    sample: Sample
+    made: Image.Image
+    scores: dict[str, float | int]
+
+    def encoded(self, form: Format) -> Encoded:
+        return Encoded(self.variant, self.sample, encode(self.made, form), self.scores)
+
+
+@dataclass(frozen=True)
+class Encoded:
     """A sample as file bytes, with its scores."""
 
+    variant: str
     sample: Sample
     data: bytes
     scores: dict[str, float | int]
+
+    def encoded(self, form: Format) -> Encoded:
+        return self
 
 
 def open_recipe_data(recipe: Recipe) -> ImageSet:
@@ -135,14 +156,20 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         made = dict.fromkeys(stores, 0)
         making = time.perf_counter()
         progress.begin(total, total - missing)
-        for job, finished in _execute(recipe, method, jobs, device):
-            kept = {sample.place for sample in job.keep}
-            for one in finished:
-                if one.sample.place in kept:
-                    entry = data.classes[one.sample.class_index]
-                    stores[job.variant].add(one.sample, entry, one.data, one.scores)
-            made[job.variant] += len(job.keep)
-            progress.advance(len(job.keep))
+
+        def add(batch: Sequence[Encoded]) -> None:
+            for one in batch:
+                entry = data.classes[one.sample.class_index]
+                stores[one.variant].add(one.sample, entry, one.data, one.scores)
+                made[one.variant] += 1
+            progress.advance(len(batch))
+
+        def to_bytes(one: Finished | Encoded) -> Encoded:
+            return one.encoded(recipe.format)
+
+        with Writer(to_bytes, add, threads=min(4, cores())) as writer:
+            for finished in _execute(recipe, method, jobs, device):
+                writer.put(finished)
         making = time.perf_counter() - making
         for store in stores.values():
             store.finish()
@@ -163,6 +190,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         results |= {
             "seconds": round(time.perf_counter() - start, 3),
             "seconds_per_image": _rounded(per_image),
+            "images_per_second": _rounded(sum(made.values()) / making) if results["made"] else None,
         } | further
         write_json(out / "results.json", results)
         with saying(out):
@@ -200,38 +228,42 @@ def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
     return max(1, min(cores() // recipe.threads, jobs // 2, int(0.7 * memory() / each)))
 
 
-def _execute(recipe: Recipe, method: Method, jobs: list[Job], device: str) -> Iterator[tuple[Job, list[Finished]]]:
+def _execute(recipe: Recipe, method: Method, jobs: list[Job], device: str) -> Iterator[Sequence[Finished | Encoded]]:
     workers = worker_count(recipe, len(jobs), device)
     if workers > 1:
         yield from _parallel(recipe, jobs, workers, device)
     else:
         for job in jobs:
-            yield job, _make(recipe, method, job)
+            yield _make(method, job)
 
 
-def _make(recipe: Recipe, method: Method, job: Job) -> list[Finished]:
+def _make(method: Method, job: Job) -> list[Finished]:
+    """Make a job's batch whole, and return what of it is kept."""
     made = method.make(job.batch.samples, job.variant)
+    kept = {sample.place for sample in job.keep}
     return [
-        Finished(sample, encode(one.image, recipe.format), dict(one.scores))
+        Finished(job.variant, sample, one.image, dict(one.scores))
         for sample, one in zip(job.batch.samples, made, strict=True)
+        if sample.place in kept
     ]
 
 
-def _parallel(recipe: Recipe, jobs: Iterable[Job], workers: int, device: str) -> Iterator[tuple[Job, list[Finished]]]:
+def _parallel(recipe: Recipe, jobs: Iterable[Job], workers: int, device: str) -> Iterator[list[Encoded]]:
     """Yield finished jobs as they come; at most two a worker wait, so that a plan of a million needs no memory."""
     context = multiprocessing.get_context("spawn")  # a forked child of a process that used CUDA or threads hangs
     rank = context.Value("i", 0)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(recipe, device, rank))
     queue = iter(jobs)
-    running: dict[Future[list[Finished]], Job] = {}
+    running: set[Future[list[Encoded]]] = set()
     try:
         while True:
             for job in islice(queue, 2 * workers - len(running)):
-                running[pool.submit(_work, job)] = job
+                running.add(pool.submit(_work, job))
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                running.remove(future)
+                yield future.result()
     except BrokenProcessPool as error:
         raise ConcordError(
             f"one of {workers} worker processes was ended from outside, often for want of memory;"
@@ -281,12 +313,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job) -> list[Finished]:
+def _work(job: Job) -> list[Encoded]:
     if _worker is None:
         raise RuntimeError("the worker process was not started by _start")
     if _worker.method is None:
         _worker.method = build(_worker.recipe, open_recipe_data(_worker.recipe))
-    return _make(_worker.recipe, _worker.method, job)
+    # The parent gets bytes: an image is many times as large, and encoding by one process would hold the others up.
+    return [one.encoded(_worker.recipe.format) for one in _make(_worker.method, job)]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from concord.diffusion.decoding import decoder, tiny_decoder
+from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
 from concord.diffusion.guidance import Order, classifier_free
 from concord.diffusion.prediction import Kind, Prediction
 from concord.diffusion.sampler import Denoise
@@ -38,7 +38,7 @@ class Family:
         channels = int(denoiser.config.in_channels)
         self.latent_shape: tuple[int, int, int] = (channels, *self._latent_side(size))
         self.learned_variance: bool = denoiser.config.out_channels == 2 * channels
-        self._decode = decoder(pipeline)
+        decoder(pipeline)  # an autoencoder that is not understood is an error now, not after sampling
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -79,11 +79,14 @@ class Family:
 
         return predict
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W), about [-1, 1] and not clamped, of latents in scheduler space; differentiable."""
-        return self._decode(latents)
+    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1] and not clamped, of latents in scheduler space; differentiable.
 
-    def tiny_decode(self, latents: Tensor) -> Tensor:
+        side: shrink the latents first, for images whose shorter side has about so many pixels, see `shrunk`.
+        """
+        return decoder(self.pipeline, side=side)(latents)
+
+    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
         """As `decode`, by the tiny decoder. It starts with tanh(x / 3) * 3, so gradients fade for |latents| > 4.
 
         Raises:
@@ -91,7 +94,7 @@ class Family:
         """
         if self.tiny_decoder is None:
             raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
-        return tiny_decoder(self.pipeline, self.tiny_decoder)(latents)
+        return tiny_decoder(self.pipeline, self.tiny_decoder, side=side)(latents)
 
     def scheduler(self, name: SchedulerName = "ddim") -> Any:
         """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
@@ -152,9 +155,3 @@ def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -
     for network in checkpointed:
         if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
             network.enable_gradient_checkpointing()
-
-
-def vae_scale_factor(pipeline: Any) -> int:
-    """Pixels a latent, along a side: 8 for Stable Diffusion's autoencoder."""
-    given = getattr(pipeline, "vae_scale_factor", None)
-    return int(given) if given else 2 ** (len(pipeline.vae.config.block_out_channels) - 1)

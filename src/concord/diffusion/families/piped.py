@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.diffusion.decoding import Decode, decoder, tiny_decoder
+from concord.diffusion.decoding import decoder, tiny_decoder
 from concord.diffusion.families.family import SchedulerName, VaeMode, named_scheduler, save_memory
 from concord.errors import ConcordError
 
@@ -38,9 +38,9 @@ class Piped:
         self.pipeline = _image_to_image(pipeline) if image_strength is not None else pipeline
         self.pipeline.set_progress_bar_config(disable=True)
         self.size, self.image_strength = size, image_strength
-        sides = None if size is None else (size, size)
-        self._decode = decoder(self.pipeline, sides)
-        self._tiny: Decode | None = None if tiny is None else tiny_decoder(self.pipeline, tiny, sides)
+        self.tiny_decoder = tiny
+        self._sides = None if size is None else (size, size)
+        decoder(self.pipeline, self._sides)  # an autoencoder that is not understood is an error now
 
     def __call__(
         self,
@@ -86,19 +86,19 @@ class Piped:
         """Trade time for memory, see `save_memory`; there are no exact gradients here, so nothing to checkpoint."""
         save_memory(self.pipeline, vae)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W), about [-1, 1], of latents in scheduler space; differentiable."""
-        return self._decode(latents)
+    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1], of latents in scheduler space, see `decoder`; differentiable."""
+        return decoder(self.pipeline, self._sides, side)(latents)
 
-    def tiny_decode(self, latents: Tensor) -> Tensor:
+    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
         """As `decode`, by the tiny decoder.
 
         Raises:
             ConcordError: there is none.
         """
-        if self._tiny is None:
+        if self.tiny_decoder is None:
             raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
-        return self._tiny(latents)
+        return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
 
 
 def _image_to_image(pipeline: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from concord.diffusion.families.family import Family, Network, vae_scale_factor
+from concord.diffusion.decoding import vae_scale_factor
+from concord.diffusion.families.family import Family, Network
 from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
 from concord.models.pipelines import WIRED_TEXT

@@ -1,0 +1,265 @@
+"""Count what informing costs, in floating-point operations at real size, from the code that samples and informs.
+
+    python benchmarks/informing_cost.py           # a table
+    python benchmarks/informing_cost.py --json    # the same as a list
+    python benchmarks/informing_cost.py --active-share 0.6   # images that stop early, as measured on reef
+
+Nothing is computed: the networks are built on PyTorch's meta device, without weights or memory, and `FlopCounterMode`
+sees the operators that `concord.diffusion.sample` and `Informer` call, with their shapes. Batch 1, 50 DDIM steps,
+classifier-free guidance, one decoding by the full VAE at the end. Each kind of step (plain, with a gradient) is counted
+once; the informer's own `takes_gradient` says how many there are of each. A held step costs nothing that is counted.
+
+Convention: two operations a multiply-add; matrix products, convolutions and attention alone. A forward of DiT-XL/2 has
+118.6 G multiply-adds, which is 0.475 T with guidance. Attention is counted as the plain products that it is; fused
+kernels compute the forward products again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPModel
+
+from concord.diffusion.families.dit import DiT
+from concord.diffusion.families.family import Family
+from concord.diffusion.sampler import Denoise, sample
+from concord.encoder import Encoder
+from concord.informing import Informer, Objective
+from concord.preprocessing import Preprocess
+from concord.recipe import Informing, load
+
+STEPS = 50
+ENCODER_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Model:
+    """A family's networks and its prediction for a batch of `n`; weights where `device` is a real one."""
+
+    name: str
+    family: Family
+    denoise: Callable[[int], Denoise]
+
+
+def f8_autoencoder(size: int) -> AutoencoderKL:
+    """The autoencoder of Stable Diffusion 1 and 2, which DiT uses, too."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=size,
+    )
+
+
+def dit_xl(**smaller: Any) -> Model:
+    """DiT-XL/2 at 256 pixels."""
+    transformer = DiTTransformer2DModel(
+        **{
+            "num_attention_heads": 16,
+            "attention_head_dim": 72,
+            "num_layers": 28,
+            "patch_size": 2,
+            "sample_size": 32,
+            "in_channels": 4,
+            "out_channels": 8,
+            "num_embeds_ada_norm": 1000,
+            **smaller,
+        }
+    )
+    pipeline = DiTPipeline(transformer, f8_autoencoder(256), DDIMScheduler(clip_sample=False))
+    model = DiT(pipeline, AutoencoderTiny())
+    return Model("dit-xl-2-256", model, lambda n: model.denoise([0] * n, 4.0))
+
+
+def sd21_unclip() -> Model:
+    """SD 2.1 unCLIP at 768 pixels; its text and image encoders run once an image and are not counted."""
+    unet = UNet2DConditionModel(
+        sample_size=96,
+        block_out_channels=(320, 640, 1280, 1280),
+        attention_head_dim=(5, 10, 20, 20),
+        cross_attention_dim=1024,
+        use_linear_projection=True,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=2048,
+    )
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type="v_prediction")
+    vae = f8_autoencoder(768)
+    # The pipeline's container, without the encoders of its conditions.
+    pipeline = SimpleNamespace(
+        unet=unet, vae=vae, scheduler=scheduler, vae_scale_factor=8, components={"unet": unet, "vae": vae}
+    )
+    model = Family(pipeline, unet, AutoencoderTiny())
+
+    def denoise(n: int) -> Denoise:
+        text = torch.zeros(2 * n, 77, 1024, device=unet.device, dtype=unet.dtype)
+        image = torch.zeros(2 * n, 2048, device=unet.device, dtype=unet.dtype)
+        return model.guided(
+            lambda x, t: unet(x, t, encoder_hidden_states=text, class_labels=image).sample, 10.0, "uncond_cond"
+        )
+
+    return Model("sd21-unclip-768", model, denoise)
+
+
+def clip_l() -> Encoder:
+    """CLIP ViT-L/14 at 224 pixels; its text tower runs once a string and is left small."""
+    config = CLIPConfig(
+        vision_config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+            "image_size": ENCODER_SIZE,
+            "projection_dim": 768,
+        },
+        text_config={"num_hidden_layers": 1, "projection_dim": 768},
+        projection_dim=768,
+    )
+    size = (ENCODER_SIZE, ENCODER_SIZE)
+    preprocess = Preprocess(ENCODER_SIZE, size, (0.5,) * 3, (0.5,) * 3)
+    return Encoder(CLIPModel(config), SimpleNamespace(model_max_length=77), preprocess)
+
+
+def settings() -> dict[str, Informing]:
+    """The settings that are counted: the paper's, each lever alone and with others, and the recipes' fast mode."""
+    levers: dict[str, dict[str, Any]] = {
+        "exact": {"mode": "exact"},
+        "no-denoiser-gradient": {},
+        "tiny-decoder": {"decoder": "tiny"},
+        "decode-size-auto": {"decode_size": "auto"},
+        "window-0.4-0.9": {"window": (0.4, 0.9)},
+        "every-2": {"every": 2},
+        "tiny-decoder,window-0.4-0.9": {"decoder": "tiny", "window": (0.4, 0.9)},
+        "tiny-decoder,window-0.4-0.9,hold-2": {
+            "decoder": "tiny",
+            "window": (0.4, 0.9),
+            "every": 2,
+            "between": "hold",
+        },
+    }
+    return {name: Informing.model_validate(values) for name, values in levers.items()} | {
+        "fast": load("custom", ["data=reef"]).informing
+    }
+
+
+class _Schedule(DDIMScheduler):
+    """DDIM whose timesteps stay on the CPU: on the meta device they would have no values."""
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        super().set_timesteps(num_inference_steps)
+
+
+class Counter(FlopCounterMode):
+    """`FlopCounterMode` without its account by module, whose hooks `torch.autograd.grad` does not bear."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker: Any = _Untracked()
+
+
+class _Untracked(contextlib.nullcontext[None]):
+    parents = frozenset({"Global"})
+
+
+def informer(model: Model, encoder: Encoder, setting: Informing, batch: int = 1) -> Informer:
+    """The informer of a setting, with 5 positives and 10 negatives an image."""
+    device, width = encoder.model.device, int(encoder.model.config.projection_dim)
+    positives, negatives = (torch.ones(batch, n, width, device=device) / width**0.5 for n in (5, 10))
+    objective = Objective.contrastive(positives, negatives, temperature=0.3)
+    side = encoder.preprocess.side if setting.decode_size == "auto" else setting.decode_size
+    decode = model.family.tiny_decode if setting.decoder == "tiny" else model.family.decode
+    options = setting.model_dump(include={"mode", "weight", "strength", "window", "every", "between"})
+    return Informer([objective], lambda x: decode(x, side=side), encoder, **options)
+
+
+def operations(model: Model, guide: Informer | None = None, steps: int = 1, decoded: bool = False) -> int:
+    """Operations of a sampling of one image."""
+    scheduler = _Schedule.from_config(model.family.pipeline.scheduler.config)
+    x_T: Tensor = torch.zeros(1, *model.family.latent_shape, device=model.family.denoiser.device)
+    with Counter() as counter:
+        latents = sample(model.denoise(1), x_T, scheduler, steps=steps, guides=[guide] if guide else [])
+        if decoded:
+            with torch.no_grad():
+                model.family.decode(latents)
+    return int(counter.get_total_flops())
+
+
+class Count:
+    """Operations an image of whole samplings of one model; each kind of step is counted once."""
+
+    def __init__(self, model: Model, encoder: Encoder) -> None:
+        self._model, self._encoder = model, encoder
+        self.plain = operations(model)
+        self.final = operations(model, decoded=True) - self.plain
+        self._gradients: dict[tuple[Any, ...], int] = {}
+
+    def gradient(self, setting: Informing) -> int:
+        """What a step with a gradient costs more than a plain one."""
+        kind = (setting.mode, setting.decoder, setting.decode_size)
+        if kind not in self._gradients:
+            one = informer(self._model, self._encoder, setting.model_copy(update={"window": (0.0, 1.0)}))
+            self._gradients[kind] = operations(self._model, one) - self.plain
+        return self._gradients[kind]
+
+    def sampling(self, setting: Informing | None, active_share: float = 1.0, steps: int = STEPS) -> float:
+        """All steps and the final decoding; `active_share` of the gradients where the setting stops early."""
+        base = steps * self.plain + self.final
+        if setting is None:
+            return base
+        share = active_share if setting.stop is not None else 1.0
+        whole = informer(self._model, self._encoder, setting)
+        return base + share * self.gradient(setting) * sum(whole.takes_gradient(i, steps) for i in range(steps))
+
+
+def table(active_share: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    with torch.device("meta"):
+        encoder, models = clip_l(), (dit_xl(), sd21_unclip())
+    for model in models:
+        count = Count(model, encoder)
+        base = count.sampling(None)
+        rows.append({"model": model.name, "setting": "uninformed", "tflop_per_image": base / 1e12, "ratio": 1.0})
+        for name, setting in settings().items():
+            total = count.sampling(setting, active_share)
+            rows.append({"model": model.name, "setting": name, "tflop_per_image": total / 1e12, "ratio": total / base})
+    return [
+        {**row, "tflop_per_image": round(row["tflop_per_image"], 2), "ratio": round(row["ratio"], 3)} for row in rows
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.add_argument(
+        "--active-share", type=float, default=1.0, help="share of gradients that are taken where a setting stops early"
+    )
+    options = parser.parse_args()
+    rows = table(options.active_share)
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['model']:<16} {row['setting']:<28} {row['tflop_per_image']:8.1f} T an image {row['ratio']:6.3f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What each way to inform costs and gives on reef: settings tuned on one block of seeds, reported on another.
+
+    python benchmarks/informing_pareto.py tune             # every setting of the grid, 100 pairs each, block 5000
+    python benchmarks/informing_pareto.py tune exact-w1 .. # some of them
+    python benchmarks/informing_pareto.py report exact-w1 fast  # 1,000 pairs each, block 6000, and against the first
+
+A setting is a set of overrides of `concord distill reef`. Its images lie in out/pareto/BLOCK/SETTING, so that a call
+that was cut off goes on where it stopped; all settings of a block share their seeds with its uninformed images. Seeds
+of two blocks are disjoint: a sample's seed is a hash of the recipe's seed, its class and its index. The models were
+trained once, so intervals (95 %, bootstrap over samples) speak of sampling, not of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from concord.models.classifier import Classifier
+from concord.recipe import Recipe, load
+from concord.resources import cores, model_path, version
+from concord.runs.execute import distill, open_recipe_data
+from concord.runs.store import read_manifest
+from concord.scoring.outcome import Pictures, Vocabulary, completeness, nuisance_diversity, teacher_accuracy
+from concord.scoring.scorer import Detector
+
+TUNING, REPORTING = 5000, 6000
+"""Values of the recipe's `seed` for the two blocks."""
+RESULTS = Path(__file__).parent / "results"
+SCRATCH = Path("out/pareto")
+MAKE = ("uninformed=false", "scorer.kind=none", "teacher=null", "nuisance=null", "threads=1")
+"""Images alone: they are scored here, against the images of another run."""
+
+
+BASE = (
+    *("informing.mode=fast", "informing.weight=1.0", "informing.strength=0.2", "informing.temperature=0.3"),
+    *("informing.window=[0.4, 0.9]", "informing.every=1", "informing.between=none", "informing.decoder=tiny"),
+    *("informing.decode_size=null", "informing.stop=null"),
+)
+"""What a setting's overrides start from, whatever the recipe says today."""
+
+
+def _window(start: float, end: float) -> str:
+    return f"informing.window=[{start}, {end}]"
+
+
+WINDOWS = {"full": _window(0.0, 1.0), "late": _window(0.4, 0.9), "half": _window(0.5, 1.0)}
+LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength=0.4"
+EXACT = ("informing.mode=exact", "informing.decoder=full")
+EVERY2 = ("informing.every=2",)
+HOLD2, HOLD3, HOLD5 = ((f"informing.every={k}", "informing.between=hold") for k in (2, 3, 5))
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "uninformed": ("informing.enabled=false",),
+    # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
+    **{
+        f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", WINDOWS[window])
+        for window, weights in {"full": (3, 10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
+        for weight in weights
+    },
+    # The fast mode, over windows, strengths and how many gradients there are.
+    **{
+        f"fast-{window}{suffix}-s{strength}": (TINY, *gradients, f"informing.strength={strength}", WINDOWS[window])
+        for window, suffix, gradients, strengths in (
+            ("late", "", (), (0.2, 0.4)),
+            ("late", "-every2", EVERY2, (0.4,)),
+            ("late", "-hold2", HOLD2, (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)),
+            ("late", "-hold3", HOLD3, (0.4, 0.6, 0.8)),
+            ("late", "-hold5", HOLD5, (0.4,)),
+            ("late", "-extrapolate2", (*EVERY2, "informing.between=extrapolate"), (0.4,)),
+            ("half", "-hold2", HOLD2, (0.4, 0.6, 0.8)),
+            ("half", "-hold3", HOLD3, (0.6, 0.8)),
+        )
+        for strength in strengths
+    },
+    # Other levers, each beside fast-late-hold2-s0.4.
+    "fast-late-hold2-s0.4-full-decoder": (*HOLD2, S04, LATE, "informing.decoder=full"),
+    "fast-late-hold2-s0.4-decode32": (TINY, *HOLD2, S04, LATE, "informing.decode_size=32"),
+    **{f"fast-late-hold2-s0.4-stop{q}": (TINY, *HOLD2, S04, LATE, f"informing.stop={q}") for q in (0.01, 0.1)},
+    "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),
+    "fast-0.5-0.9-hold2-s0.6": (TINY, *HOLD2, "informing.strength=0.6", _window(0.5, 0.9)),
+}
+
+
+def recipe(name: str, block: int, ipc: int, workers: int) -> Recipe:
+    return load("reef", [f"seed={block}", f"ipc={ipc}", f"workers={workers}", *MAKE, *BASE, *SETTINGS[name]])
+
+
+def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[str, Any]]:
+    """The images of a setting, made or read back, and their cost."""
+    out = SCRATCH / str(block) / name
+    cost_file = out / "cost.json"
+    results = distill(recipe(name, block, ipc, workers), out)
+    if results["made"]:
+        cost_file.write_text(json.dumps({k: results[k] for k in ("made", "seconds_per_image", "uninformed_steps")}))
+    rows = read_manifest(out / "images")
+    pictures = []
+    for row in rows:
+        with Image.open(out / "images" / row["file_name"]) as image:
+            pictures.append(image.convert("RGB"))
+    return Pictures(pictures, np.array([row["label"] for row in rows])), json.loads(cost_file.read_text())
+
+
+class Judge:
+    """The reef recipe's detector, teacher and regressor: none of them knows the CLIP that informs."""
+
+    def __init__(self) -> None:
+        full = load("reef")
+        data = open_recipe_data(full)
+        self.names = [entry.class_name for entry in data.classes]
+        known = data.known_details or {}
+        details = [list(known[entry.key]) for entry in data.classes]
+        self.vocabulary = Vocabulary.of(self.names, details, shared=True)
+        models = (str(full.scorer.model), str(full.teacher), str(full.nuisance))
+        detector, self.teacher, self.reader = (Classifier.from_pretrained(model_path(m)) for m in models)
+        self.detector = Detector(detector)
+
+    def compare(self, after: Pictures, before: Pictures) -> dict[str, Any]:
+        """Figures of a set and its gains over another of the same seeds."""
+        sets = {"informed": after, "uninformed": before}
+        return {
+            "completeness": completeness(self.detector, self.vocabulary, sets),
+            "teacher_accuracy": teacher_accuracy(self.teacher, self.names, sets),
+            "nuisance_diversity": nuisance_diversity(self.reader, sets),
+        }
+
+
+def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
+    c, d, t = scores["completeness"], scores["nuisance_diversity"], scores["teacher_accuracy"]
+    low, high = c["gain"]["ci95"]
+    f_low, f_high = c["gain_foreign"]["ci95"]
+    d_low, d_high = d["gain"]["ci95"]
+    one = c["informed"]
+    return (
+        f"{name:<28} completeness {one['mean']:.3f} gain {c['gain']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+        f" complete {one['complete']:.2f} foreign {one['foreign']:.3f} {c['gain_foreign']['mean']:+.3f}"
+        f" ({f_low:+.3f} to {f_high:+.3f}) teacher {t['informed']:.2f} diversity {d['informed']:.3f}"
+        f" {d['gain']['mean']:+.3f} ({d_low:+.3f} to {d_high:+.3f}) n {one['n']} {cost['seconds_per_image']:.2f} s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tune", "report"])
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help="of the grid; all of it where none is given")
+    parser.add_argument("--ipc", type=int, help="images a class and setting (default: 10 to tune, 100 to report)")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    block = TUNING if options.what == "tune" else REPORTING
+    ipc = options.ipc or (10 if options.what == "tune" else 100)
+    judge = Judge()
+    before, cost = make("uninformed", block, ipc, options.workers)
+    path = RESULTS / f"informing_pareto_{options.what}.json"
+    record = {"schema": 1} | (json.loads(path.read_text()) if path.exists() else {})
+    record["command"] = f"python benchmarks/informing_pareto.py {options.what}"
+    record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
+    record |= {"concord": version(), "seed": block, "ipc": ipc}
+    rows: dict[str, Any] = record.setdefault("settings", {})
+    rows["uninformed"] = {"cost": cost}
+    first: Pictures | None = None
+    for name in options.settings or [name for name in SETTINGS if name != "uninformed"]:
+        pictures, cost = make(name, block, ipc, options.workers)
+        scores = judge.compare(pictures, before)
+        row = {"overrides": list(SETTINGS[name]), "cost": cost, "against_uninformed": scores}
+        if options.what == "report" and first is not None:
+            row["against_first"] = judge.compare(pictures, first)
+        first = first or pictures
+        rows[name] = row
+        print(_line(name, scores, cost), flush=True)
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

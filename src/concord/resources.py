@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from concord.errors import ConcordError, nearest
 
@@ -27,13 +30,14 @@ def package_version(distribution: str) -> str | None:
 def model_path(model: str) -> str:
     """Translate a recipe's model string into what ``from_pretrained`` takes.
 
-    ``reef:NAME`` is a directory of the package; anything else (a local directory, a hub id) is left as it is.
+    ``reef:NAME`` is a directory of the package; anything else (a local directory, a hub id) is left as it is, but for a
+    leading ``~``, which no library expands.
 
     Raises:
         ConcordError: the package holds no such weights.
     """
     if not model.startswith("reef:"):
-        return model
+        return str(Path(model).expanduser()) if model.startswith("~") else model
     name = model.removeprefix("reef:")
     path = REEF_WEIGHTS / name
     # A name is a path below the weights, as in reef:pipeline/vae, and never leaves them.
@@ -59,9 +63,42 @@ def find_model(model: str) -> Path | None:
         return None
     if local.is_dir():
         return local
-    snapshots = hub_cache() / f"models--{model.replace('/', '--')}" / "snapshots"
+    cached = hub_cache() / f"models--{model.replace('/', '--')}"
+    with contextlib.suppress(OSError):
+        current = cached / "snapshots" / (cached / "refs" / "main").read_text(encoding="utf-8").strip()
+        if is_complete(current):
+            return current
+    snapshots = cached / "snapshots"
     found = sorted(snapshots.iterdir(), key=lambda p: p.stat().st_mtime) if snapshots.is_dir() else []
-    return found[-1] if found else None
+    return next((path for path in reversed(found) if is_complete(path)), None)
+
+
+def is_complete(directory: Path) -> bool:
+    """Say whether a model's directory has its weights: a download that was broken off leaves only part of them.
+
+    A pipeline needs the weights of each component that model_index.json names and that has a config.json; any other
+    model those beside its config.json. Where an index names shards, all of them.
+    """
+    index = _json(directory / "model_index.json")
+    if index:
+        parts = [directory / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+        return all(part.is_dir() and (_has_weights(part) or not (part / "config.json").is_file()) for part in parts)
+    return (directory / "config.json").is_file() and _has_weights(directory)
+
+
+def _has_weights(directory: Path) -> bool:
+    shards = {name for file in directory.glob("*.index*.json") for name in _json(file).get("weight_map", {}).values()}
+    if shards:
+        return all((directory / str(name)).is_file() for name in shards)
+    return any(file.suffix in (".safetensors", ".bin") for file in directory.iterdir())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def size_of(directory: Path) -> int:

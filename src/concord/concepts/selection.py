@@ -59,7 +59,8 @@ def select(
 
     candidates = list(dict.fromkeys([*phrases, *pinned]))
     texts = embed_texts([concept_text(class_name, phrase) for phrase in candidates])
-    activations = (F.normalize(texts.float(), dim=-1) @ F.normalize(mean_image.float(), dim=-1)).tolist()
+    # Images were embedded batch by batch and lie on the CPU; texts lie where the encoder does.
+    activations = (F.normalize(texts.float().cpu(), dim=-1) @ F.normalize(mean_image.float().cpu(), dim=-1)).tolist()
     order = sorted(range(len(candidates)), key=lambda i: -activations[i])
     free = max(0, keep - len(set(pinned)))
     kept = {i for i in order if candidates[i] in pinned} | set([i for i in order if candidates[i] not in pinned][:free])

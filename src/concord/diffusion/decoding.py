@@ -51,8 +51,8 @@ def tiny_decoder(pipeline: Any, tiny: Any, size: tuple[int, int] | None = None, 
 
     def decode(latents: Tensor) -> Tensor:
         grid = shrunk(pipeline, unpacked(pipeline, latents, size), side)
-        images: Tensor = tiny.decode(grid.to(tiny.dtype)).sample
-        return images.to(latents.dtype)
+        images: Tensor = tiny.decode(grid.to(tiny.device, tiny.dtype)).sample
+        return images.to(latents.device, latents.dtype)
 
     return decode
 

@@ -166,7 +166,7 @@ class Informer:
             by = step.x_t if self.needs_graph else x0
             # Images do not mix, so the gradient of the sum holds each image's own.
             (gradient,) = torch.autograd.grad(loss.sum(), by, retain_graph=self.needs_graph and step.shared_graph)
-        loss = loss.detach()
+        loss = loss.detach().to(gradient.device)  # an encoder may compute elsewhere
         informed = gradient.flatten(1).isfinite().all(dim=1) & loss.isfinite()
         taken = torch.ones_like(informed) if rows is None else rows
         self.gradient_steps += taken

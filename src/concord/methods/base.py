@@ -69,6 +69,10 @@ class Method(Protocol):
         """Make a batch, one `Made` a sample and in its order; a function of the batch and the variant alone."""
         ...
 
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        """Take the concepts.json of an earlier call with the same identity, instead of working it out again."""
+        ...
+
     def concepts(self) -> dict[str, Any] | None:
         """Return what concepts.json shall hold, or None; asked for once, before the first image is made."""
         ...

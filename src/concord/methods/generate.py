@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -32,9 +33,11 @@ from concord.encoder import Encoder
 from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
 from concord.methods.checkpoints import assign_checkpoints
+from concord.methods.class_ids import class_ids
 from concord.methods.making import Maker
 from concord.methods.prompts import TEMPLATES, prompt
 from concord.methods.supply import Supply, shuffled
+from concord.models.pipelines import pipeline_labels
 from concord.recipe import Recipe, models
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
 from concord.resources import find_model, model_path
@@ -52,6 +55,8 @@ from concord.scoring.outcome import (
 from concord.scoring.scorer import Detector, Percentile, Scorer
 
 SHEET_CLASSES, SHEET_SAMPLES, HEATMAP_CLASSES = 12, 8, 100
+COST_IMAGES = 2
+"""Real images a class that select concepts where only the cost is asked for."""
 REAL_IMAGES, REAL_IN_ALL, REAL_SIDE = 100, 2000, 512
 """Real images a class behind percentiles; those that the report measures beside the made ones are so many in all, and
 no larger, so that a thousand classes of photographs fit into memory."""
@@ -66,6 +71,7 @@ class Generate:
         self._names = [entry.class_name for entry in data.classes]
         self._skip = recipe.unreadable == "skip"
         self._maker = Maker(recipe, data)
+        self._embedded: tuple[str, Tensor] | None = None
         conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
         self._supply = Supply(data, shuffled(recipe.seed), self._skip) if conditioned else None
         self._checkpoints = (
@@ -73,6 +79,11 @@ class Generate:
             if recipe.method == "minimax"
             else [""] * len(data.classes)
         )
+
+        if recipe.method in ("dit", "generate", "minimax"):
+            labels = pipeline_labels(recipe.pipeline.model or "")
+            if labels is not None:  # else the model is not here yet, and it is checked when it is loaded
+                class_ids(labels, data.classes, str(recipe.pipeline.model))
 
     @property
     def batch_size(self) -> int:
@@ -121,6 +132,13 @@ class Generate:
             pinned=settings.pinned,
             skip_unreadable=self._skip,
         )
+
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        known = concepts.get("classes", {})
+        if self._uses_concepts and all(entry.folder in known for entry in self._data.classes):
+            self._selection = [
+                [Concept(**concept) for concept in known[entry.folder]["concepts"]] for entry in self._data.classes
+            ]
 
     @cached_property
     def _kept(self) -> list[list[str]]:
@@ -175,8 +193,15 @@ class Generate:
     # --- what it came to ---------------------------------------------------------------------------------------
 
     def _embed_real(self, encoder: Encoder, name: str) -> Tensor:
-        """Unit embeddings (N, D) of real images of a class: what its percentiles are taken among."""
-        return embed_images(encoder, self._data, self._names.index(name), REAL_IMAGES, self._skip)
+        """Unit embeddings (N, D) of real images of a class: what its percentiles are taken among.
+
+        The last class's are kept: percentiles are taken phrase by phrase, class by class.
+        """
+        if self._embedded is None or self._embedded[0] != name:
+            labels = [label for label, other in enumerate(self._names) if other == name]
+            rows = [embed_images(encoder, self._data, label, REAL_IMAGES, self._skip) for label in labels]
+            self._embedded = (name, torch.cat(rows))
+        return self._embedded[1]
 
     @cached_property
     def _scorer(self) -> Scorer | None:
@@ -241,7 +266,6 @@ class Generate:
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)
         return results
 
-<<<<<<< HEAD
     def _evidence(self, out: Path) -> dict[str, Any]:
         """Leave details.json, which detail each image is likely to lack, and return it in short for each set."""
         scorer = self._percentile
@@ -259,14 +283,13 @@ class Generate:
         record = {"encoder": encoder or self._recipe.encoder, "missing_below": scorer.threshold, "images": everything}
         write_json(out / "details.json", record)
         return short
-=======
+
     def _active_share(self, out: Path) -> dict[str, Any]:
         """Where images stop early: the mean share of their gradients that were taken."""
         if not self._informed or self._recipe.informing.stop is None:
             return {}
         shares = [row["scores"]["active_share"] for row in read_manifest(out / "images")]
         return {"active_share": round(float(np.mean(shares)), 4)}
->>>>>>> cheap
 
     def finish(self, out: Path) -> None:
         bands = []
@@ -313,7 +336,10 @@ class Generate:
         if any(find_model(model) is None for model in models(self._recipe).values()):
             return Cost()
         classes = len(self._names)
-        batch = [self.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
+        few = self._recipe.concepts.model_copy(update={"images": COST_IMAGES})
+        planned = Generate(self._recipe.model_copy(update={"concepts": few}), self._data)
+        planned._maker = self._maker
+        batch = [planned.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
         seconds = 0.0
         for variant in self.variants:
             informed = self._informed and variant == "images"

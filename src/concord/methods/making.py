@@ -20,7 +20,6 @@ from torch import Tensor
 from concord import images
 from concord.concepts.validity import embed_images
 from concord.data import ImageSet
-from concord.data.lists import by_wnid
 from concord.data.reading import square
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.families.dit import GUIDED_CHANNELS, DiT
@@ -30,11 +29,12 @@ from concord.diffusion.families.text import Text, is_wired
 from concord.diffusion.families.unclip import UnCLIP
 from concord.diffusion.sampler import Denoise, Guide, generators, noise, sample
 from concord.encoder import Encoder
-from concord.errors import ConcordError, nearest
+from concord.errors import ConcordError
 from concord.informing.attach import attach
 from concord.informing.informer import Informer
 from concord.informing.objectives import Objective
 from concord.methods.base import Made
+from concord.methods.class_ids import class_ids
 from concord.models.classifier import Classifier
 from concord.models.pipelines import load_pipeline, load_tiny_decoder
 from concord.recipe import Recipe
@@ -199,7 +199,8 @@ class Maker:
         settings = self._recipe.pipeline
         scale = model.default_guidance if settings.guidance_scale is None else settings.guidance_scale
         if isinstance(model, DiT):
-            ids = [self._class_id(model, s.class_index) for s in batch]
+            known = class_ids(model.labels, self._data.classes, str(settings.model))
+            ids = [known[s.class_index] for s in batch]
             channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
             return model.denoise(ids, scale, channels)
         prompts = [s.prompt for s in batch]
@@ -227,27 +228,6 @@ class Maker:
             return model(
                 [s.prompt for s in batch], drawing, steps=steps, guidance_scale=settings.guidance_scale, images=sources
             )
-
-    def _class_id(self, model: DiT, class_index: int) -> int:
-        """The model's class id: the place in ImageNet that the folder's WordNet id gives, or the label of that name.
-
-        Raises:
-            ConcordError: the model has no such class, or another under that number.
-        """
-        entry, labels, settings = self._data.classes[class_index], model.labels, self._recipe.pipeline
-        if entry.model_id is not None:
-            listed = by_wnid().get(entry.wnid or "")
-            # A model without labels is taken at its number; one with labels must agree with the list.
-            if not labels or (listed and any(labels.get(name) == entry.model_id for name in listed.names)):
-                return entry.model_id
-        found = labels.get(entry.class_name)
-        if found is None:
-            raise ConcordError(
-                f"the model {settings.model!r} has no class {entry.class_name!r}"
-                f"{nearest(entry.class_name, labels)}: map the folder to one of its {len(labels)} labels with"
-                f" class_names.{entry.key}=NAME"
-            )
-        return found
 
     def _informer(self, batch: Sequence[Sample], model: Family | Piped) -> Informer:
         settings, weights = self._recipe.informing, self._recipe.informing.objective
@@ -324,5 +304,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device has no memory left: only CUDA has a class for it."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")
+        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
     )

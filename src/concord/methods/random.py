@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,9 @@ class RealImages:
         size = self._recipe.size
         images = (self._data.read(sample.source) for sample in batch)
         return [Made(square(image, size) if size else image) for image in images]
+
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        return None
 
     def concepts(self) -> None:
         return None

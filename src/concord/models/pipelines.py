@@ -28,15 +28,31 @@ MODEL, TINY, CHECKPOINTS = "pipeline.model", "pipeline.tiny_decoder", "pipeline.
 
 def pipeline_class(model: str) -> str | None:
     """The class of a pipeline by its model_index.json; None where it is not on this machine, or is no pipeline."""
+    name = _index(model).get("_class_name")
+    return name if isinstance(name, str) else None
+
+
+def pipeline_labels(model: str) -> dict[str, int] | None:
+    """The class ids by name of a class-conditional pipeline, as `DiTPipeline.labels` has them.
+
+    None where its model_index.json is not on this machine, or names no classes.
+    """
+    names = _index(model).get("id2label")
+    if not isinstance(names, dict):
+        return None
+    return {name.strip(): int(number) for number, text in names.items() for name in str(text).split(",")}
+
+
+def _index(model: str) -> dict[str, Any]:
     path = find_model(model)
     index = path / "model_index.json" if path is not None else None
     if index is None or not index.is_file():
-        return None
+        return {}
     try:
-        name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    except (ValueError, AttributeError):
-        return None
-    return name if isinstance(name, str) else None
+        values = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def check_pipeline_class(model: str, expected: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ made.
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -146,6 +147,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         for store in stores.values():
             store.trim(counts)
         progress.stage("planning")
+        method.recall(_known_concepts(out))
         jobs = pending(method, counts, data.classes, stores)
         total, missing = sum(counts) * len(stores), sum(len(job.keep) for job in jobs)
         if jobs:
@@ -196,6 +198,15 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
         with saying(out):
             method.finish(out)
     return {"schema": 1, **results}
+
+
+def _known_concepts(out: Path) -> dict[str, Any]:
+    """Return concepts.json of an earlier call, or nothing; `workspace.check` saw to it that the recipe is the same."""
+    try:
+        values = json.loads((out / "concepts.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def pending(method: Method, counts: list[int], classes: ClassTable, stores: dict[str, Store]) -> list[Job]:

@@ -102,3 +102,13 @@ def test_weights_that_leave_a_part_random_are_refused(tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConcordError, match=r"visual_projection\.weight"):
         Encoder.from_pretrained(str(folder))
+
+
+def test_the_temperature_is_the_checkpoints_own_also_in_bfloat16(tmp_path: Path) -> None:
+    model = tiny.clip()
+    with torch.no_grad():
+        model.logit_scale.fill_(4.6052)  # CLIP's: a temperature of 0.01, which bfloat16 would round to 0.0101
+    folder = tiny.save_encoder(tmp_path / "clip", model)
+    encoder = Encoder.from_pretrained(str(folder), dtype=torch.bfloat16)
+    assert encoder.model.dtype == torch.bfloat16
+    assert encoder.temperature == pytest.approx(0.01, rel=1e-4)

@@ -175,3 +175,19 @@ def test_only_models_that_will_be_loaded_are_asked_for() -> None:
     assert set(models(load("photos", [*dit, "informing.enabled=false"]))) == {"pipeline.model"}
     tiny = models(load("photos", [*dit, "informing.decoder=tiny", "pipeline.tiny_decoder=t", "teacher=x"]))
     assert set(tiny) == {"pipeline.model", "pipeline.tiny_decoder", "encoder", "teacher"}
+
+
+def test_the_papers_short_form_of_similar_negatives() -> None:
+    negatives = load("photos", [PHOTOS, "concepts.negatives.kind=similar-8"]).concepts.negatives
+    assert (negatives.kind, negatives.k) == ("similar", 8)
+    assert load("photos", [PHOTOS, "concepts.negatives.kind=similar-k"]).concepts.negatives.kind == "similar"
+    with pytest.raises(ConcordError, match=r"concepts\.negatives\.kind"):
+        load("photos", [PHOTOS, "concepts.negatives.kind=alike-8"])
+
+
+def test_a_home_directory_in_a_models_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concord.resources import model_path
+
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert model_path("~/clip") == "/somewhere/clip"
+    assert model_path("owner/name") == "owner/name"

@@ -88,6 +88,12 @@ def test_the_doctor_lists_models_licences_and_whether_they_are_here(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     cached = tmp_path / "models--laion--CLIP-ViT-L-14-laion2B-s32B-b82K" / "snapshots" / "1234"
     cached.mkdir(parents=True)
+    (cached / "config.json").write_text("{}")
+    (cached / "model.safetensors").write_bytes(b"")
+    partly = tmp_path / "models--radames--stable-diffusion-2-1-unclip-img2img" / "snapshots" / "5678"
+    (partly / "unet").mkdir(parents=True)
+    (partly / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    (partly / "unet" / "config.json").write_text("{}")  # a download that was broken off: no weights
     findings = {finding.about: finding for finding in examine()["Recipes and their models"]}
     assert set(findings) == set(bundled())
     lines = findings["imagewoof-unclip"].lines

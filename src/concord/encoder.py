@@ -25,6 +25,7 @@ class Encoder:
         self._masked = not str(model.config.model_type).startswith("siglip")
         positions = int(model.config.text_config.max_position_embeddings)
         self._length = min(int(tokenizer.model_max_length), positions)
+        self._temperature = float(torch.exp(-model.logit_scale.detach().double()))
         self._texts: dict[str, Tensor] = {}
 
     @classmethod
@@ -48,7 +49,7 @@ class Encoder:
 
         with loading(model, key):
             network, info = AutoModel.from_pretrained(
-                model, dtype=dtype, use_safetensors=True, output_loading_info=True
+                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(model)
         if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features", "logit_scale")):
@@ -57,12 +58,14 @@ class Encoder:
                 f"set `{key}` to a CLIP or SigLIP model"
             )
         check_complete(info, model, key)
-        return cls(network.to(device), tokenizer, Preprocess.from_pretrained(model, key=key))
+        encoder = cls(network, tokenizer, Preprocess.from_pretrained(model, key=key))
+        network.to(device, dtype)  # after the temperature was read: 0.0100 would be 0.0101 in bfloat16
+        return encoder
 
     @property
     def temperature(self) -> float:
         """The temperature that the encoder was trained with, 1 / exp(logit_scale): about 0.01 for CLIP."""
-        return float(torch.exp(-self.model.logit_scale.detach().double()))
+        return self._temperature
 
     def images(self, pixels: Tensor) -> Tensor:
         """Unit embeddings (B, D), float32 or finer, of images (B, 3, H, W) in [-1, 1]; differentiable."""

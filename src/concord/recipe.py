@@ -66,6 +66,15 @@ class Pipeline(_Part):
     prompts: Annotated[list[str], Field(min_length=1)] | None = None
     image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
 
+    @model_validator(mode="after")
+    def _some_steps(self) -> Pipeline:
+        if self.image_strength is not None and int(self.steps * self.image_strength) < 1:
+            raise ValueError(
+                f"image_strength: {self.image_strength} of {self.steps} steps is less than one step, so that nothing"
+                f" would be made; give at least {1 / self.steps:.3g}"
+            )
+        return self
+
     @field_validator("prompts")
     @classmethod
     def _slots(cls, prompts: list[str] | None) -> list[str] | None:
@@ -124,11 +133,23 @@ class Informing(_Part):
 
 
 class Negatives(_Part):
-    """How negative concepts are drawn: from all other classes alike, by name similarity, or of the `k` nearest."""
+    """How negative concepts are drawn: from all other classes alike, by name similarity, or of the `k` nearest.
+
+    ``similar-8`` is short for kind ``similar`` with k 8, as the paper's Table 5 writes it.
+    """
 
     kind: Literal["weighted", "random", "similar"] = "weighted"
     k: PositiveInt = 5
     count: Annotated[int, Field(ge=0)] = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, values: Any) -> Any:
+        kind = values.get("kind") if isinstance(values, dict) else None
+        if not isinstance(kind, str) or not kind.startswith("similar-"):
+            return values
+        k = kind.removeprefix("similar-")
+        return {**values, "kind": "similar"} | ({"k": int(k)} if k.isdigit() else {})
 
 
 class Concepts(_Part):

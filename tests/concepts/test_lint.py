@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from concord.concepts.bank import Bank, bundled_banks, load_bank
 from concord.concepts.lint import Fault, lint
+from concord.concepts.wording import non_visual
 
 PHRASES = (
     "long drooping ears",
@@ -225,3 +226,22 @@ def test_no_phrase_stands_in_two_classes_of_a_bundled_bank(name: str) -> None:
     exempt = {re.sub(r"\W+", " ", phrase.lower()).strip() for phrase in bank.shared}
     assert not {phrase: names for phrase, names in homes.items() if len(names) > 1 and phrase not in exempt}
     assert name == "reef" or not bank.shared
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "runs very fast", "swims well in cold water", "wags its tail", "eats small fish", "climbs trees", "quacks",
+        "hisses", "worn in summer", "protects from rain", "can carry passengers", "served at parties", "a soft feel",
+        "good for cooking", "kept as a pet",
+    ],
+)  # fmt: skip
+def test_behaviour_and_use_are_no_looks(phrase: str) -> None:
+    assert list(non_visual(phrase))
+
+
+@pytest.mark.parametrize(
+    "phrase", ["eyes on long stalks", "wire mesh guards over the lens", "flying-bird motifs on silk"]
+)
+def test_looks_are_no_behaviour(phrase: str) -> None:
+    assert not list(non_visual(phrase))

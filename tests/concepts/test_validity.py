@@ -137,14 +137,14 @@ def test_zero_shot_scores_are_the_mean_cosine_over_phrases(photos: ImageSet, ban
                 np.mean([_cosine(image, _text(f"{c} with {phrase}")) for phrase in phrases])
                 for c, phrases in PHRASES.items()
             ]
-            by_name = [_cosine(image, _text(f"a photo of a {c}")) for c in PHRASES]
+            by_name = [_cosine(image, _text(c)) for c in PHRASES]
             assert scores[label].by_bank[i] == (np.argmax(by_bank) == label)
             assert scores[label].by_name[i] == (np.argmax(by_name) == label)
         assert scores[label].entry.class_name == name
         assert len(scores[label].by_bank) == 7
 
 
-COSINES = {"cat with a": 0.6, "dog with a": 0.9, "dog with b": 0.1, "a photo of a cat": 0.2, "a photo of a dog": 0.3}
+COSINES = {"cat with a": 0.6, "dog with a": 0.9, "dog with b": 0.1, "cat": 0.2, "dog": 0.3}
 
 
 class _Pointing:

@@ -461,3 +461,50 @@ def test_levels_are_those_of_the_sample_at_hand() -> None:
         alpha, sigma = float(level.alpha), float(level.sigma)
         total = alpha + sigma if name == "flow" else alpha if "euler" in name else alpha**2 + sigma**2
         assert total == pytest.approx(1)
+
+
+def test_images_that_happen_to_be_equal_are_not_taken_for_dits_pair() -> None:
+    """Two classes from one seed without guidance: the samples are equal, what is predicted of them is not."""
+    pipe, encoder = tiny.pipeline(), tiny.encoder()
+
+    def images(positives: list[list[str]]) -> Tensor:
+        with concord.inform(pipe, encoder, positives=positives, strength=0.3):
+            made: Tensor = pipe(
+                [1, 207], guidance_scale=1.0, generator=generators([5, 5]), num_inference_steps=3, output_type="pt"
+            ).images
+        return made
+
+    both = images([["cat with long tail"], ["dog with short ears"]])
+    other = images([["cat with long tail"], ["cat with long tail"]])
+    torch.testing.assert_close(both[0], other[0])
+    assert not torch.allclose(both[1], other[1])
+
+
+def test_calls_of_different_batch_sizes_in_one_block() -> None:
+    pipe, encoder = tiny_pipelines.pipeline("sd"), tiny.encoder()
+    with concord.inform(pipe, encoder, positives=["cat with fur"]) as informer:
+        for count in (2, 1, 3):
+            pipe(["a cat"] * count, num_inference_steps=2, output_type="pt")
+            assert informer.uninformed_steps.tolist() == [0] * count
+
+
+def test_what_informing_lost_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    pipe, encoder = tiny_pipelines.pipeline("sd"), tiny.encoder()
+    pipe.scheduler = DDIMScheduler(**BETAS)  # clips by default, as no latents want it
+    with concord.inform(pipe, encoder, positives=["cat"], decode=lambda z: z[:, :3] * float("nan")):
+        pipe(["a cat"], num_inference_steps=2, output_type="pt")
+    assert "clip_sample" in caplog.text
+    assert "2 image-steps were left uninformed" in caplog.text
+
+
+def test_an_autoencoder_that_overflows_in_float16_decodes_in_float32() -> None:
+    from concord.diffusion.decoding import decoder
+
+    pipe = tiny_pipelines.pipeline("sd")
+    pipe.vae.register_to_config(force_upcast=True)
+    expected = decoder(pipe)(torch.ones(1, *tiny.LATENT))
+    pipe.vae.to(torch.float16)
+    decoded = decoder(pipe)(torch.ones(1, *tiny.LATENT))
+    assert decoded.dtype == torch.float32
+    assert pipe.vae.dtype == torch.float16
+    torch.testing.assert_close(decoded, expected, rtol=1e-2, atol=1e-2)

@@ -170,7 +170,7 @@ def test_missing_pieces_are_one_clear_line(models: Path, tmp_path: Path) -> None
         ({"concepts": {"bank": None}}, "concepts.bank"),
         ({"encoder": str(tmp_path / "nothing")}, "`encoder`"),
         ({"pipeline": {"model": str(tmp_path / "nothing")}}, "`pipeline.model`"),
-        ({"class_names": {"coral perch": "coral reef"}, "concepts": {"bank": None, "pinned": {}}}, "concepts.bank"),
+        ({"class_names": {"coral perch": "coral reef"}, "concepts": {"bank": None}}, "has no class 'coral reef'"),
         ({"informing": {"decoder": "tiny"}}, "pipeline.tiny_decoder"),
         ({"scorer": {"kind": "detector", "model": str(models / "teacher")}}, "detector has no label"),
     ):

@@ -360,3 +360,37 @@ def test_a_dtype_is_decided_once_and_is_part_of_the_identity(models: Path, woof:
 def test_bfloat16_networks_keep_float32_images_finite(models: Path, woof: Path, tmp_path: Path) -> None:
     given = [*overrides(models, "unclip", woof), "ipc=1", "classes=n02096294,n02088364", "dtype=bfloat16"]
     assert distill(run("imagewoof-unclip", *given), tmp_path / "set")["uninformed_steps"] == 0
+
+
+def test_image_to_image_of_less_than_a_step_is_refused(models: Path, woof: Path) -> None:
+    given = [*overrides(models, "sd", woof), "method=text", "pipeline.scheduler=stock", "pipeline.image_strength=0.1"]
+    with pytest.raises(ConcordError, match="less than one step"):
+        run("custom", *given)
+
+
+def test_an_earlier_calls_selection_is_kept(
+    models: Path, woof: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On ImageNet it takes hours; a resumed or grown run must not do it again."""
+    from concord.methods import generate
+
+    given = [*overrides(models, "unclip", woof), "classes=n02096294,n02088364"]
+    distill(run("imagewoof-unclip", *given, "ipc=1"), tmp_path / "set")
+    before = (tmp_path / "set" / "concepts.json").read_bytes()
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("selected again")
+
+    monkeypatch.setattr(generate, "select_classes", never)
+    assert distill(run("imagewoof-unclip", *given), tmp_path / "set")["made"] == 2
+    assert (tmp_path / "set" / "concepts.json").read_bytes() == before
+
+
+def test_a_class_that_the_model_lacks_is_found_before_anything_is_made(models: Path, tmp_path: Path) -> None:
+    for folder in ("yeti", "unicorn"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "data" / folder / "0.png")
+    given = [*overrides(models, "dit", tmp_path / "data"), "classes=null", "informing.enabled=false"]
+    with pytest.raises(ConcordError, match="has no class 'unicorn'"):
+        distill(run("imagewoof-dit", *given), tmp_path / "set")
+    assert not (tmp_path / "set").exists()

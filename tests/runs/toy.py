@@ -42,6 +42,8 @@ class Toy:
             made.append(Made(Image.frombytes("RGB", (3, 2), digest[:18]), {"uninformed_steps": digest[0] % 2}))
         return made
 
+    def recall(self, concepts: Any) -> None: ...
+
     def concepts(self) -> dict[str, Any]:
         return {"classes": {entry.key: ["größe"] for entry in self._data.classes}}
 

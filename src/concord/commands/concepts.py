@@ -32,6 +32,11 @@ Images = Annotated[int, typer.Option(min=0, help="Real images a class, evenly sp
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
+MANY = 40_000
+"""Pairs of classes beyond which `negatives` leaves out what would take hours."""
+
+
 @app.callback()
 def _root() -> None:
     pass
@@ -116,6 +121,7 @@ def select(
     ] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw the activations into this PNG file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write them as a run's concepts.json has them.")] = None,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Rate a bank's phrases on real images and keep the most active (Eq. 10).
@@ -129,11 +135,13 @@ def select(
         from concord.concepts.selection import selection_record
         from concord.concepts.validity import name_similarity, select_classes
 
-        chosen, real = load_bank(bank), _data(data, classes)
+        chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
         pinned = _pins(pin or [])
         rater = _rater(encoder)
         with views.working("rating phrases on real images"):
-            selection = select_classes(real, chosen, rater, keep=keep, most=images or None, pinned=pinned)
+            selection = select_classes(
+                real, chosen, rater, keep=keep, most=images or None, pinned=pinned, skip_unreadable=skip_unreadable
+            )
             names = [entry.class_name for entry in real.classes]
             similarity = name_similarity(rater, names)
         record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
@@ -206,7 +214,8 @@ def negatives(
             order = by_likeness(similarity)
             save(draw([names[i] for i in order], similarity[order][:, order]), heatmap)
         phrases = [chosen.phrases(key) for key in keys]
-        drawing = [chances(similarity[c], c, how, k, count) for c in wanted or range(len(names))]
+        few = len(wanted or names) * len(names) <= MANY  # else the chances to give any would take hours
+        drawing = [chances(similarity[c], c, how, k, count, whole=few) for c in wanted or range(len(names))]
         ratings.show_negatives(names, phrases, drawing, how, k, count, whole=bool(wanted), as_json=as_json)
         if not as_json:
             views.show_written(heatmap)
@@ -221,6 +230,7 @@ def score(
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes: folders or names, repeated or with commas.")
     ] = None,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure zero-shot accuracy with a bank's phrases against bare class names, on labelled images.
@@ -234,7 +244,7 @@ def score(
         from concord.concepts.validity import bank_key
         from concord.concepts.zero_shot import score as measure
 
-        chosen, real = load_bank(bank), _data(data, classes)
+        chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
         chosen.require([bank_key(entry) for entry in real.classes])
         try:
             rater = _rater(encoder)
@@ -243,7 +253,7 @@ def score(
                 views.print_json({"measured": False, "reason": str(error)})
             raise ConcordError(f"not measured: {error}") from error
         with views.working("classifying real images"):
-            scores = measure(chosen, real, rater, images or None)
+            scores = measure(chosen, real, rater, images or None, skip_unreadable)
         ratings.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
 
 
@@ -258,6 +268,7 @@ def compare(
     keep: Annotated[int, typer.Option(min=1, help="Phrases that a class would keep.")] = 5,
     images: Images = 100,
     class_name: Annotated[list[str] | None, typer.Option("--class", help="Only this class; may be repeated.")] = None,
+    skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Show two banks side by side, class by class."""
@@ -273,19 +284,23 @@ def compare(
             for bank in both:
                 find_class([bank], name)
         if data is not None:
-            real = _data(data, None)
+            real = _data(data, None, skip_unreadable)
             chosen = [real.classes.find(name) for name in names] if names else list(real.classes)
-            names, rate = [entry.class_name for entry in chosen], _rate(real, _rater(encoder), keep, images or None)
+            names, rate = (
+                [entry.class_name for entry in chosen],
+                _rate(real, _rater(encoder), keep, images or None, skip_unreadable),
+            )
         with views.working("rating phrases on real images" if rate else "comparing"):
             pairs = pair_up(*both, rate, names)
         ratings.show_comparison((a, b), both, pairs, data, as_json)
 
 
-def _data(data: str, classes: list[str] | None) -> ImageSet:
+def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> ImageSet:
     from concord.data import open_data, restrict
 
     words = [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
-    return restrict(open_data(data), words or None, {})
+    opened = open_data(data, "skip" if skip_unreadable else "error", "--skip-unreadable")
+    return restrict(opened, words or None, {})
 
 
 def _encoder_name(encoder: str | None) -> str:
@@ -302,7 +317,7 @@ def _rater(encoder: str | None) -> Encoder:
     return Encoder.from_pretrained(path, device=resolve_device("auto"), key="--encoder")
 
 
-def _rate(data: ImageSet, encoder: Encoder, keep: int, most: int | None) -> Rate:
+def _rate(data: ImageSet, encoder: Encoder, keep: int, most: int | None, skip_unreadable: bool) -> Rate:
     from functools import cache
 
     from torch import Tensor
@@ -313,7 +328,7 @@ def _rate(data: ImageSet, encoder: Encoder, keep: int, most: int | None) -> Rate
 
     @cache
     def mean(class_name: str) -> Tensor:
-        return mean_embedding(embed_images(encoder, data, data.classes.find(class_name).label, most))
+        return mean_embedding(embed_images(encoder, data, data.classes.find(class_name).label, most, skip_unreadable))
 
     return lambda name, phrases: choose(name, phrases, mean(name), encoder.texts, keep)
 

@@ -109,7 +109,7 @@ def show_negatives(
                         "class_name": names[c],
                         "cosine": float(d.similarity[c]),
                         "first": float(d.first[c]),
-                        "any": float(d.any[c]),
+                        "any": None if np.isnan(d.any[c]) else float(d.any[c]),
                     }
                     for c in _nearest(d)
                 ],
@@ -128,8 +128,9 @@ def show_negatives(
         table = _table(out)
         table.add_row(Text(""), Text(""), *(Text(word, "dim") for word in ("cosine", "first", f"in {count}")))
         for c in nearest:
-            style = "" if d.any[c] > 0 else "dim"
-            figures = f"{d.similarity[c]:.3f}", _percent(d.first[c]), _percent(d.any[c])
+            style = "dim" if d.any[c] <= 0 else ""
+            any_of_all = "-" if np.isnan(d.any[c]) else _percent(d.any[c])
+            figures = f"{d.similarity[c]:.3f}", _percent(d.first[c]), any_of_all
             table.add_row(Text("  "), Text(plain(names[c]), style), *(Text(f, style, justify="right") for f in figures))
         out.print(table)
         if whole:

@@ -79,4 +79,7 @@ def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whol
             "It holds no VAE: use it as a checkpoint (`pipeline.checkpoints`), and the VAE of the recipe's "
             "`pipeline.model` decodes; or convert again with --vae for a directory that stands alone."
         )
+    lines.append(
+        "concord samples it with the original's timestep frequencies; diffusers alone would not (docs/convert.md)."
+    )
     return "\n".join(lines)

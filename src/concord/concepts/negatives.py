@@ -143,9 +143,18 @@ class Chances:
     any: np.ndarray
 
 
-def chances(similarity: np.ndarray, own: int, kind: Kind, k: int, count: int) -> Chances:
-    """The chances of every class to give negatives to the class `own`; see `class_weights` and `inclusion`."""
+def chances(similarity: np.ndarray, own: int, kind: Kind, k: int, count: int, whole: bool = True) -> Chances:
+    """The chances of every class to give negatives to the class `own`; see `class_weights` and `inclusion`.
+
+    whole: also the chance to give any of them, which takes long for many classes (seconds for a thousand); else NaN.
+    """
     weights = class_weights(similarity.tolist(), own, kind, k)
-    return Chances(
-        own, similarity, weights, inclusion(weights, own, min(1, count), kind), inclusion(weights, own, count, kind)
-    )
+    first = inclusion(weights, own, min(1, count), kind) if whole else _shares(weights, min(1, count))
+    every = inclusion(weights, own, count, kind) if whole else np.full(len(weights), np.nan)
+    return Chances(own, similarity, weights, first, every)
+
+
+def _shares(weights: np.ndarray, count: int) -> np.ndarray:
+    """Chances to give the first negative: the weights' shares."""
+    total = weights.sum()
+    return weights / total * count if total else np.zeros(len(weights))

@@ -160,7 +160,9 @@ class GrowingBank:
 
     def add(self, name: str, concepts: ClassConcepts) -> None:
         """Put a class in and save the file."""
-        self.classes[name] = concepts
+        # Phrase by phrase, before JSON escapes what a key may hold.
+        clean = {field: tuple(hide(text, self._secrets) for text in texts) for field, texts in concepts}
+        self.classes[name] = ClassConcepts.model_validate(clean)
         place = {n: i for i, n in enumerate(self._order)}
         ordered = dict(sorted(self.classes.items(), key=lambda item: place.get(item[0], len(place))))
         bank = Bank(schema=1, name=self.path.stem, provenance=self._origin, classes=ordered)

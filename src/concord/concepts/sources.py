@@ -22,7 +22,8 @@ def class_names(source: str) -> list[str]:
     Args:
         source: a text file (a name or WordNet id a line; empty lines and those after ``#`` are left out), a CSV file
             with a column ``class_name``, ``synset`` or ``names``, a Parquet file or a folder of them whose metadata
-            names its labels, a folder of images, a folder of WordNet ids, or a bundled list (``imagenet-100``, ...).
+            names its labels, a data set that `datasets` saved to a folder, a folder of images, a folder of WordNet ids,
+            a bundled list (``imagenet-100``, ...), or a data set's id on the hub (``owner/name``).
 
     Raises:
         ConcordError: there is no such source, or it names no classes; the message says what was looked for.
@@ -35,6 +36,8 @@ def class_names(source: str) -> list[str]:
         names = read(path)
     elif source in class_lists():
         names = [listed.name for listed in class_list(source)]
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        names = _of_hub(source)
     else:
         raise ConcordError(
             f'no class names at "{source}"{nearest(source, class_lists())}: expected a text, CSV or Parquet file, a'
@@ -52,6 +55,8 @@ def _of_folder(folder: Path) -> list[str]:
         return [_translated(name, folder) for name in below]
     if tables := sorted(folder.rglob("*.parquet")):
         return _of_parquet(tables[0])
+    if (info := next(iter(sorted(folder.rglob("dataset_info.json"))), None)) is not None:
+        return _of_dataset_info(info)
     return [entry.class_name for entry in open_data(str(folder)).classes]
 
 
@@ -83,16 +88,48 @@ def _of_parquet(path: Path) -> list[str]:
         said = json.loads(metadata.get(b"huggingface", b"{}"))
     except (ArrowException, OSError, ValueError) as error:
         raise ConcordError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    labels = list(_label_names(said))
+    return _the_labels(str(path), said)
+
+
+def _of_dataset_info(path: Path) -> list[str]:
+    """The labels of a data set that the `datasets` library saved to a folder."""
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConcordError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    return _the_labels(str(path.parent), {"info": info})
+
+
+def _of_hub(name: str) -> list[str]:
+    """The labels of a data set on the hub, from its description alone; no images are fetched."""
+    try:
+        from datasets import load_dataset_builder
+    except ImportError:
+        raise ConcordError(
+            f"the labels of {name} need the datasets library: pip install 'concord-distill[hub]'"
+        ) from None
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(name, timeout=10)  # answers at once where `datasets` would try for half a minute
+        features = load_dataset_builder(name).info.features
+    except Exception as error:  # a missing set, a closed network, a script that is refused: one meaning for the user
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConcordError(f'no folder "{name}" here, and no data set of that id to be had: {reason[:200]}') from None
+    return _the_labels(name, {"info": {"features": features.to_dict() if features is not None else {}}})
+
+
+def _the_labels(where: str, metadata: Any) -> list[str]:
+    labels = list(_label_names(metadata))
     if not labels:
         raise ConcordError(
-            f"{path} does not name its labels (no ClassLabel in its huggingface metadata);"
+            f"{where} does not name its labels (no ClassLabel in its huggingface metadata);"
             " give the class names as a text file, one a line"
         )
     if len(labels) > 1:
         columns = ", ".join(column for column, _ in labels)
-        raise ConcordError(f"{path} has more than one label column ({columns}); give the names as a text file")
-    return [_translated(name.replace("_", " "), path) for name in labels[0][1]]
+        raise ConcordError(f"{where} has more than one label column ({columns}); give the names as a text file")
+    return [_translated(name.replace("_", " "), Path(where)) for name in labels[0][1]]
 
 
 def _label_names(metadata: Any) -> Iterable[tuple[str, list[str]]]:

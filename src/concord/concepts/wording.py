@@ -32,6 +32,8 @@ _WORDS = {
         behaves behaviour behaviours behavior behaviors behavioural behavioral chases chasing hunts hunting preys
         preying predator predators predatory herds herding guarding retrieves retrieving burrows burrowing migrates
         migrating migratory nocturnal diurnal hibernates hibernating mates mating breeds loves enjoys prefers tends
+        swims climbs leaps pounces grazes forages roosts wags wagging eats feeds gallops crawls slithers sleeps
+        protects patrols fetches
         obeys gait gaits agile agility stamina endurance instinct instincts instinctive instinctively trainable""",
     "habitat": """
         habitat habitats inhabits inhabiting endemic dwelling""",
@@ -44,7 +46,8 @@ _WORDS = {
         barking barks howl howls howling yap yaps yapping yappy growl growls growling meow meows meowing purr purrs
         purring chirp chirps chirping croak croaks croaking roars roaring neigh neighs neighing whinny whinnies
         whinnying brays braying bleats bleating squawk squawks squawking hoots hooting honks honking clucks clucking
-        moos mooing sings singing song songs melodic melodious loud loudly noisy noise noises sound sounds sounding
+        moos mooing quack quacks quacking hiss hisses hissing caws cawing snorts snorting sings
+        singing song songs melodic melodious loud loudly noisy noise noises sound sounds sounding
         buzzes buzzing hums humming audible vocal vocalisation vocalisations vocalization vocalizations crunching""",
     "taste": """
         taste tastes tasting tasty flavour flavours flavoured flavourful flavoursome flavor flavors flavored flavorful
@@ -74,14 +77,24 @@ _WORDS = {
 _PHRASES = {
     "use": (
         r"used (?:for|to|in|by|as|at|on|during|when)",
+        r"(?:worn|kept|served|eaten|driven|played|ridden|sold) (?:at|as|by|during|for|in (?:summer|winter|spring))",
+        r"(?:keeps|carries|transports|hauls|shelters|stores) (?!its\b|their\b)",
+        r"(?:can|good) (?:carry|hold|for|be)",
         r"(?:designed|intended|ideal|suitable|suited|perfect|made|built) (?:for|to)",
     ),
-    "behaviour": (r"likes to", r"able to", r"capable of", r"known (?:for|as)"),
+    "behaviour": (
+        r"likes to",
+        r"able to",
+        r"capable of",
+        r"known (?:for|as)",
+        r"(?:runs|walks|moves|swims|travels|lives) (?:very |so )?(?:fast|slowly|quickly|well|alone)",
+    ),
     "habitat": (r"(?:lives?|found) (?:in|on|near|at|around|throughout)",),
     "taste": (r"sweet(?! (?:potato|potatoes|corn|sweetcorn|pea|peas|pepper|peppers)\b)",),
     "touch or weight": (
         r"to the touch",
         r"feels",
+        r"(?:soft|rough|smooth|silky|warm|cold) feel",
     ),
 }
 _VISUAL = (

@@ -51,11 +51,11 @@ class ImageSet(Protocol):
         ...
 
 
-def open_data(data: str, unreadable: Literal["error", "skip"] = "error") -> ImageSet:
+def open_data(data: str, unreadable: Literal["error", "skip"] = "error", skipping: str = "unreadable=skip") -> ImageSet:
     """Open a data set: ``reef``, or a folder of class folders.
 
     With `unreadable` ``skip``, methods on real images leave out the files that cannot be read, and report them; the
-    error on reading one only then stops suggesting so.
+    error on reading one only then stops suggesting so, by the setting that `skipping` names.
 
     Raises:
         ConcordError: there is no such folder, or it holds no labelled images.
@@ -66,7 +66,7 @@ def open_data(data: str, unreadable: Literal["error", "skip"] = "error") -> Imag
         return real_set()
     from concord.data.folder import open_folder
 
-    return open_folder(Path(data).expanduser(), hint="" if unreadable == "skip" else "; unreadable=skip leaves it out")
+    return open_folder(Path(data).expanduser(), hint="" if unreadable == "skip" else f"; {skipping} leaves it out")
 
 
 def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping[str, str]) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,16 +32,37 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None
     vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped
     if type(vae).__name__ not in _READABLE:
         raise ConcordError(
-            f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}; "
-            "give decode=, a function from the scheduler's latents to images in [-1, 1]"
+            f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}:"
+            " no recipe informs it (informing.enabled=false makes images without); in Python, give decode= to"
+            " concord.inform, a function from the scheduler's latents to images in [-1, 1]"
         )
 
+    fine: list[Any] = []
+
     def decode(latents: Tensor) -> Tensor:
+        if not fine:
+            fine.append(_overflow_free(vae))
         grid = shrunk(pipeline, unpacked(pipeline, latents, size), side)
-        images: Tensor = vae.decode(_descaled(vae, grid).to(vae.dtype)).sample
+        images: Tensor = fine[0].decode(_descaled(vae, grid).to(fine[0].dtype)).sample
         return images.to(latents.dtype)
 
     return decode
+
+
+def _overflow_free(vae: Any) -> Any:
+    """The autoencoder, or where it overflows in float16 (SDXL's says so: `force_upcast`), a copy in float32.
+
+    Raises:
+        ConcordError: it has to be copied, but its weights are offloaded.
+    """
+    if vae.dtype != torch.float16 or not vae.config.get("force_upcast", False):
+        return vae
+    if any(weight.device.type == "meta" for weight in vae.parameters()):
+        raise ConcordError(
+            "this autoencoder overflows in float16 and is offloaded: load the pipeline in bfloat16, or give"
+            " tiny=AutoencoderTiny for the gradient"
+        )
+    return copy.deepcopy(vae).float().requires_grad_(False)
 
 
 def tiny_decoder(pipeline: Any, tiny: Any, size: tuple[int, int] | None = None, side: int | None = None) -> Decode:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from concord.informing.informer import Between, Informer
 from concord.informing.objectives import Objective
 from concord.resources import model_path
 
+_log = logging.getLogger("concord")
 Texts = Sequence[str] | Sequence[Sequence[str]]
 
 
@@ -86,6 +88,12 @@ def inform(
     informer = Informer([objective], decode, encoder, **options)
     with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [informer]):
         yield informer
+    lost = int(informer.uninformed_steps.sum())
+    if lost:
+        _log.warning(
+            "%d image-steps were left uninformed: their gradient was not finite (float16? bfloat16 does not overflow)",
+            lost,
+        )
 
 
 def _objective(encoder: Encoder, positives: Texts, negatives: Texts, temperature: float | None) -> Objective:
@@ -113,6 +121,11 @@ def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
         raise ConcordError(
             f"informing mode exact needs gradients through the denoiser, which {type(pipe).__name__} does not keep"
             " inside its call; set `informing.mode` to fast"
+        )
+    clips = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name, False)]
+    if clips and guides:
+        _log.warning(
+            "the scheduler has %s on, which cuts off part of each shift: for latents it should be off", clips[0]
         )
     with _restored(scheduler):
         scheduler.step = _wrapped(scheduler, scheduler.step, guides, _doubles(pipe))
@@ -145,7 +158,7 @@ def _edited(
     # Under inference_mode no tensor can ever take a gradient: copies made outside of it can.
     with torch.inference_mode(False), torch.no_grad():
         value, x_t = _fine(output), _fine(sample)
-        if doubles and len(x_t) % 2 == 0 and torch.equal(*x_t.chunk(2)):
+        if doubles and len(x_t) % 2 == 0 and all(torch.equal(*both.chunk(2)) for both in (x_t, value)):
             value, x_t = value.chunk(2)[0], x_t.chunk(2)[0]
         value, variance = value[:, : x_t.shape[1]], value[:, x_t.shape[1] :]  # DDPM may be given a learned variance
         kind = scheduler.config.get("prediction_type", "flow_prediction")

@@ -39,6 +39,8 @@ class Family:
         self.latent_shape: tuple[int, int, int] = (channels, *self._latent_side(size))
         self.learned_variance: bool = denoiser.config.out_channels == 2 * channels
         decoder(pipeline)  # an autoencoder that is not understood is an error now, not after sampling
+        if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast", False):
+            pipeline.vae.float()  # it would overflow; the pipeline is ours to change
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size

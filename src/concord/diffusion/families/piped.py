@@ -21,6 +21,8 @@ class Piped:
     size: side of the images in pixels, None for the pipeline's own. image_strength: how much of a given image is
     replaced by noise before it is denoised, 0 to 1; None to start from noise alone.
 
+    Its autoencoder matters to informing alone: one that concord does not know makes uninformed images all the same.
+
     Raises:
         ConcordError: an image-to-image pipeline is wanted of a family that has none.
     """
@@ -40,7 +42,6 @@ class Piped:
         self.size, self.image_strength = size, image_strength
         self.tiny_decoder = tiny
         self._sides = None if size is None else (size, size)
-        decoder(self.pipeline, self._sides)  # an autoencoder that is not understood is an error now
 
     def __call__(
         self,
@@ -64,11 +65,11 @@ class Piped:
         }
         if guidance_scale is not None:
             options["guidance_scale"] = guidance_scale
+        known = inspect.signature(type(self.pipeline).__call__).parameters
         if images is not None:
             options |= {"image": list(images), "strength": self.image_strength}
-        elif self.size is not None:
-            options |= {"height": self.size, "width": self.size}
-        known = inspect.signature(type(self.pipeline).__call__).parameters
+        if self.size is not None and (images is None or "height" in known):
+            options |= {"height": self.size, "width": self.size}  # some take the image's size instead
         lacking = [name for name in options if name not in known]
         if lacking:
             raise ConcordError(

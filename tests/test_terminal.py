@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-
+from concord.console import Console, duration, size
+from concord.progress import Bar
 from concord.recipe import load
-from concord.terminal import Bar, duration, show_results, size
+from concord.terminal import show_results
 
 RESULTS = {
     **{"images": 100, "classes": 10, "made": 90, "kept": 10, "seconds": 61.2, "seconds_per_image": 0.61},
@@ -24,7 +24,7 @@ RESULTS = {
 
 def console(width: int = 40) -> tuple[Console, io.StringIO]:
     written = io.StringIO()
-    return Console(file=written, width=width, highlight=False), written
+    return Console(file=written, width=width), written
 
 
 def test_the_summary_shows_what_informing_changed_uncut(tmp_path: Path) -> None:

@@ -147,10 +147,11 @@ def _check_bank(bank: str, classes: Sequence[str]) -> None:
 
 
 def _show(folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from concord.console import Console
+
+    console = Console()
 
     def line(*parts: Any) -> None:
         console.print(Text.assemble(*parts), soft_wrap=True)

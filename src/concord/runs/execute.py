@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ class Progress(Protocol):
         """Images are being made: `total` in all directories, of which `done` are there."""
         ...
 
-    def advance(self, images: int) -> None:
-        """So many more are stored."""
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
+        """So many more are stored, with what was scored on them while they were made."""
         ...
 
     def note(self, text: str) -> None:
@@ -59,7 +59,7 @@ class Silent:
 
     def begin(self, total: int, done: int) -> None: ...
 
-    def advance(self, images: int) -> None: ...
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -142,7 +142,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
                     entry = data.classes[one.sample.class_index]
                     stores[job.variant].add(one.sample, entry, one.data, one.scores)
             made[job.variant] += len(job.keep)
-            progress.advance(len(job.keep))
+            progress.advance(len(job.keep), [one.scores for one in finished if one.sample.place in kept])
         making = time.perf_counter() - making
         for store in stores.values():
             store.finish()
@@ -165,6 +165,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
             "seconds_per_image": _rounded(per_image),
         } | further
         write_json(out / "results.json", results)
+        progress.stage("drawing")
         with saying(out):
             method.finish(out)
     return {"schema": 1, **results}

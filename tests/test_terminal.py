@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+
 from concord.console import Console, duration, size
 from concord.progress import Bar
 from concord.recipe import load

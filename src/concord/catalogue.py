@@ -51,11 +51,13 @@ def load_bundled(name: str) -> tuple[Recipe, bool]:
 
 def _entry(name: str) -> Entry:
     recipe, needs_data = load_bundled(name)
-    cells = [_read(accuracy(name.removesuffix(f"-{recipe.method}"), recipe.method, i, STUDENT, IPC)) for i in (1, 0)]
-    return Entry(name, recipe.method, _about(name), needs_data, tuple(needed_models(recipe)), *cells)
+    data_set = name.removesuffix(f"-{recipe.method}")
+    informed, plain = (accuracy(data_set, recipe.method, i, STUDENT, IPC) for i in (True, False))
+    models = tuple(needed_models(recipe))
+    return Entry(name, recipe.method, _about(name), needs_data, models, _readable(informed), _readable(plain))
 
 
-def _read(cell: Cell | None) -> Cell | None:
+def _readable(cell: Cell | None) -> Cell | None:
     return cell if cell is not None and cell.mean is not None else None
 
 

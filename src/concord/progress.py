@@ -45,7 +45,7 @@ class Bar:
         self._live = self._console.is_terminal
         self._stages, self._current, self._text = list(STAGES), -1, "starting"
         self._total = self._done = self._at_start = 0
-        self._begun = self._making = time.monotonic()
+        self._begun = self._making = self._last = time.monotonic()
         self._scores: dict[str, tuple[float, int]] = {}  # name -> sum, count
         self._display = Live(get_renderable=self._render, console=self._console, refresh_per_second=8, transient=True)
 
@@ -73,12 +73,12 @@ class Bar:
 
     def begin(self, total: int, done: int) -> None:
         self._total, self._done, self._at_start, self._making = total, done, done, time.monotonic()
-        self._current, self._text = self._stages.index("making images"), ""
+        self._current, self._text, self._last = self._stages.index("making images"), "", self._making
         if done:
             self._say(f"{done} of {total} images are there already")
 
     def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
-        before, self._done = self._done, self._done + images
+        before, self._done, self._last = self._done, self._done + images, time.monotonic()
         for name in _WATCHED:
             values = [score[name] for score in scores if name in score]
             if values:
@@ -96,11 +96,12 @@ class Bar:
 
     def _figures(self) -> list[str]:
         """Pace, time left and the watched scores, as far as they are known."""
-        made, left, seconds = self._done - self._at_start, self._total - self._done, time.monotonic() - self._making
+        made, left = self._done - self._at_start, self._total - self._done
         figures = []
         if made:
-            figures.append(pace(seconds / made))
-            figures += [f"{duration(seconds * left / made)} left"] if left else []
+            each = (self._last - self._making) / made
+            seconds = max(0.0, each * left - (time.monotonic() - self._last))  # it counts down between two batches
+            figures += [pace(each), *([f"{duration(seconds)} left"] if left else [])]
         for name, (total, count) in self._scores.items():
             form, scale = _WATCHED[name]
             figures.append(form.format(scale * total / count))
@@ -124,7 +125,7 @@ class Bar:
     def _present(self) -> Table:
         """The bar of the present stage with its figures; it pulses where there is nothing to count."""
         counts = not self._text
-        figures = [self._count(), *(self._figures() or ["the first take longest"])] if counts else [self._text]
+        figures = [self._count(), *(self._figures() or ["loading models"])] if counts else [self._text]
         said = Text(" · ".join(figures), no_wrap=True, overflow="ellipsis")
         room = self._console.width - said.cell_len - 4
         bar = ProgressBar(

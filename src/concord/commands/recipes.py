@@ -45,7 +45,7 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 
 def _show(entries: Sequence[Entry]) -> None:
-    """A line a recipe; on a terminal it is cut to its width, in a file it is whole."""
+    """A line or two a recipe; on a terminal they are cut to its width, in a file they are whole."""
     from rich.text import Text
 
     out = Console()
@@ -57,12 +57,15 @@ def _show(entries: Sequence[Entry]) -> None:
 
     def line(mark: tuple[str, str], row: Sequence[str], style: str = "") -> None:
         name, method, models, paper, about = row
-        figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}  "
-        text = Text.assemble("  ", mark, f" {name:<{widths[0]}}  ", (figures, "dim"), about)
-        text.stylize(style)
-        if out.is_terminal:
-            text.truncate(out.width, overflow="ellipsis")
-        out.print(text, soft_wrap=True)
+        figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}"
+        text = Text.assemble("  ", mark, f" {name:<{widths[0]}}  ", (figures, "dim"))
+        # On a narrow terminal what it is stands below, on a wide one beside.
+        parts = [text, Text(f"      {about}")] if out.width < 120 and out.is_terminal else [text + Text(f"  {about}")]
+        for part in parts:
+            part.stylize(style)
+            if out.is_terminal:
+                part.truncate(out.width, overflow="ellipsis")
+            out.print(part, soft_wrap=True)
 
     line((" ", ""), headings, "dim")
     for entry, row in zip(entries, rows, strict=True):

@@ -165,7 +165,8 @@ def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Measure]:
     yield from _of_results(a, b)
     yield from _of_evaluation(a.evaluation, b.evaluation)
     seconds = [_number(run.results, "seconds_per_image") for run in (a, b)]
-    yield _plain("seconds_per_image", "seconds an image", "seconds", -1, *seconds)
+    if any(seconds):  # null where a call only measured anew
+        yield _plain("seconds_per_image", "seconds an image", "seconds", -1, *seconds)
 
 
 def _common_scores(a: Run, b: Run, pairs: Sequence[Pair]) -> list[str]:

@@ -25,6 +25,7 @@ SIDE = 256
 """Longest edge of the embedded images; those of at most `EXACT` keep every pixel."""
 EXACT = 96
 MOST = 200
+MINUS = "\N{MINUS SIGN}"
 
 
 def page(comparison: Comparison, most: int = MOST) -> str:
@@ -81,11 +82,13 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _measure(measure: Measure) -> dict[str, Any]:
     """A row, with its interval as places on a line from 0 to 100 whose middle is no difference."""
+    differs, interval = change(measure)
     row: dict[str, Any] = {
         "label": measure.label,
         "a": figure(measure.a, measure.form),
         "b": figure(measure.b, measure.form),
-        "change": change(measure),
+        "change": differs.replace("-", MINUS),
+        "interval": interval.replace("-", MINUS),
         "verdict": verdict(measure),
     }
     if measure.ci95 is not None and measure.change is not None:

@@ -23,21 +23,21 @@ def figure(value: float | None, form: Form) -> str:
     }[form]
 
 
-def change(measure: Measure) -> str:
-    """The difference with its interval, as in ``+9.8 [+7.0, +12.6]``; shares in points, seconds also as a factor."""
+def change(measure: Measure) -> tuple[str, str]:
+    """The difference, as in ``+9.8`` (shares in points), and its interval, ``+7.0 to +12.6``; of seconds, the factor."""
     if measure.change is None:
-        return "-"
+        return "-", ""
     scale, digits = {"share": (100, 1), "percent": (1, 1), "number": (1, 3), "seconds": (1, 3)}[measure.form]
 
     def signed(value: float) -> str:
         return f"{scale * value + 0.0:+.{digits}f}" if round(scale * value, digits) else f"{0:.{digits}f}"
 
-    text = signed(measure.change)
+    beside = ""
     if measure.ci95 is not None:
-        text += f" [{signed(measure.ci95[0])}, {signed(measure.ci95[1])}]"
-    if measure.form == "seconds" and measure.a and measure.b:
-        text += f" (x {measure.b / measure.a:.2f})"
-    return text
+        beside = f"{signed(measure.ci95[0])} to {signed(measure.ci95[1])}"
+    elif measure.form == "seconds" and measure.a and measure.b:
+        beside = f"{measure.b / measure.a:.2f} times A"
+    return signed(measure.change), beside
 
 
 def verdict(measure: Measure) -> Verdict:

@@ -25,7 +25,6 @@ SIDE = 256
 """Longest edge of the embedded images; those of at most `EXACT` keep every pixel."""
 EXACT = 96
 MOST = 200
-MINUS = "\N{MINUS SIGN}"
 
 
 def page(comparison: Comparison, most: int = MOST) -> str:
@@ -87,8 +86,8 @@ def _measure(measure: Measure) -> dict[str, Any]:
         "label": measure.label,
         "a": figure(measure.a, measure.form),
         "b": figure(measure.b, measure.form),
-        "change": differs.replace("-", MINUS),
-        "interval": interval.replace("-", MINUS),
+        "change": _minus(differs),
+        "interval": _minus(interval),
         "verdict": verdict(measure),
     }
     if measure.ci95 is not None and measure.change is not None:
@@ -96,6 +95,11 @@ def _measure(measure: Measure) -> dict[str, Any]:
         places = (50 + 50 * value / reach for value in (*measure.ci95, measure.change))
         row["low"], row["high"], row["middle"] = (round(place, 1) for place in places)
     return row
+
+
+def _minus(text: str) -> str:
+    """A number's hyphen as a true minus; a lone one stands for no number."""
+    return text if text == "-" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def figure(value: float | None, form: Form) -> str:
 
 
 def change(measure: Measure) -> tuple[str, str]:
-    """The difference, as in ``+9.8`` (shares in points), and its interval, ``+7.0 to +12.6``; of seconds, the factor."""
+    """The difference, as in ``+9.8`` (of shares in points), and its interval, ``+7.0 to +12.6``; of seconds a factor."""
     if measure.change is None:
         return "-", ""
     scale, digits = {"share": (100, 1), "percent": (1, 1), "number": (1, 3), "seconds": (1, 3)}[measure.form]

@@ -13,7 +13,7 @@ from concord.commands.convert import convert
 from concord.commands.init import init
 from concord.commands.recipes import recipes
 from concord.commands.telling import AsJson, told
-from concord.console import Console, print_json
+from concord.console import Console, file_name, print_json
 
 app = typer.Typer(
     name="concord",
@@ -74,7 +74,7 @@ def distill(
         from concord.recipe import load
 
         settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
-    where = out or Path("out") / settings.name
+    where = out or Path("out") / file_name(settings.name)
     with told(where):
         if dry_run:
             from concord.runs.preview import preview, record

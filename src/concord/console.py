@@ -33,6 +33,11 @@ def plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def file_name(text: str) -> str:
+    """A text as the name of a file or directory, in characters that every file system and shell takes."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object with ``"schema": 1`` on stdout; what is not printable is escaped, as JSON allows."""
     text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)

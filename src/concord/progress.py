@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from concord.console import Console, duration
+from concord.console import Console, duration, plain
 from concord.recipe import Recipe
 from concord.runs.execute import Silent
 
@@ -41,7 +41,7 @@ class Bar:
 
     def __init__(self, recipe: Recipe, out: Path, console: Console | None = None) -> None:
         self._console = console or Console()
-        self._title = f"{recipe.name} · {recipe.method} · {out}"
+        self._title = plain(f"{recipe.name} · {recipe.method} · {out}")
         self._live = self._console.is_terminal
         self._stages, self._current, self._text = list(STAGES), -1, "starting"
         self._total = self._done = self._at_start = 0
@@ -63,6 +63,7 @@ class Bar:
             self._say(f"stopped with {self._done} of {self._total} images finished")
 
     def stage(self, text: str) -> None:
+        text = plain(text)
         name = next((name for name in self._stages if text.startswith(name)), None)
         if name is None:  # one that is not foreseen comes between the present one and the next
             name = text
@@ -139,7 +140,7 @@ class Bar:
         return line
 
     def _say(self, text: str) -> None:
-        self._console.print(Text("  " + text, "dim" if self._live else ""), soft_wrap=True)
+        self._console.print(Text("  " + plain(text), "dim" if self._live else ""), soft_wrap=True)
 
 
 def pace(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from concord.console import Console, counted, duration, size
+from concord.console import Console, counted, duration, plain, size
 from concord.doctor import Finding
 from concord.runs.preview import Preview
 
@@ -29,7 +29,7 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
         soft_wrap=True,
     )
     for warning in _warnings(results):
-        console.print(Text(f"      {warning}", "yellow"), soft_wrap=True)
+        console.print(Text(f"      {plain(warning)}", "yellow"), soft_wrap=True)
     rows = list(_measures(results))
     if rows:
         console.print()
@@ -43,7 +43,7 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     places += [("details", "details.json", "which detail each image is likely to lack")]
     places += [("look", "samples.png", "a sheet of samples, class by class"), ("report", "report.html", "open it")]
     places += [("figures", "results.json", "all that was measured"), ("recipe", "recipe.yaml", "every setting")]
-    there = [(about, str(out / name), meaning) for about, name, meaning in places if (out / name).exists()]
+    there = [(about, plain(str(out / name)), meaning) for about, name, meaning in places if (out / name).exists()]
     width = max((len(path) for _, path, _ in there), default=0)
     for about, path, meaning in there:
         console.print(
@@ -77,12 +77,14 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
         ("time", f"about {duration(plan.seconds)}" if plan.seconds is not None else f"{_UNKNOWN} until it runs"),
     ]
     console.print(
-        Text.assemble(("concord ", "bold"), f"{recipe.name} · {recipe.method} · {plan.out} ", ("(dry run)", "yellow")),
+        Text.assemble(
+            ("concord ", "bold"), plain(f"{recipe.name} · {recipe.method} · {plan.out}") + " ", ("(dry run)", "yellow")
+        ),
         soft_wrap=True,
     )
     _lines(console, lines)
     for note in plan.notes:
-        console.print(Text(f"  note: {note}", "dim"), soft_wrap=True)
+        console.print(Text(f"  note: {plain(note)}", "dim"), soft_wrap=True)
     if plan.disk is not None and plan.disk > plan.disk_free:
         console.print(Text("  the disk is too small for this plan", "bold red"), soft_wrap=True)
 
@@ -98,7 +100,7 @@ def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | No
         width = max(len(f.about) for f in group)
         for f in group:
             advice = (f"  {f.advice}", "yellow") if f.well is False and f.advice else ("", "")
-            line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", f.found, advice)
+            line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", plain(f.found), advice)
             console.print(line, soft_wrap=True)
             for detail in f.lines:
                 console.print(Text(f"      {detail}", "dim"), soft_wrap=True)
@@ -107,7 +109,7 @@ def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | No
 def _lines(console: Console, lines: Sequence[Line]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), text), soft_wrap=True)
+        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), plain(text)), soft_wrap=True)
 
 
 def _warnings(results: Mapping[str, Any]) -> list[str]:

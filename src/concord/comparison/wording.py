@@ -24,7 +24,10 @@ def figure(value: float | None, form: Form) -> str:
 
 
 def change(measure: Measure) -> tuple[str, str]:
-    """The difference, as in ``+9.8`` (of shares in points), and its interval, ``+7.0 to +12.6``; of seconds a factor."""
+    """The difference, as in ``+9.8`` (of shares in points), and what stands beside it.
+
+    That is its interval, ``+7.0 to +12.6``, or of seconds how many times as long B takes.
+    """
     if measure.change is None:
         return "-", ""
     scale, digits = {"share": (100, 1), "percent": (1, 1), "number": (1, 3), "seconds": (1, 3)}[measure.form]

@@ -41,7 +41,7 @@ def init(
 
         data = open_data(str(folder), unreadable="skip")
         found, splits = survey(data), held_out(data, folder)
-        name = _name(folder)
+        name = file_name(folder.resolve().name)
         path = out or Path(f"{name}.yaml")
         if path.exists() and not force:
             raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
@@ -143,11 +143,6 @@ def _scalar(value: str | None) -> str:
 
     text: str = yaml.safe_dump(value, allow_unicode=True, width=10_000)
     return text.removesuffix("...\n").strip()
-
-
-def _name(folder: Path) -> str:
-    """A name for the recipe: the folder's."""
-    return file_name(folder.resolve().name)
 
 
 def _covering_bank(classes: Sequence[str]) -> str | None:

@@ -88,6 +88,8 @@ def compare(a: Run, b: Run) -> Comparison:
     notes = []
     places = sorted(a.rows.keys() & b.rows.keys())
     rated = bool(a.details and b.details)
+    if bool(a.details) != bool(b.details):
+        notes.append(f"details are not compared: {(b if a.details else a).out} has none")
     if rated and a.details.get("encoder") != b.details.get("encoder"):
         rated = False
         notes.append("details were rated by different encoders and are not compared")

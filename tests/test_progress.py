@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from concord.console import Console
 from concord.progress import Bar, pace
@@ -100,8 +101,6 @@ def test_the_live_display_keeps_to_two_lines(clock: list[float], width: int) -> 
 
 
 def test_a_run_tells_every_stage_and_score(tmp_path: Path) -> None:
-    from PIL import Image
-
     for i in range(3):
         (tmp_path / "p" / "a").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / "p" / "a" / f"{i}.png")

@@ -126,7 +126,7 @@ class Bar:
     def _present(self) -> Table:
         """The bar of the present stage with its figures; it pulses where there is nothing to count."""
         counts = not self._text
-        figures = [self._count(), *(self._figures() or ["loading models"])] if counts else [self._text]
+        figures = [self._count(), *(self._figures() or ["making the first"])] if counts else [self._text]
         said = Text(" · ".join(figures), no_wrap=True, overflow="ellipsis")
         room = self._console.width - said.cell_len - 4
         bar = ProgressBar(

@@ -58,9 +58,13 @@ def _show(entries: Sequence[Entry]) -> None:
     def line(mark: tuple[str, str], row: Sequence[str], style: str = "") -> None:
         name, method, models, paper, about = row
         figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}"
-        text = Text.assemble("  ", mark, f" {name:<{widths[0]}}  ", (figures, "dim"))
+        text = Text.assemble("  ", mark, (f" {name:<{widths[0]}}  ", "bold"), (figures, "dim"))
         # On a narrow terminal what it is stands below, on a wide one beside.
-        parts = [text, Text(f"      {about}")] if out.width < 120 and out.is_terminal else [text + Text(f"  {about}")]
+        parts = (
+            [text, Text(f"      {about}", "dim")]
+            if out.width < 120 and out.is_terminal
+            else [text + Text(f"  {about}")]
+        )
         for part in parts:
             part.stylize(style)
             if out.is_terminal:
@@ -72,9 +76,9 @@ def _show(entries: Sequence[Entry]) -> None:
         line((" ", "") if entry.missing else ("✓", "green"), row)
     out.print()
     notes = [
-        ("models", f"those on this machine; {counted(ready, 'recipe')} can run now (✓); concord doctor names each"),
-        ("paper", "top-1 of ResNet-18 at IPC 10 in %, informed / uninformed; -: none that can be read"),
-        ("next", "concord distill NAME data=DIR --dry-run"),
+        ("models", f"those on this machine; {counted(ready, 'recipe')} can run now (✓)"),
+        ("paper", "top-1 in %, ResNet-18, IPC 10: informed / uninformed"),
+        ("next", "concord distill NAME data=DIR --dry-run; concord doctor names the models"),
     ]
     for about, text in notes:
         out.print(Text(f"  {about:<7} {text}", "dim"), soft_wrap=True)

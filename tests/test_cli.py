@@ -92,6 +92,24 @@ def test_quiet_says_nothing_but_errors(photos: Path, tmp_path: Path) -> None:
     assert error.startswith("error: fewer images")
 
 
+def test_json_alone_stands_on_stdout(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    arguments = ("distill", "photos", f"data={photos}", "ipc=3", "--out", out, "--json")
+    code, text, said = run(*arguments, "--dry-run")
+    plan = json.loads(text)
+    assert (code, plan["images"], plan["missing"], plan["models"], said) == (0, 6, 6, [], "")
+    assert plan["classes"] == [{"class_name": "cat [big]", "images": 3}, {"class_name": "dog", "images": 3}]
+    assert not out.exists()
+    code, text, said = run(*arguments)
+    assert code == 0
+    assert json.loads(text) == json.loads((out / "results.json").read_text())
+    assert "6 of 6 images (100 %)" in said
+    code, text, said = run(*arguments, "--quiet")
+    assert (json.loads(text)["kept"], said) == (6, "")
+    code, text, error = run("distill", "photos", "--json")
+    assert (code, text, error.count("\n")) == (2, "", 1)
+
+
 def test_dry_run_plans_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     code, said, _ = run("distill", "photos", f"data={photos}", "ipc=3", "--out", out, "--dry-run")
@@ -115,6 +133,10 @@ def test_doctor_says_device_packages_and_recipes() -> None:
     assert code == 0
     for part in ("concord", "device", "torch", "Pillow", "photos", "reef"):
         assert part in said
+    code, text, _ = run("doctor", "--json")
+    groups = json.loads(text)["findings"]
+    assert {one["about"] for group in groups.values() for one in group} >= {"device", "torch", "photos", "reef"}
+    assert all(one["found"] in said for group in groups.values() for one in group if one["about"] != "CPU")
 
 
 def _no_images(root: Path) -> str:

@@ -75,6 +75,25 @@ def test_what_might_surprise_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "smaller than 128 pixels" in output
 
 
+def test_sizes_and_what_is_held_out_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "pets"
+    photos(root / "train", {"cat": 10, "dog": 10})
+    photos(root / "test", {"cat": 2, "dog": 3}, size=(90, 400))
+    photos(root / "val", {"cat": 2})
+    Image.new("RGB", (160, 640)).save(root / "train" / "cat" / "0.png")
+    code, output = run("pets", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "2 classes, 20 images in pets (10 a class)" in output
+    assert "160 to 200 px, median 200 (the shorter ones; 20 of 20 images looked at)" in output
+    assert f"{root / 'test'} (5 images, the same classes): held out" in output
+    assert f"{root / 'val'} (2 images, other classes): held out" in output
+    assert "train/ is the data" in output
+    written = (tmp_path / "pets.yaml").read_text()
+    assert f"#   {root / 'test'} (5 images, the same classes)\n" in written
+    code, output = run("pets/train", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert "none: keep some images in another folder" in output
+
+
 def test_a_name_from_outside_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = photos(tmp_path / "[bold]x", {"[red]dog": 10, "no": 10, "12": 10})
     code, output = run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)

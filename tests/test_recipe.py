@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.errors import ConcordError
@@ -67,6 +67,7 @@ def test_any_data_path_arrives_as_it_was_typed(text: str) -> None:
     assert recipe.data == str(Path(f"/root/{text}"))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_text.filter(lambda t: "=" not in t and t == t.strip()), _text, max_size=3))
 def test_any_class_can_be_renamed(names: dict[str, str]) -> None:
     recipe = load("photos", [PHOTOS, *(f"class_names.{key}={value}" for key, value in names.items())])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from concord.cli import app
 from concord.concepts import load_bank
 from concord.data.lists import by_wnid, class_list
 from concord.doctor import examine
@@ -105,6 +108,28 @@ def test_the_doctor_lists_models_licences_and_whether_they_are_here(
     fifty = findings["imagenet-1k-minimax"].lines
     assert len(fifty) < 10
     assert fifty[-1] == "and 46 more"
+
+
+def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    listed = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)["recipes"]
+    assert [one["name"] for one in listed] == bundled()
+    entries = {one["name"]: one for one in listed}
+    text = CliRunner().invoke(app, ["recipes"]).stdout
+    for name, one in entries.items():
+        assert " ".join(head(name).replace("#", " ").split()).startswith(one["about"])
+        (line,) = [line for line in text.splitlines() if f" {name} " in line]
+        assert one["about"] in line, "in a file nothing is cut"
+        assert one["method"] in line
+        assert ("✓" in line) == one["ready"] == all(model["present"] for model in one["models"])
+    assert entries["photos"]["needs_data"]
+    assert entries["photos"]["models"] == []
+    assert {name for name, one in entries.items() if one["ready"]} == {"photos", "reef", "reef-paper"}
+    cell = accuracy("imagewoof", "unclip", True, "resnet18", 10)
+    assert cell is not None
+    assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean
+    assert "informed" not in entries["imagewoof-dit"]["paper"], "unreadable in our copy"
+    assert entries["reef"]["paper"] is None
 
 
 def test_there_are_28_different_prompts_each_with_the_class_in_it() -> None:

@@ -6,10 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from concord.recipe import load
-from concord.terminal import Bar, duration, show_results, size
+from concord.console import Console, duration, size
+from concord.terminal import show_results
 
 RESULTS = {
     **{"images": 100, "classes": 10, "made": 90, "kept": 10, "seconds": 61.2, "seconds_per_image": 0.61},
@@ -24,7 +23,7 @@ RESULTS = {
 
 def console(width: int = 40) -> tuple[Console, io.StringIO]:
     written = io.StringIO()
-    return Console(file=written, width=width, highlight=False), written
+    return Console(file=written, width=width), written
 
 
 def test_the_summary_shows_what_informing_changed_uncut(tmp_path: Path) -> None:
@@ -39,30 +38,6 @@ def test_the_summary_shows_what_informing_changed_uncut(tmp_path: Path) -> None:
     assert "+10.9 [+8.1, +13.4]" in text
     assert "3 image-steps left uninformed" in text
     assert str(where / "images") in text
-
-
-def test_a_log_file_gets_a_line_at_every_tenth() -> None:
-    terminal, written = console(200)
-    with Bar(load("photos", ["data=/x"]), Path("o"), terminal) as bar:
-        bar.begin(205, 5)
-        for _ in range(100):
-            bar.advance(2)
-        bar.note("a [b] c")
-    lines = written.getvalue().splitlines()
-    assert sum("images (" in line for line in lines) == 10
-    assert "5 of 205 images are there already" in lines[1]
-    assert "left" in lines[2]
-    assert "205 of 205 images (100 %)" in lines[-2]
-    assert lines[-1] == "  note: a [b] c"
-
-
-def test_a_stopped_run_says_how_far_it_came() -> None:
-    terminal, written = console(200)
-    with pytest.raises(ValueError, match="x"), Bar(load("photos", ["data=/x"]), Path("o"), terminal) as bar:
-        bar.begin(10, 0)
-        bar.advance(4)
-        raise ValueError("x")
-    assert "stopped with 4 of 10 images finished" in written.getvalue()
 
 
 @pytest.mark.parametrize(

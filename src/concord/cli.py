@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from concord.commands import concepts
+from concord.commands.compare import compare
 from concord.commands.convert import convert
 from concord.commands.init import init
-from concord.commands.telling import told
+from concord.commands.recipes import recipes
+from concord.commands.telling import AsJson, told
+from concord.console import Console, file_name, print_json
 
 app = typer.Typer(
     name="concord",
@@ -58,6 +61,7 @@ def distill(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what it needs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a small set.
 
@@ -70,35 +74,45 @@ def distill(
         from concord.recipe import load
 
         settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
-    where = out or Path("out") / settings.name
+    where = out or Path("out") / file_name(settings.name)
     with told(where):
         if dry_run:
-            from concord.runs.preview import preview
+            from concord.runs.preview import preview, record
             from concord.terminal import show_preview
 
-            show_preview(preview(settings, where))
+            plan = preview(settings, where)
+            print_json(record(plan)) if as_json else show_preview(plan)
             return
+        from concord.progress import Bar, Quiet
         from concord.runs.execute import distill as run
-        from concord.terminal import Bar, Quiet, show_results
+        from concord.terminal import show_results
 
-        with Quiet() if quiet else Bar(settings, where) as progress:
+        with Quiet() if quiet else Bar(settings, where, Console(stderr=as_json)) as progress:
             results = run(settings, where, progress)
-        if not quiet:
+        if as_json:
+            print_json(results)
+        elif not quiet:
             show_results(results, where)
 
 
+app.command()(compare)
 app.command()(convert)
 app.command()(init)
+app.command()(recipes)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, present and missing, and which device would be used."""
     with told():
         from concord.doctor import examine
         from concord.terminal import show_doctor
 
-        show_doctor(examine())
+        findings = examine()
+        if as_json:
+            print_json({"findings": {heading: [vars(one) for one in group] for heading, group in findings.items()}})
+        else:
+            show_doctor(findings)
 
 
 if __name__ == "__main__":

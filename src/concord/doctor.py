@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import features
 
+from concord.catalogue import load_bundled
 from concord.errors import ConcordError
-from concord.recipe import bundled, load
+from concord.recipe import bundled
 from concord.resources import cores, hub_cache, memory, package_version, version
 from concord.runs.needed import Needed, needed_models
 
@@ -81,8 +82,7 @@ def _recipes() -> list[Finding]:
     findings = []
     for name in bundled():
         try:
-            # A recipe for one's own data does not name any; which models it needs does not depend on it.
-            recipe = load(name, [] if _has_data(name) else ["data=."])
+            recipe, _ = load_bundled(name)  # which models it needs does not depend on the data
         except ConcordError as error:
             findings.append(Finding(name, str(error), False))
             continue
@@ -114,11 +114,3 @@ def _lines(needed: Sequence[Needed], most: int = 6) -> tuple[str, ...]:
             state = "not cached: fetched at first use, or give a directory"
         lines.append(f"{one.model}  ({one.licence})  {state}")
     return tuple(lines) if len(lines) <= most + 1 else (*lines[:most], f"and {len(lines) - most} more")
-
-
-def _has_data(name: str) -> bool:
-    try:
-        load(name)
-    except ConcordError:
-        return False
-    return True

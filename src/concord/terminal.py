@@ -1,108 +1,26 @@
-"""What the terminal shows: a progress bar with time left, the plan of a dry run, the closing summary."""
+"""What the terminal shows: the plan of a dry run, the closing summary, the doctor's findings."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from concord.console import Console, counted, duration, plain, size
 from concord.doctor import Finding
-from concord.recipe import Recipe
-from concord.runs.execute import Silent
 from concord.runs.preview import Preview
 
 Line = tuple[str, str]
 _UNKNOWN = "unknown"
 
 
-class Quiet(Silent):
-    """Says nothing, as a context."""
-
-    def __enter__(self) -> Quiet:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-
-class Bar:
-    """Progress of a run: a live bar on a terminal; where output goes to a file, a line at every tenth."""
-
-    def __init__(self, recipe: Recipe, out: Path, console: Console | None = None) -> None:
-        self._console = console or _console()
-        self._title = f"{recipe.name} · {recipe.method} · {out}"
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=32),
-            TextColumn("{task.fields[count]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            transient=True,
-        )
-        self._live = self._console.is_terminal
-        self._task = self._bar.add_task("starting", total=None, count="", left="")
-        self._total, self._done, self._start, self._at_start = 0, 0, 0.0, 0
-
-    def __enter__(self) -> Bar:
-        self._console.print(Text.assemble(("concord ", "bold"), self._title), soft_wrap=True)
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._live:
-            self._bar.stop()
-        if kind is not None and self._done > self._at_start:
-            self._say(f"stopped with {self._done} of {self._total} images finished")
-
-    def stage(self, text: str) -> None:
-        if self._live:
-            self._bar.update(self._task, description=text, total=None, completed=0, count="", left="")
-        else:
-            self._say(text)
-
-    def begin(self, total: int, done: int) -> None:
-        self._total, self._done, self._at_start, self._start = total, done, done, time.monotonic()
-        if done:
-            self._say(f"{done} of {total} images are there already")
-        # The bar counts what this call makes: else the images of an earlier one would look infinitely fast.
-        self._bar.reset(
-            self._task, total=max(1, total - done), description="making images", count=self._count(), left="left"
-        )
-        if total == done:
-            self._bar.update(self._task, completed=1)
-
-    def advance(self, images: int) -> None:
-        before, self._done = self._done, self._done + images
-        self._bar.update(self._task, advance=images, count=self._count())
-        if not self._live and 10 * self._done // self._total > 10 * before // self._total:
-            made, left = self._done - self._at_start, self._total - self._done
-            seconds = (time.monotonic() - self._start) * left / made
-            rest = f", {duration(seconds)} left" if left else ""
-            self._say(f"{self._count()} images ({100 * self._done // self._total} %){rest}")
-
-    def note(self, text: str) -> None:
-        self._say(f"note: {text}")
-
-    def _count(self) -> str:
-        return f"{self._done} of {self._total}"
-
-    def _say(self, text: str) -> None:
-        self._console.print(Text("  " + text, "dim" if self._live else ""), soft_wrap=True)
-
-
 def show_results(results: Mapping[str, Any], out: Path, console: Console | None = None) -> None:
     """Print what a run made, what informing changed, and where to look."""
-    console = console or _console()
+    console = console or Console()
     images, classes, made, kept = (results[key] for key in ("images", "classes", "made", "kept"))
-    what = f"{_n(images, 'image')} of {_n(classes, 'class')}"
+    what = f"{counted(images, 'image')} of {counted(classes, 'class')}"
     each = f", {results['seconds_per_image']:.2g} s an image" if results["seconds_per_image"] else ""
     share = "nothing to do: all there already" if not made else f"{made} made now" + (f", {kept} kept" if kept else "")
     console.print()
@@ -111,7 +29,7 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
         soft_wrap=True,
     )
     for warning in _warnings(results):
-        console.print(Text(f"      {warning}", "yellow"), soft_wrap=True)
+        console.print(Text(f"      {plain(warning)}", "yellow"), soft_wrap=True)
     rows = list(_measures(results))
     if rows:
         console.print()
@@ -125,7 +43,7 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     places += [("details", "details.json", "which detail each image is likely to lack")]
     places += [("look", "samples.png", "a sheet of samples, class by class"), ("report", "report.html", "open it")]
     places += [("figures", "results.json", "all that was measured"), ("recipe", "recipe.yaml", "every setting")]
-    there = [(about, str(out / name), meaning) for about, name, meaning in places if (out / name).exists()]
+    there = [(about, plain(str(out / name)), meaning) for about, name, meaning in places if (out / name).exists()]
     width = max((len(path) for _, path, _ in there), default=0)
     for about, path, meaning in there:
         console.print(
@@ -135,7 +53,7 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
 
 def show_preview(plan: Preview, console: Console | None = None) -> None:
     """Print what a run would make, and what it needs."""
-    console = console or _console()
+    console = console or Console()
     recipe, names, counts = plan.recipe, plan.classes, plan.counts
     shown = ", ".join(names[:6]) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
     per_class = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
@@ -143,9 +61,9 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
     lines: list[Line] = [
         ("data", recipe.data),
         ("classes", shown),
-        ("plan", f"{_n(len(names), 'class')} x {per_class} = {_n(plan.images, 'image')}{pairs}"),
+        ("plan", f"{counted(len(names), 'class')} x {per_class} = {counted(plan.images, 'image')}{pairs}"),
         ("to make", f"{plan.missing}" + (f" ({plan.there} are there already)" if plan.there else "")),
-        ("batches", f"{plan.batches} of {plan.batch_size}, {_n(plan.workers, 'worker')} on {plan.device}"),
+        ("batches", f"{plan.batches} of {plan.batch_size}, {counted(plan.workers, 'worker')} on {plan.device}"),
     ]
     for need in plan.models:
         way = "reinstall concord" if need.model.startswith("reef:") else "fetched at first use if online"
@@ -159,19 +77,21 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
         ("time", f"about {duration(plan.seconds)}" if plan.seconds is not None else f"{_UNKNOWN} until it runs"),
     ]
     console.print(
-        Text.assemble(("concord ", "bold"), f"{recipe.name} · {recipe.method} · {plan.out} ", ("(dry run)", "yellow")),
+        Text.assemble(
+            ("concord ", "bold"), plain(f"{recipe.name} · {recipe.method} · {plan.out}") + " ", ("(dry run)", "yellow")
+        ),
         soft_wrap=True,
     )
     _lines(console, lines)
     for note in plan.notes:
-        console.print(Text(f"  note: {note}", "dim"), soft_wrap=True)
+        console.print(Text(f"  note: {plain(note)}", "dim"), soft_wrap=True)
     if plan.disk is not None and plan.disk > plan.disk_free:
         console.print(Text("  the disk is too small for this plan", "bold red"), soft_wrap=True)
 
 
 def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | None = None) -> None:
     """Print findings by heading, with advice where something is wrong."""
-    console = console or _console()
+    console = console or Console()
     marks = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
     for i, (heading, group) in enumerate(findings.items()):
         if i:
@@ -180,54 +100,28 @@ def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | No
         width = max(len(f.about) for f in group)
         for f in group:
             advice = (f"  {f.advice}", "yellow") if f.well is False and f.advice else ("", "")
-            line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", f.found, advice)
+            line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", plain(f.found), advice)
             console.print(line, soft_wrap=True)
             for detail in f.lines:
                 console.print(Text(f"      {detail}", "dim"), soft_wrap=True)
 
 
-def duration(seconds: float) -> str:
-    """Say a time as people do: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: float) -> str:
-    """Say bytes in the unit that fits: ``640 kB``, ``19 MB``, ``2.4 GB``."""
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
-
-
-def _console() -> Console:
-    return Console(highlight=False)
-
-
-def _n(count: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{count:,} {noun if count == 1 else plural}".replace(",", " ")
-
-
 def _lines(console: Console, lines: Sequence[Line]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), text), soft_wrap=True)
+        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), plain(text)), soft_wrap=True)
 
 
 def _warnings(results: Mapping[str, Any]) -> list[str]:
     lines = []
     if results.get("uninformed_steps"):
-        lines.append(f"{_n(results['uninformed_steps'], 'image-step')} left uninformed: the gradient was not finite")
+        lines.append(
+            f"{counted(results['uninformed_steps'], 'image-step')} left uninformed: the gradient was not finite"
+        )
     if results.get("unreadable"):
         files = results["unreadable_files"]
         some = ", ".join(files[:3]) + (" ..." if len(files) > 3 else "")
-        lines.append(f"{_n(results['unreadable'], 'unreadable image')} left out: {some}")
+        lines.append(f"{counted(results['unreadable'], 'unreadable image')} left out: {some}")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,8 @@ class Heard(execute.Silent):
     def begin(self, total: int, done: int) -> None:
         self.total, self.done = total, done
 
-    def advance(self, images: int) -> None:
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
+        assert len(scores) == images
         self.done += images
 
     def note(self, text: str) -> None:

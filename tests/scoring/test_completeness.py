@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from concord.scoring.completeness import count_details, paired_interval, spread_within_classes
+from concord.scoring.completeness import BOOTSTRAP, count_details, paired_interval, spread_within_classes
 
 
 def test_counts_by_hand() -> None:
@@ -58,3 +58,14 @@ def test_interval_of_a_statistic() -> None:
     result = paired_interval(narrow, wide, groups, spread_within_classes)
     low, high = result["ci95"]  # type: ignore[misc]
     assert low < -0.5 < high < 0
+
+
+@pytest.mark.parametrize("groups", [np.repeat([5, 2, 9], 4), np.array([5, 2, 2, 9, 9, 9]), np.arange(12) % 3])
+def test_resampling_is_that_of_each_class_in_turn(groups: np.ndarray) -> None:
+    """Whatever is drawn at a stroke: figures published earlier keep their intervals."""
+    values = np.random.default_rng(5).normal(size=len(groups))
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    draws = [values[np.concatenate([rng.choice(m, len(m)) for m in members])].mean() for _ in range(BOOTSTRAP)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert paired_interval(values, np.zeros(len(groups)), groups)["ci95"] == pytest.approx([low, high])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from concord.commands.concepts_retrieve import retrieve
-from concord.commands.telling import told
+from concord.commands.telling import AsJson, told
+from concord.console import print_json
 from concord.errors import ConcordError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ EncoderName = Annotated[
     typer.Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given."),
 ]
 Images = Annotated[int, typer.Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
@@ -159,7 +159,7 @@ def select(
             title = f"Phrases that the real images bear out: {chosen.name} on {Path(data).name}"
             save(activation_chart(list(zip(names, selection, strict=True)), title, note), chart)
         if as_json:
-            views.print_json(record)
+            print_json(record)
             return
         ratings.show_selection(about, real, selection, _encoder_name(encoder), images)
         views.show_written(out, chart)
@@ -250,7 +250,7 @@ def score(
             rater = _rater(encoder)
         except ConcordError as error:
             if as_json:
-                views.print_json({"measured": False, "reason": str(error)})
+                print_json({"measured": False, "reason": str(error)})
             raise ConcordError(f"not measured: {error}") from error
         with views.working("classifying real images"):
             scores = measure(chosen, real, rater, images or None, skip_unreadable)

@@ -7,23 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from concord.commands.concepts_views import (
-    console,
-    counted,
     grid,
     kinds,
-    plain,
-    print_json,
     provenance,
     size,
     some_images,
 )
 from concord.concepts.bank import Bank, concept_text
 from concord.concepts.lint import lint
+from concord.console import Console, counted, plain, print_json
 
 if TYPE_CHECKING:
     from concord.concepts.comparison import Line, Pair
@@ -41,7 +37,7 @@ def show_selection(
     about: str, data: ImageSet, selection: Sequence[Sequence[Concept]], encoder: str, images: int
 ) -> None:
     """A table of activations for each class; a bar spans the lowest to the highest of all."""
-    out = console()
+    out = Console()
     values = [concept.activation for concepts in selection for concept in concepts]
     low, high = min(values, default=0.0), max(values, default=1.0)
     out.print(
@@ -118,7 +114,7 @@ def show_negatives(
         ]
         print_json({"kind": kind, "k": k, "count": count, "classes": rows})
         return
-    out = console()
+    out = Console()
     how = f"{kind}, k {k}" if kind == "similar" else kind
     out.print(Text.assemble(("negatives", "bold"), f"  {how}, {count} a sample, of {counted(len(names), 'class')}"))
     out.print(Text("cosine of names · chance to give the first · chance to give one of all", "dim"))
@@ -167,7 +163,7 @@ def show_scores(
         classes = [dict(zip(keys, row, strict=True)) for row in rows]
         print_json({"measured": True, "encoder": encoder, "images": len(groups), "top1": total, "classes": classes})
         return
-    out = console()
+    out = Console()
     out.print(
         Text.assemble((plain(about), "bold"), f"  {some_images(images)}, classified by {plain(encoder)}"),
         soft_wrap=True,
@@ -224,7 +220,7 @@ def show_comparison(
             }
         )
         return
-    out = console()
+    out = Console()
     titles = [plain(bank.name if a.name != b.name else word) for word, bank in zip(given, banks, strict=True)]
     for title, bank, found, only in zip(titles, banks, faults, missing, strict=True):
         wrong = f"{counted(len(found), 'fault')}: {kinds(found)}" if found else "no faults"

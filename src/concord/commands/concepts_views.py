@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from concord.concepts.bank import Bank
 from concord.concepts.lint import Fault
-
-
-def console() -> Console:
-    return Console(highlight=False)
+from concord.console import Console, counted, plain, print_json
 
 
 def working(what: str) -> AbstractContextManager[object]:
     """Say on a terminal what takes a while; nothing where output goes to a file."""
-    return Console(stderr=True, highlight=False).status(Text(f"{what} ..."))
-
-
-def print_json(values: Mapping[str, Any]) -> None:
-    print(json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def plain(text: str) -> str:
-    """A text from outside in one line, without what would steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return Console(stderr=True).status(Text(f"{what} ..."))
 
 
 def some_images(images: int) -> str:
@@ -41,7 +26,7 @@ def some_images(images: int) -> str:
 
 
 def show_banks(banks: Sequence[Bank]) -> None:
-    out = console()
+    out = Console()
     for i, bank in enumerate(banks):
         if i:
             out.print()
@@ -50,7 +35,7 @@ def show_banks(banks: Sequence[Bank]) -> None:
 
 
 def show_class(found: Sequence[tuple[Bank, str]]) -> None:
-    out = console()
+    out = Console()
     for i, (bank, name) in enumerate(found):
         entry = bank.classes[name]
         if i:
@@ -77,7 +62,7 @@ def show_faults(bank: Bank, faults: Sequence[Fault], as_json: bool) -> None:
 
 
 def show_import(bank: Bank, path: Path, notes: Sequence[str], faults: Sequence[Fault]) -> None:
-    out = console()
+    out = Console()
     out.print(Text.assemble(("imported  ", "bold green"), f"{size(bank)} into {path}"), soft_wrap=True)
     for note in notes:
         out.print(Text(f"  note: {plain(note)}"), soft_wrap=True)
@@ -91,7 +76,7 @@ def show_import(bank: Bank, path: Path, notes: Sequence[str], faults: Sequence[F
 def show_written(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            console().print(Text(f"written: {path}"), soft_wrap=True)
+            Console().print(Text(f"written: {path}"), soft_wrap=True)
 
 
 def provenance(out: Console, bank: Bank) -> None:
@@ -117,8 +102,3 @@ def size(bank: Bank) -> str:
 def kinds(faults: Sequence[Fault]) -> str:
     """How many faults of which kind."""
     return ", ".join(f"{count} {kind}" for kind, count in Counter(fault.kind for fault in faults).most_common())
-
-
-def counted(n: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{n} {noun if n == 1 else plural}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from concord.commands.telling import told
+from concord.console import plain
 
 if TYPE_CHECKING:
     from concord.models.export import Export
@@ -63,7 +64,7 @@ def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whol
     variance = "with" if config["out_channels"] > config["in_channels"] else "no"
     side = config["sample_size"]
     lines = [
-        f"converted {checkpoint}",
+        f"converted {plain(str(checkpoint))}",
         f"  network    {config['num_layers']} blocks of width {width}, {config['num_attention_heads']} heads, "
         f"patch {config['patch_size']}: {export.parameters / 1e6:,.1f} M parameters",
         f"  latents    {config['in_channels']} x {side} x {side}, {variance} learned variance",
@@ -71,9 +72,9 @@ def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whol
     ]
     if export.folded:
         lines.append(f"  DiffFit    factors of {len(export.folded)} blocks folded into the weights")
-    lines.append(f"  written    {out} ({export.size / 1e6:,.0f} MB, {dtype.value})")
+    lines.append(f"  written    {plain(str(out))} ({export.size / 1e6:,.0f} MB, {dtype.value})")
     if whole:
-        lines.append(f"next: concord distill RECIPE pipeline.model={out}")
+        lines.append(f"next: concord distill RECIPE pipeline.model={plain(str(out))}")
     else:
         lines.append(
             "It holds no VAE: use it as a checkpoint (`pipeline.checkpoints`), and the VAE of the recipe's "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concord.commands.telling import told
+from concord.console import Console, counted, file_name, plain
 from concord.errors import ConcordError
 
 if TYPE_CHECKING:
-    from concord.data.survey import Survey
+    from concord.data.survey import Split, Survey
 
 
 def init(
@@ -36,25 +36,33 @@ def init(
     """
     with told():
         from concord.data import open_data
-        from concord.data.survey import survey
+        from concord.data.survey import held_out, survey
         from concord.recipe import load
 
         data = open_data(str(folder), unreadable="skip")
-        found = survey(data)
-        name = _name(folder)
+        found, splits = survey(data), held_out(data, folder)
+        name = file_name(folder.resolve().name)
         path = out or Path(f"{name}.yaml")
         if path.exists() and not force:
             raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
         chosen = bank if bank is not None else _covering_bank(found.classes)
         if bank is not None:
             _check_bank(bank, found.classes)
-        text = recipe_text(folder.absolute(), name, found, chosen, ipc, model)
+        text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
         path.write_text(text, encoding="utf-8")
         load(str(path))  # what is written must be a recipe
-    _show(folder, path, found, data.notes, chosen)
+        _show(folder, path, found, data.notes, chosen, splits)
 
 
-def recipe_text(folder: Path, name: str, found: Survey, bank: str | None, ipc: int, model: str | None) -> str:
+def recipe_text(
+    folder: Path,
+    name: str,
+    found: Survey,
+    bank: str | None,
+    ipc: int,
+    model: str | None,
+    splits: Sequence[Split] = (),
+) -> str:
     """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names."""
     from concord.recipe import load
 
@@ -81,8 +89,10 @@ def recipe_text(folder: Path, name: str, found: Survey, bank: str | None, ipc: i
             f"  concord concepts retrieve {shlex.quote(str(folder))} --out {name}-bank.json",
             f"and set `concepts.bank: {name}-bank.json` here, without the line `objective`.",
         ]
+    if splits:
+        head += ["", "The training split is used. Held out, for evaluation:", *(f"  {_split(s)}" for s in splits)]
     return (
-        "".join(f"# {line}".rstrip() + "\n" for line in head)
+        "".join(f"# {_printable(line)}".rstrip() + "\n" for line in head)  # a name must not end its comment
         + f"""schema: 1
 name: {_scalar(name)}
 method: unclip
@@ -118,17 +128,21 @@ scorer: {{kind: percentile}}
     )
 
 
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def _split(split: Split) -> str:
+    of = "the same classes" if split.same else "other classes" if split.images else "no class folders"
+    return f"{split.path.absolute()} ({counted(split.images, 'image')}, {of})"
+
+
 def _scalar(value: str | None) -> str:
     """A text as YAML, quoted where it needs to be."""
     import yaml
 
     text: str = yaml.safe_dump(value, allow_unicode=True, width=10_000)
     return text.removesuffix("...\n").strip()
-
-
-def _name(folder: Path) -> str:
-    """A name for the recipe: the folder's, in characters that every file system and shell takes."""
-    return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-.") or "photos"
 
 
 def _covering_bank(classes: Sequence[str]) -> str | None:
@@ -146,32 +160,41 @@ def _check_bank(bank: str, classes: Sequence[str]) -> None:
     load_bank(bank).require(classes)
 
 
-def _show(folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None) -> None:
-    from rich.console import Console
+def _show(
+    folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None, splits: Sequence[Split]
+) -> None:
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console()
 
     def line(*parts: Any) -> None:
         console.print(Text.assemble(*parts), soft_wrap=True)
 
     low, high = min(found.counts), max(found.counts)
     each = f"{low}" if low == high else f"{low} to {high}"
-    line(("found  ", "bold green"), f"{len(found.classes)} classes, {found.images} images in {folder} ({each} a class)")
+    what = f"{counted(len(found.classes), 'class')}, {counted(found.images, 'image')}"
+    line(("found  ", "bold green"), f"{what} in {plain(str(folder))} ({each} a class)")
     for name, count in list(zip(found.classes, found.counts, strict=True))[:20]:
-        line(f"  {count:>6}  {name}")
+        line(f"  {count:>6}  {plain(name)}")
     if len(found.classes) > 20:
         line(("          ...", "dim"))
+    low, high = found.sides
+    looked = f"{found.looked_at} of {counted(found.images, 'image')} looked at"
+    line(("  sides   ", "dim"), f"{low} to {high} px, median {found.median_side} (the shorter ones; {looked})")
+    for split in splits:
+        line(("  split   ", "dim"), f"{plain(_split(split))}: held out, for evaluation")
+    if not splits:
+        line(("  split   ", "dim"), "none: keep some images in another folder to evaluate on")
     for note in notes:
-        line((f"  note: {note}", "dim"))
+        line((f"  note: {plain(note)}", "dim"))
     for warning in found.warnings:
-        line((f"  {warning}", "yellow"))
+        line((f"  {plain(warning)}", "yellow"))
     line()
-    line(("wrote  ", "bold green"), str(path))
+    line(("wrote  ", "bold green"), plain(str(path)))
     if bank is None:
         line("  no bundled bank has all these classes: the class names alone inform, until you have a bank")
-        line(("  better  ", "dim"), f"concord concepts retrieve {shlex.quote(str(folder))} --out bank.json")
+        line(("  better  ", "dim"), f"concord concepts retrieve {plain(shlex.quote(str(folder)))} --out bank.json")
     else:
         line(("  bank    ", "dim"), bank)
-    line(("  next    ", "dim"), f"concord distill {shlex.quote(str(path))} --dry-run")
-    line(("  then    ", "dim"), f"concord distill {shlex.quote(str(path))}")
+    line(("  next    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))} --dry-run")
+    line(("  then    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))}")

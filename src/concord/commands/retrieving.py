@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from concord.concepts.chat import OPENAI, Server
 from concord.concepts.prompts import Prompt
 from concord.concepts.retrieval import GrowingBank, provenance, retrieve
 from concord.concepts.sources import class_names
+from concord.console import Console
 from concord.errors import ConcordError
 from concord.runs.store import write_atomically
 
@@ -115,7 +115,7 @@ class Progressing:
     """A live bar on a terminal; elsewhere a line for each class."""
 
     def __init__(self, total: int, there: int, quiet: bool, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, quiet=quiet)
+        self._console = console or Console(quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._total, self._done = total, there
         self._bar = Progress(

@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from concord.console import plain
 from concord.errors import ConcordError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextlib.contextmanager
@@ -24,7 +28,7 @@ def told(out: Path | None = None) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        kept = f"what is finished lies in {out}, and " if out is not None else ""
+        kept = f"what is finished lies in {plain(str(out))}, and " if out is not None else ""
         print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
     except (ConcordError, OSError) as error:
@@ -33,7 +37,7 @@ def told(out: Path | None = None) -> Iterator[None]:
         if isinstance(error, OSError) and not error.strerror:
             raise  # an OSError of no system call: nothing that a user could act on
         text = str(error) if isinstance(error, ConcordError) else _refusal(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"error: {plain(text)}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from concord.data import ImageSet
+from concord.data.folder import FolderSet, open_folder
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
 
 FEW, UNEVEN = 10, 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images held out beside those of the survey. same: whether they are of the same classes."""
+
+    path: Path
+    images: int
+    same: bool
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,17 @@ class Survey:
     @property
     def images(self) -> int:
         return sum(self.counts)
+
+    @property
+    def looked_at(self) -> int:
+        """How many images were opened, or could not be."""
+        return len(self.sizes) + len(self.unreadable)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The smallest and the largest of the opened images' shorter sides, in pixels; 0 where none could be opened."""
+        sides = [min(size) for size in self.sizes]
+        return (min(sides), max(sides)) if sides else (0, 0)
 
     @property
     def median_side(self) -> int:
@@ -51,6 +73,28 @@ def survey(data: ImageSet, opened: int = 200) -> Survey:
                 unreadable.append(item)
     counts = tuple(map(len, items))
     return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, unreadable)))
+
+
+def held_out(data: ImageSet, folder: Path) -> list[Split]:
+    """Return the splits of `folder` beside the training split that `data` was opened from; none where it has none."""
+    if (
+        not isinstance(data, FolderSet)
+        or data.root.parent != folder.expanduser()
+        or (data.root / "metadata.jsonl").is_file()
+    ):
+        return []
+    own, found = {entry.key for entry in data.classes}, []
+    for path in sorted(
+        p for p in data.root.parent.iterdir() if p.is_dir() and p != data.root and not p.name.startswith(".")
+    ):
+        try:
+            beside = open_folder(path)
+        except ConcordError:
+            found.append(Split(path, 0, False))  # its images lie there without classes, or there are none
+            continue
+        count = sum(len(beside.items(entry.label)) for entry in beside.classes)
+        found.append(Split(path, count, {entry.key for entry in beside.classes} == own))
+    return found
 
 
 def _warnings(

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Progress(Protocol):
         """Images are being made: `total` in all directories, of which `done` are there."""
         ...
 
-    def advance(self, images: int) -> None:
-        """So many more are stored."""
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
+        """So many more are stored, with what was scored on them while they were made."""
         ...
 
     def note(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Silent:
 
     def begin(self, total: int, done: int) -> None: ...
 
-    def advance(self, images: int) -> None: ...
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -164,7 +164,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
                 entry = data.classes[one.sample.class_index]
                 stores[one.variant].add(one.sample, entry, one.data, one.scores)
                 made[one.variant] += 1
-            progress.advance(len(batch))
+            progress.advance(len(batch), [one.scores for one in batch])
 
         def to_bytes(one: Finished | Encoded) -> Encoded:
             return one.encoded(recipe.format)
@@ -195,6 +195,7 @@ def distill(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict
             "images_per_second": _rounded(sum(made.values()) / making) if results["made"] else None,
         } | further
         write_json(out / "results.json", results)
+        progress.stage("drawing")
         with saying(out):
             method.finish(out)
     return {"schema": 1, **results}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from concord.methods import build
 from concord.recipe import Recipe
@@ -83,3 +84,32 @@ def preview(recipe: Recipe, out: Path) -> Preview:
         memory=cost.memory * workers if cost.memory else None,
         seconds=seconds,
     )
+
+
+def record(plan: Preview) -> dict[str, Any]:
+    """A preview as ``--dry-run --json`` prints it: bytes and seconds are estimates, null where they are not known."""
+    models = [
+        {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None, "bytes": m.bytes}
+        for m in plan.models
+    ]
+    return {
+        "recipe": plan.recipe.name,
+        "method": plan.recipe.method,
+        "data": plan.recipe.data,
+        "out": str(plan.out),
+        "classes": [{"class_name": n, "images": c} for n, c in zip(plan.classes, plan.counts, strict=True)],
+        "variants": list(plan.variants),
+        "images": plan.images,
+        "missing": plan.missing,
+        "there": plan.there,
+        "batches": plan.batches,
+        "batch_size": plan.batch_size,
+        "workers": plan.workers,
+        "device": plan.device,
+        "models": models,
+        "disk_bytes": plan.disk,
+        "disk_free_bytes": plan.disk_free,
+        "memory_bytes": plan.memory,
+        "seconds": plan.seconds,
+        "notes": list(plan.notes),
+    }

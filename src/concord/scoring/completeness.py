@@ -71,8 +71,8 @@ def paired_interval(
         {"mean": difference, "ci95": [low, high]}.
     """
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    resamples = (np.concatenate([rng.choice(m, len(m)) for m in members]) for _ in range(BOOTSTRAP))
+    resample = _resampling(groups, rng)
+    resamples = (resample() for _ in range(BOOTSTRAP))
     if statistic is None:
         difference = informed.astype(float) - uninformed.astype(float)
         point = float(difference.mean())
@@ -82,6 +82,17 @@ def paired_interval(
         draws = [statistic(informed[i], groups[i]) - statistic(uninformed[i], groups[i]) for i in resamples]
     low, high = np.percentile(draws, [2.5, 97.5])
     return {"mean": point, "ci95": [float(low), float(high)]}
+
+
+def _resampling(groups: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:
+    """A function that draws positions with replacement within each group, (N,); groups of one size at a stroke."""
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    count = len(members[0])
+    if any(len(m) != count for m in members):
+        return lambda: np.concatenate([rng.choice(m, len(m)) for m in members])
+    table = np.stack(members)
+    # The draws are those of a `rng.choice` for each group in turn, a hundred times as fast for 1000 classes.
+    return lambda: np.take_along_axis(table, rng.integers(0, count, table.shape), axis=1).ravel()
 
 
 def spread_within_classes(values: np.ndarray, groups: np.ndarray) -> float:

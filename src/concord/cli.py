@@ -9,6 +9,7 @@ import typer
 
 from concord.commands import concepts
 from concord.commands.convert import convert
+from concord.commands.export import export
 from concord.commands.init import init
 from concord.commands.telling import told
 
@@ -88,6 +89,7 @@ def distill(
 
 
 app.command()(convert)
+app.command()(export)
 app.command()(init)
 
 

@@ -45,8 +45,8 @@ def write(made: MadeSet, root: Path) -> Reading:
         notes.append(f"Classes have {ipc} to {max(counts)} images; DD-Ranking compares with `ipc` random ones of each.")
     notes.append("The transform is needed: without one its loader gets pictures where it wants tensors.")
     code = (
-        "from ddranking.metrics import LabelRobustScoreHard\n\n"
-        f'score = LabelRobustScoreHard(dataset="{name or "CIFAR100"}", ipc={ipc}, custom_train_trans=transform, ...)\n'
+        "from ddranking.metrics import LabelRobustScoreSoft\n\n"
+        f'score = LabelRobustScoreSoft(dataset="{name or "CIFAR100"}", ipc={ipc}, custom_train_trans=transform, ...)\n'
         'score.compute_metrics(image_path="DIR")'
     )
     return Reading("**", code, tuple(notes))

@@ -10,6 +10,7 @@ import typer
 from concord.commands import concepts
 from concord.commands.compare import compare
 from concord.commands.convert import convert
+from concord.commands.export import export
 from concord.commands.init import init
 from concord.commands.recipes import recipes
 from concord.commands.telling import AsJson, told
@@ -97,6 +98,7 @@ def distill(
 
 app.command()(compare)
 app.command()(convert)
+app.command()(export)
 app.command()(init)
 app.command()(recipes)
 

@@ -1,0 +1,212 @@
+"""The data card: README.md of an export, which says what the set is to someone who has nothing but the set.
+
+Texts that came from outside (class names, paths, the recipe) are escaped: in the front matter by the YAML writer, in
+the text for Markdown and HTML, in code by a fence longer than any in it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from concord.export.made import MadeSet
+from concord.export.private import shown, shown_recipe
+from concord.export.writing import Reading
+from concord.models.licences import licence
+from concord.recipe import BUILT_IN_DATA, models
+from concord.resources import version
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_MARKUP = re.compile(r"[\\`*_{}\[\]#|~$]")
+_METHODS = {
+    "random": "chosen at random from the real images of each class",
+    "full": "all the real images of each class",
+    "dit": "sampled from a class-conditional diffusion model",
+    "generate": "sampled from a class-conditional diffusion model",
+    "minimax": "sampled from class-conditional diffusion models, one a part of the classes",
+    "unclip": "sampled from a diffusion model, each on one real image of its class and a prompt",
+    "text": "sampled from a text-to-image diffusion model",
+}
+
+
+def card(made: MadeSet, layout: str, reading: Reading) -> str:
+    """Return the text of README.md for an export in this layout; where it will lie, it does not know."""
+    parts = [
+        f"---\n{_front_matter(made, layout, reading)}---",
+        f"# {escaped(_title(made))}",
+        *_origin(made),
+        "## Read it",
+        fenced(reading.code, "python"),
+        *(note.replace("<", "&lt;") for note in reading.notes),
+        "## Models and licences",
+        *_licences(made),
+        *_figures(made),
+        "## Known limits",
+        _bullets(_limits(made)),
+        "## Classes",
+        _classes(made),
+        "## Recipe",
+        "Every setting; paths are cut to their last part.",
+        fenced(yaml.safe_dump(shown_recipe(made.recipe), sort_keys=False, allow_unicode=True, width=120), "yaml"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """A text from outside as one line of Markdown that shows it as it is: no markup, no HTML, no table cell's end."""
+    plain = " ".join("".join(c if _harmless(c) else " " for c in text).split())
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(lambda found: "\\" + found[0], plain)
+
+
+def fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than every run of backticks in it."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _harmless(c: str) -> bool:
+    """No control character, and none that turns the direction of the text after it."""
+    return unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in (
+        "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI",
+    )  # fmt: skip
+
+
+def _title(made: MadeSet) -> str:
+    informed = "" if made.variant == "images" else ", the uninformed counterpart"
+    return f"{made.recipe.name}: a distilled set of {len(made.classes)} classes{informed}"
+
+
+def _front_matter(made: MadeSet, layout: str, reading: Reading) -> str:
+    ours = made.recipe.data in BUILT_IN_DATA and {licence(m) for m in models(made.recipe).values()} <= {"Apache-2.0"}
+    count = len(made.pictures)
+    values: dict[str, Any] = {
+        "license": "apache-2.0" if ours else "other",
+        **({} if ours else {"license_name": "see-models-and-licences", "license_link": "README.md"}),
+        "pretty_name": _title(made),
+        "task_categories": ["image-classification"],
+        "size_categories": [next((size for most, size in _SIZES if count < most), "n>1M")],
+        "tags": ["dataset-distillation", "concord", made.recipe.method, layout],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": reading.files}]}],
+    }
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _origin(made: MadeSet) -> list[str]:
+    recipe, results, environment = made.recipe, made.results, made.environment
+    counts = made.counts
+    each = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    real = environment.get("data") or {}
+    of = f", {real['images']} images of {real['classes']} classes" if {"images", "classes"} <= {*real} else ""
+    informed = ""
+    if made.variant == "uninformed":
+        informed = " This is the counterpart without informing, from the same seeds."
+    elif recipe.informing.enabled and recipe.method not in ("random", "full"):
+        informed = (
+            " The sampling was informed by concepts, short visual phrases that tell a class from its look-alikes"
+            f" (mode {recipe.informing.mode})."
+        )
+    packages = ", ".join(f"{name} {number}" for name, number in (environment.get("packages") or {}).items())
+    rows = [
+        ("images", f"{len(made.pictures)}: {len(made.classes)} classes, {each} of each"),
+        ("made from", f"{shown(recipe.data)}{of}"),
+        ("method", f"{recipe.method}: {_METHODS.get(recipe.method, 'see the recipe')}"),
+        ("seed", f"{recipe.seed}; each image's own is in its row"),
+        ("made by", f"concord {environment.get('concord', version())}" + (f" with {packages}" if packages else "")),
+    ]
+    if results.get("ipc"):
+        rows.insert(1, ("IPC", str(results["ipc"])))
+    text = (
+        "A small training set that stands for a large one (dataset distillation): meant for training a classifier from"
+        f" nothing.{informed}"
+    )
+    return [text, _table(("", ""), rows)]
+
+
+def _licences(made: MadeSet) -> list[str]:
+    rows = [(shown(model), key, licence(model)) for key, model in models(made.recipe).items()]
+    data = (
+        "The data came with concord, under Apache-2.0."
+        if made.recipe.data in BUILT_IN_DATA
+        else "concord does not know the licence of the data the set was made from; whoever shares it has to: state it"
+        " here and in `license` above. What a model's licence says of its output holds too."
+    )
+    return [_table(("model", "key in the recipe", "licence"), rows) if rows else "No model was used.", data]
+
+
+def _figures(made: MadeSet) -> list[str]:
+    """What results.json says, a row a measure and a column a set."""
+    rows = []
+    complete = made.results.get("completeness") or {}
+    sources = [
+        ("details shown (completeness)", {k: _get(v, "mean") for k, v in complete.items() if k in _SETS}, "gain"),
+        ("images with all their details", {k: _get(v, "complete") for k, v in complete.items()}, "gain_complete"),
+        ("foreign details an image", {k: _get(v, "foreign") for k, v in complete.items()}, "gain_foreign"),
+    ]
+    table = [(label, values, complete.get(gain)) for label, values, gain in sources]
+    for key, label in (("teacher_accuracy", "recognised by the teacher"), ("nuisance_diversity", "nuisance diversity")):
+        values = made.results.get(key) or {}
+        table.append((label, values, values.get("gain")))
+    for label, values, gain in table:
+        cells = [f"{values[name]:.3f}" if isinstance(values.get(name), int | float) else "" for name in _SETS]
+        if any(cells):
+            rows.append((label, *cells, _interval(gain)))
+    copies = made.results.get("near_copies") or {}
+    lines = [_table(("measure", *_SETS, "gain [95 % interval]"), rows)] if rows else []
+    if {"flagged", "identical", "of"} <= {*copies}:
+        lines.append(
+            f"Near copies: {int(copies['flagged'])} of {int(copies['of'])} images lie closer to a real image of their"
+            f" class than real images lie to each other; {int(copies['identical'])} equal one in every pixel."
+        )
+    return ["## Figures", *lines] if lines else []
+
+
+_SETS = ("informed", "uninformed", "real")
+
+
+def _get(values: Any, key: str) -> Any:
+    return values.get(key) if isinstance(values, Mapping) else None
+
+
+def _interval(gain: Any) -> str:
+    if not isinstance(gain, Mapping) or not {"mean", "ci95"} <= {*gain}:
+        return ""
+    low, high = gain["ci95"]
+    return f"{gain['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _limits(made: MadeSet) -> list[str]:
+    real = made.recipe.method in ("random", "full")
+    limits = [
+        "A label is what the image was made for; nobody has checked that each image shows it."
+        if not real
+        else "The images are real ones of the data set: what holds for it, consent and copyright included, holds here.",
+        "A small set trains a classifier worse than the whole data set does; state the protocol with any accuracy.",
+        "It covers less than the data set: what is rare there is rarer or missing here.",
+    ]
+    if not real:
+        limits.insert(1, "The images are generated, and carry the biases and faults of the models they came from.")
+        limits.append("Test on real images that none of the models above was trained on.")
+    if not real and not made.results.get("near_copies"):
+        limits.append("It was not examined for near copies of real images.")
+    return limits
+
+
+def _classes(made: MadeSet) -> str:
+    rows = [
+        (str(e.label), e.folder, e.class_name, str(count)) for e, count in zip(made.classes, made.counts, strict=True)
+    ]
+    return _table(("label", "folder in the run", "class", "images"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *[[escaped(cell) for cell in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)

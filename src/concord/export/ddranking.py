@@ -1,0 +1,70 @@
+"""Layout `ddranking`: what DD-Ranking (`pip install ddranking`, read at 0.2.0) takes as `image_path`.
+
+It opens torchvision's `ImageFolder` there, so the labels are the folders in sorted order, and compares predictions with
+the labels of its own test set. For the ImageNet subsets that it knows, these are the places in its own lists of class
+numbers, which are not sorted (`ddranking/utils/data.py`); for ImageNet-1K and Tiny ImageNet they follow the WordNet
+ids, for CIFAR the alphabet. The folders are numbered in that order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from concord.data.classes import ClassEntry, ClassTable
+from concord.data.lists import class_list
+from concord.export.made import MadeSet
+from concord.export.writing import Reading, numbered, write_classes, write_pictures
+
+SUBSETS: dict[str, tuple[int, ...]] = {
+    "ImageNette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
+    "ImageWoof": (193, 182, 258, 162, 155, 167, 159, 273, 207, 229),
+    "ImageMeow": (281, 282, 283, 284, 285, 291, 292, 290, 289, 287),
+    "ImageSquawk": (84, 130, 88, 144, 145, 22, 96, 9, 100, 89),
+    "ImageFruit": (953, 954, 949, 950, 951, 957, 952, 945, 943, 948),
+    "ImageYellow": (309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
+}
+"""DD-Ranking's subsets: the place in ImageNet-1K of the class with label 0, 1, ..."""
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def write(made: MadeSet, root: Path) -> Reading:
+    """Fill `root` with ``00000/00000.png``, ... in DD-Ranking's class order, and leave ``classes.txt``."""
+    name, order = its_order(made.classes)
+    write_pictures(root, numbered(made, order, "{index:05d}"))
+    write_classes(root, order)
+    ipc, counts = min(made.counts), made.counts
+    if name is not None:
+        notes = [f"The folders have the class order of DD-Ranking's {name}; it differs from label order for some sets."]
+    else:
+        notes = [
+            "These classes are not ImageNet, a subset of it that DD-Ranking names, or CIFAR-10: the folders have label"
+            " order, which is right for CIFAR-100 and Tiny ImageNet under their own class names and WordNet ids."
+        ]
+    if max(counts) > ipc:
+        notes.append(f"Classes have {ipc} to {max(counts)} images; DD-Ranking compares with `ipc` random ones of each.")
+    notes.append("The transform is needed: without one its loader gets pictures where it wants tensors.")
+    code = (
+        "from ddranking.metrics import LabelRobustScoreSoft\n\n"
+        f'score = LabelRobustScoreSoft(dataset="{name or "CIFAR100"}", ipc={ipc}, custom_train_trans=transform, ...)\n'
+        'score.compute_metrics(image_path="DIR")'
+    )
+    return Reading("**", code, tuple(notes))
+
+
+def its_order(classes: ClassTable) -> tuple[str | None, list[ClassEntry]]:
+    """Return DD-Ranking's name for the data set with these classes, and the classes in its order of labels.
+
+    A class is known by its WordNet id or its name. None and label order where no data set of its has these classes.
+    """
+    numbers = {c.name.casefold(): c.index for c in class_list("imagenet-1k")}
+    ids = {e.model_id if e.model_id is not None else numbers.get(e.class_name.casefold()): e for e in classes}
+    for name, members in SUBSETS.items():
+        if set(ids) == set(members):
+            return name, [ids[number] for number in members]
+    cifar = {e.class_name.casefold(): e for e in classes}
+    if set(cifar) == set(CIFAR10):
+        return "CIFAR10", [cifar[name] for name in CIFAR10]
+    if set(ids) == set(range(1000)):
+        return "ImageNet1K", [ids[number] for number in range(1000)]
+    return None, list(classes)

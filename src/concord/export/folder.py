@@ -1,0 +1,22 @@
+"""Layout `folder`: an image folder, as torchvision's `ImageFolder`, timm and `datasets` read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from concord.export.made import MadeSet
+from concord.export.writing import Reading, write_pictures
+
+
+def write(made: MadeSet, root: Path) -> Reading:
+    """Fill `root` with ``<class>/<index>.png`` and ``metadata.jsonl``; labels count the folders in sorted order."""
+    write_pictures(
+        root, ((f"{picture.path.parent.name}/{picture.path.name}", picture.label, picture) for picture in made.pictures)
+    )
+    code = (
+        "from torchvision.datasets import ImageFolder   # labels: the folders in sorted order\n"
+        'train = ImageFolder("DIR")\n\n'
+        "from datasets import load_dataset              # the same labels, with seeds and prompts beside them\n"
+        'train = load_dataset("DIR", split="train")'
+    )
+    return Reading("**", code)

@@ -1,0 +1,27 @@
+"""Layout `rded`: what the evaluator of RDED (LINs-lab/RDED, `validation/utils.py`) opens.
+
+It goes through the labels 0, 1, ..., lists the folder named by the label in five digits, and takes any `ipc` files of
+it: so a class folder must hold images alone, at least `ipc` of them. Its own synthesis names them by class and number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from concord.export.made import MadeSet
+from concord.export.writing import Reading, numbered, write_classes, write_pictures
+
+
+def write(made: MadeSet, root: Path) -> Reading:
+    """Fill `root` with ``00000/class00000_id00000.png``, ... in label order, ``classes.txt`` and ``metadata.jsonl``."""
+    write_pictures(root, numbered(made, made.classes, "class{label:05d}_id{index:05d}"))
+    write_classes(root, made.classes)
+    classes, most = len(made.classes), min(made.counts)
+    notes = [
+        "Its `main.py` makes a set of its own in that place first: call `validation.main.main(args)` alone.",
+        "The validation images must lie in folders 00000, 00001, ... of the same order (`classes.txt`), and the"
+        " teacher's outputs must have it too: check its accuracy on them first.",
+    ]
+    if max(made.counts) > most:
+        notes.append(f"Classes have {most} to {max(made.counts)} images, and RDED takes as many of each: --ipc {most}.")
+    return Reading("**", f'args.syn_data_path, args.ipc, args.nclass = "DIR", {most}, {classes}', tuple(notes))

@@ -1,0 +1,45 @@
+"""Layout `webdataset`: tar shards that are read from front to back.
+
+A sample is three members with one stem: the image as the run stored it, ``.cls`` (the label) and ``.json`` (its row).
+Stems are numbers alone: WebDataset cuts a name at its first dot, and class names have dots. Samples go by index, then
+by class, so that every shard is nearly balanced.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+from concord.export.made import MadeSet
+from concord.export.private import public_row
+from concord.export.writing import Reading, json_line, write_classes
+
+
+def write(made: MadeSet, root: Path, shard_size: int) -> Reading:
+    """Fill `root` with ``train-000000.tar``, ... of `shard_size` samples, and ``classes.txt``."""
+    pictures = sorted(made.pictures, key=lambda picture: (picture.index, picture.label))
+    starts = range(0, len(pictures), shard_size)
+    for number, start in enumerate(starts):
+        with tarfile.open(root / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
+            for picture in pictures[start : start + shard_size]:
+                stem = f"{picture.label:05d}-{picture.index:05d}"
+                _add(shard, stem + picture.path.suffix, picture.path.read_bytes())
+                _add(shard, f"{stem}.cls", str(picture.label).encode())
+                _add(shard, f"{stem}.json", json_line(public_row(picture)))
+    write_classes(root, made.classes)
+    suffix = made.pictures[0].path.suffix.removeprefix(".")
+    shards = "train-000000.tar" if len(starts) == 1 else f"train-{{000000..{len(starts) - 1:06d}}}.tar"
+    code = (
+        "import webdataset\n\n"
+        f'train = webdataset.WebDataset("DIR/{shards}", shardshuffle=False).shuffle(1000)\n'
+        f'train = train.decode("pil").to_tuple("{suffix}", "cls")'
+    )
+    return Reading("train-*.tar", code, ("`classes.txt` has the names of the labels.",))
+
+
+def _add(shard: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a member whose header tells of nothing but its name and size."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(data), 0o644, 0
+    shard.addfile(member, io.BytesIO(data))

@@ -10,6 +10,7 @@ import typer
 from concord.commands import concepts
 from concord.commands.convert import convert
 from concord.commands.init import init
+from concord.commands.report import report
 from concord.commands.telling import told
 
 app = typer.Typer(
@@ -89,6 +90,7 @@ def distill(
 
 app.command()(convert)
 app.command()(init)
+app.command()(report)
 
 
 @app.command()

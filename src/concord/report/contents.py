@@ -42,12 +42,12 @@ class Contents:
     images: int
 
 
-def contents(record: Record, judge: Judge) -> Contents:
+def contents(record: Record, judge: Judge, budget: int) -> Contents:
     """Decide which samples are shown, make their thumbnails, and put together what the scripts need."""
     pairs = record.pairs
     lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
     wanted = {id(pair) for listed in lists.values() for pair in listed}
-    pictures = _pictures(record, wanted)
+    pictures = _pictures(record, wanted, budget)
     texts, place, classes, uris = Texts(), {}, [], []
     for position, of_class in enumerate(record.classes.values()):
         shown = [pair for pair in of_class if id(pair) in pictures]
@@ -66,17 +66,17 @@ def contents(record: Record, judge: Judge) -> Contents:
     return Contents(data, uris, len(place), len(pairs))
 
 
-def _pictures(record: Record, wanted: set[int]) -> dict[int, list[str]]:
-    """Data URIs of the samples that are shown: the listed ones, then the first of every class, the second, ..."""
+def _pictures(record: Record, wanted: set[int], budget: int) -> dict[int, list[str]]:
+    """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ..."""
     images = 2 if record.paired else 1
-    count = min(SHOWN, thumbnails.samples_within(images, len(record.classes)))
-    rounds: list[Pair] = [pair for pair in record.pairs if id(pair) in wanted]
-    longest = max(map(len, record.classes.values()), default=0)
-    for nth in range(min(count, longest)):
+    count = min(SHOWN, thumbnails.samples_within(images, len(record.classes), budget))
+    rounds = [pairs[0] for pairs in record.classes.values()]
+    rounds += [pair for pairs in record.classes.values() for pair in pairs[1:] if id(pair) in wanted]
+    for nth in range(1, min(count, max(map(len, record.classes.values()), default=0))):
         rounds += [pairs[nth] for pairs in record.classes.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
-    side = thumbnails.side_for(images * len(rounds))
+    side = thumbnails.side_for(images * len(rounds), budget)
     files = ([record.out / shot.file for shot in (pair.after, pair.before) if shot] for pair in rounds)
-    return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side), strict=False)}
+    return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side, budget), strict=False)}
 
 
 def _class(

@@ -104,10 +104,12 @@ def _spaced(labels: np.ndarray) -> np.ndarray:
 def _layout(points: np.ndarray) -> np.ndarray:
     """Positions (N, 2) in the picture of embeddings (N, D), by t-SNE on cosine distance."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     unit = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
     perplexity = min(30.0, (len(unit) - 1) / 3)
-    plane = TSNE(2, perplexity=perplexity, init="random", random_state=0).fit_transform(unit)
+    with threadpool_limits(1):  # or the last bits, and with them the picture, depend on the machine's cores
+        plane = TSNE(2, perplexity=perplexity, init="random", random_state=0).fit_transform(unit)
     low, high = plane.min(0), plane.max(0)
     scaled = (plane - low) / np.maximum(high - low, 1e-9)
     return _EDGE + scaled * (np.array([WIDTH, HEIGHT]) - 2 * _EDGE)

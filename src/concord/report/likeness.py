@@ -1,4 +1,4 @@
-"""How alike the class names are, for the report: the closest pairs; all in a table while it can be read, else a chart."""
+"""How alike the class names are, for the report: the closest pairs, and all as a table while it can be read."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from concord.report.headline import Form, Value, comparisons, pick, reach, shown
 from concord.report.judging import MISSING_BELOW, PRESENT_FROM, Judge
 from concord.report.likeness import likeness
 from concord.report.record import EMBEDDINGS, Json, Record, read_run
+from concord.report.thumbnails import BUDGET
 from concord.runs.store import write_atomically
 
 NAME = "report.html"
@@ -46,10 +47,10 @@ def write_report(out: Path) -> Path:
     return path
 
 
-def render(record: Record) -> str:
-    """The page of a run."""
+def render(record: Record, budget: int = BUDGET) -> str:
+    """The page of a run; its images take at most `budget` bytes."""
     judge = Judge(float(record.details.get("missing_below", MISSING_BELOW)))
-    inside = contents(record, judge)
+    inside = contents(record, judge, budget)
     compared = comparisons(record.results)
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     page = _environment().get_template("page.html")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
+
+from concord.resources import cores
 
 BUDGET = 30_000_000
 """Bytes of all images on a page, as text."""
@@ -20,7 +21,7 @@ _QUALITY = 82
 _AT_ONCE = 256
 
 
-def side_for(images: int, budget: int = BUDGET) -> int:
+def side_for(images: int, budget: int) -> int:
     """The longest edge in pixels at which so many images are likely to keep to the budget; the smallest, if none is."""
     return next((side for side in SIDES if images * side**2 * _BYTES_A_PIXEL <= budget), SIDES[-1])
 
@@ -43,10 +44,10 @@ def thumbnail(path: Path, side: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def fitting(groups: Iterable[Sequence[Path]], side: int, budget: int = BUDGET) -> Iterator[list[str]]:
+def fitting(groups: Iterable[Sequence[Path]], side: int, budget: int) -> Iterator[list[str]]:
     """Yield the data URIs of one group of files after the other, as long as whole groups keep to the budget."""
     spent = 0
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets other threads run while it works
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow lets other threads run while it works
         for some in _portions(groups):
             uris = iter(list(pool.map(lambda path: thumbnail(path, side), [path for group in some for path in group])))
             for group in some:
@@ -67,6 +68,6 @@ def _portions(groups: Iterable[Sequence[Path]]) -> Iterator[list[Sequence[Path]]
     yield portion
 
 
-def samples_within(images_a_sample: int, classes: int, budget: int = BUDGET) -> int:
+def samples_within(images_a_sample: int, classes: int, budget: int) -> int:
     """How many samples a class can be shown at the smallest size, at least 1."""
     return max(1, math.floor(budget / (SIDES[-1] ** 2 * _BYTES_A_PIXEL * images_a_sample * max(1, classes))))

@@ -90,7 +90,8 @@ document.getElementById("close").addEventListener("click", () => dialog.close())
 document.getElementById("previous").addEventListener("click", () => go(-1));
 document.getElementById("next").addEventListener("click", () => go(1));
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-dialog.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", (event) => {
+  if (!dialog.open) return;
   if (event.key === "ArrowLeft") go(-1);
   if (event.key === "ArrowRight") go(1);
 });

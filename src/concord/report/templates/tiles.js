@@ -131,7 +131,7 @@ function fill(section) {
   const some = klass.samples.length < klass.count ? `${klass.samples.length} of ${klass.count} images shown` : "";
   const failed = klass.helped === false ? "informing did not help" : "";
   const remark = [some, failed].filter(Boolean).join(" · ");
-  if (remark) section.querySelector("h3").append(el("span", { class: "soft" }, remark));
+  if (remark) section.querySelector("h3").append(" ", el("span", { class: "soft" }, remark));
   if (klass.phrases.length) {
     const phrases = el("ol", { class: "phrases" });
     klass.phrases.forEach((text, k) => phrases.append(el("li", {}, el("span", { class: "mark", "aria-hidden": "true" }, String(k + 1)), data.texts[text])));

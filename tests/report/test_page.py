@@ -115,6 +115,15 @@ def test_every_figure_is_that_of_its_file(tmp_path: Path) -> None:
     assert shown["concepts.json:similarity.cosine.0.1"] == "0.50"
 
 
+def test_every_column_holds_its_own_set(tmp_path: Path) -> None:
+    text = write_report(make_run(tmp_path, NAMES)).read_text(encoding="utf-8")
+    cells = re.findall(r'<td data-label="([^"]+)"[^>]*>(.*?)</td>', text, re.S)
+    columns = {"Uninformed": "uninformed", "Informed": "informed", "Real images": "real", "Change": "gain"}
+    found = [(columns[label], place) for label, cell in cells for place in re.findall(r'data-from="([^"]+)"', cell)]
+    assert len(found) == 3 * 3 + 3  # three measures of three sets; one of them with its change and interval
+    assert all(f".{which}." in place for which, place in found)
+
+
 def test_an_interval_that_holds_nothing_is_called_no_change_and_a_loss_worse(tmp_path: Path) -> None:
     for n, (interval, words) in enumerate({(-0.01, 0.02): "by less than", (-0.05, -0.01): "less complete"}.items()):
         out = make_run(tmp_path / str(n), NAMES)

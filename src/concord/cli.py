@@ -13,6 +13,7 @@ from concord.commands.convert import convert
 from concord.commands.export import export
 from concord.commands.init import init
 from concord.commands.recipes import recipes
+from concord.commands.report import report
 from concord.commands.telling import AsJson, told
 from concord.console import Console, file_name, print_json
 
@@ -101,6 +102,7 @@ app.command()(convert)
 app.command()(export)
 app.command()(init)
 app.command()(recipes)
+app.command()(report)
 
 
 @app.command()

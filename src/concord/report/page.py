@@ -1,0 +1,142 @@
+"""`report.html`: what a run made and what informing changed, as one file that opens anywhere and asks for nothing.
+
+It reads what the run wrote and nothing else. Every text in it came from outside (class names, phrases, paths): the
+templates escape by themselves, data for the scripts is JSON without a character that HTML reads, the scripts put text
+into the page as text only, and a content security policy lets no other script run and nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from concord.report.contents import contents
+from concord.report.distribution import HEIGHT, WIDTH, pictures
+from concord.report.headline import Form, Value, comparisons, pick, reach, shown
+from concord.report.judging import MISSING_BELOW, PRESENT_FROM, Judge
+from concord.report.likeness import likeness
+from concord.report.record import EMBEDDINGS, Json, Record, read_run
+from concord.report.thumbnails import BUDGET
+from concord.runs.store import write_atomically
+
+NAME = "report.html"
+NEAREST = 12
+"""Near copies that the page names."""
+_TEMPLATES = resources.files("concord.report") / "templates"
+_SCRIPTS = ("tiles", "details", "finding", "start")
+
+
+def write_report(out: Path) -> Path:
+    """Write `report.html` into a run's directory, and return where it lies.
+
+    Raises:
+        ConcordError: the directory holds no run, a file of it is damaged, or it cannot be written.
+    """
+    text = render(read_run(out))
+    path = out / NAME
+    write_atomically(path, text.encode("utf-8", "replace"))  # half a surrogate pair is no text that a file can hold
+    return path
+
+
+def render(record: Record, budget: int = BUDGET) -> str:
+    """The page of a run; its images take at most `budget` bytes."""
+    judge = Judge(float(record.details.get("missing_below", MISSING_BELOW)))
+    inside = contents(record, judge, budget)
+    compared = comparisons(record.results)
+    script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
+    page = _environment().get_template("page.html")
+    return page.render(
+        record=record,
+        recipe=record.recipe,
+        results=record.results,
+        inside=inside,
+        compared=compared,
+        reach=reach(compared),
+        completeness=next((row for row in compared if row.name == "Completeness"), None),
+        missing=next((row for row in compared if row.name == "Likely missing"), None),
+        helped=_helped(record, judge),
+        same_encoder=_marks_its_own_work(record),
+        judged=any(pair.after.details for pair in record.pairs),
+        detected=any("found" in d for pair in record.pairs for d in pair.after.details),
+        present_from=PRESENT_FROM,
+        missing_below=judge.missing_below,
+        likeness=likeness(record.concepts),
+        distributions=pictures(record.out / EMBEDDINGS),
+        plane=(WIDTH, HEIGHT),
+        near=_near(record.near_copies),
+        again=_again(record),
+        value=lambda key, values=record.results, file="results.json": pick(values, file, key),
+        style=Markup(_text("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("concord.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"figure": _figure, "shown": shown}
+    environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return environment
+
+
+def _figure(value: Value | None, form: Form) -> Markup:
+    """A number as shown, with the exact one and where it comes from for programs; a dash where there is none."""
+    if value is None:
+        return Markup('<span class="none">\N{EN DASH}</span>')
+    return Markup('<data value="{}" data-from="{}">{}</data>').format(
+        repr(value.number), value.source, shown(value.number, form)
+    )
+
+
+def _helped(record: Record, judge: Judge) -> dict[str, int] | None:
+    """How many pairs and classes informing helped, of how many."""
+    pairs = [helped for pair in record.pairs if (helped := judge.helped(pair)) is not None]
+    of_classes = [helped for some in record.classes.values() if (helped := judge.class_helped(some)) is not None]
+    if not pairs:
+        return None
+    return {"pairs": sum(pairs), "of": len(pairs), "classes": sum(of_classes), "of_classes": len(of_classes)}
+
+
+def _marks_its_own_work(record: Record) -> bool:
+    """Whether the encoder that judges the images is the one that informed them."""
+    return record.made_as == "informed" and record.details.get("encoder") == record.recipe.get("encoder")
+
+
+def _near(near_copies: Mapping[str, Any]) -> Json | None:
+    """The images most like a real one, flagged ones first; None where nothing looked for them."""
+    images = near_copies.get("images")
+    if not isinstance(images, dict):
+        return None
+    order = sorted(images.items(), key=lambda one: (not one[1].get("flagged"), -one[1].get("similarity", 0.0), one[0]))
+    return {
+        "nearest": order[:NEAREST],
+        "flagged": sum(bool(found.get("flagged")) for found in images.values()),
+        "of": len(images),
+        "threshold": near_copies.get("threshold"),
+        "encoder": near_copies.get("encoder"),
+    }
+
+
+def _again(record: Record) -> str:
+    """The command that makes the same set again, in a new directory."""
+    out = str(record.out)
+    return f"concord distill {shlex.quote(f'{out}/recipe.yaml')} --out {shlex.quote(f'{out}-again')}"
+
+
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")

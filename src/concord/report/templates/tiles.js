@@ -1,0 +1,142 @@
+// Tiles: an image, its uninformed partner of the same seed under it, and a mark for each concept of its class.
+const data = JSON.parse(document.getElementById("data").textContent);
+const WORDS = { p: "present", w: "weak", m: "likely missing", " ": "not judged" };
+const pictureCache = new Map();
+
+/** An element with attributes and children; text becomes text, never markup. */
+function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) if (value !== null) node.setAttribute(key, value);
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** A class's pictures as data URIs, [after, before] a sample; they stay text until the class comes into view. */
+function picturesOf(position) {
+  if (!pictureCache.has(position)) {
+    pictureCache.set(position, JSON.parse(document.getElementById(`pictures-${position}`).textContent));
+  }
+  return pictureCache.get(position);
+}
+
+function picture(uri, className) {
+  if (!uri) return el("span", { class: `gone ${className}` }, "image missing");
+  return el("img", { class: className, alt: "", decoding: "async", src: uri });
+}
+
+function ordinal(percentile) {
+  return percentile === null ? "–" : percentile.toFixed(2);
+}
+
+function markList(klass, judged, side) {
+  const list = el("ol", { class: "marks", "aria-label": `concepts, ${side}` });
+  [...judged.marks].forEach((mark, k) => {
+    const phrase = data.texts[klass.phrases[k]];
+    const words = `${phrase}: ${WORDS[mark]} (percentile ${ordinal(judged.percentiles[k])})`;
+    list.append(el("li", { class: `mark ${mark.trim()}`, title: words, "aria-label": words }, String(k + 1)));
+  });
+  return list;
+}
+
+function inWords(judged) {
+  const count = (mark) => judged.marks.split(mark).length - 1;
+  if (!judged.marks) return "";
+  return `: ${count("p")} present, ${count("w")} weak, ${count("m")} likely missing`;
+}
+
+/** One sample; with the class's name in it where it stands outside its class. */
+function tile(position, nth, named) {
+  const klass = data.classes[position];
+  const sample = klass.samples[nth];
+  const [after, before] = picturesOf(position)[nth];
+  const two = Boolean(sample.before);
+  const flip = el("button", { type: "button", class: "flip" }, picture(after, "own"), two ? picture(before, "other") : null);
+  const which = el("span", { class: "which" });
+  const side = el("div", { class: "side after" }, flip);
+  const node = el("figure", { class: "tile", "data-side": "after", "data-place": `${position}/${nth}` });
+  if (sample.after.marks.includes("m")) node.dataset.missing = "";
+  let pinned = false;
+
+  function show(name) {
+    node.dataset.side = name;
+    const judged = sample[name];
+    const label = name === "after" ? data.after : "uninformed";
+    which.textContent = label;
+    flip.setAttribute("aria-label", `${klass.name}, number ${sample.index}, ${label}${inWords(judged)}`);
+    side.querySelector(".marks")?.remove();
+    if (judged.marks) flip.after(markList(klass, judged, label));
+  }
+
+  if (two) {
+    flip.setAttribute("aria-pressed", "false");
+    flip.addEventListener("click", () => {
+      pinned = !pinned;
+      flip.setAttribute("aria-pressed", String(pinned));
+      show(pinned ? "before" : "after");
+    });
+    flip.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && show("before"));
+    flip.addEventListener("pointerleave", () => show(pinned ? "before" : "after"));
+  } else {
+    flip.addEventListener("click", () => openDetails(position, nth));
+  }
+  flip.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      openDetails(position, nth);
+    }
+  });
+  const more = el("button", { type: "button", class: "more", "aria-haspopup": "dialog", "aria-label": `${klass.name}, number ${sample.index}: details` }, named ? `${klass.name} · ${sample.index}` : `No. ${sample.index}`);
+  more.addEventListener("click", () => openDetails(position, nth));
+  const sides = el("div", { class: two ? "sides two" : "sides" });
+  if (two) {
+    const still = el("div", { class: "side before" }, el("div", { class: "still" }, picture(before, "own")));
+    if (sample.before.marks) still.append(markList(klass, sample.before, "uninformed"));
+    still.append(el("div", { class: "under" }, el("span", { class: "which" }, "uninformed")));
+    sides.append(still);
+  }
+  side.append(el("div", { class: "under" }, which, named ? null : more));
+  sides.append(side);
+  node.append(sides, named ? el("figcaption", { class: "under" }, more) : "");
+  if (sample.near?.flagged) node.append(el("div", { class: "copy" }, "near copy"));
+  show("after");
+  return node;
+}
+
+/** The kept and dropped concepts of a class with their activations, folded. */
+function ratedConcepts(klass) {
+  const list = el("ol");
+  const high = Math.max(...klass.concepts.map(([, activation]) => activation), 1e-9);
+  const low = Math.min(...klass.concepts.map(([, activation]) => activation), 0);
+  for (const [text, activation, kept] of klass.concepts) {
+    const bar = el("i");
+    bar.style.width = `${(100 * (activation - low)) / (high - low)}%`;
+    list.append(
+      el("li", { class: kept ? "kept" : "dropped" },
+        el("span", {}, data.texts[text], kept === 2 ? " (pinned)" : ""),
+        el("span", { class: "bar-of", "aria-hidden": "true" }, bar),
+        el("span", { class: "figure" }, activation.toFixed(3).replace("-", "\u2212"))),
+    );
+  }
+  const kept = klass.concepts.filter(([, , k]) => k).length;
+  return el("details", { class: "rated" },
+    el("summary", {}, `concepts: ${kept} kept, ${klass.concepts.length - kept} dropped, by activation`), list);
+}
+
+/** Put a class's tiles into its section, once. */
+function fill(section) {
+  if (section.dataset.filled !== undefined) return;
+  section.dataset.filled = "";
+  const position = Number(section.dataset.class);
+  const klass = data.classes[position];
+  const some = klass.samples.length < klass.count ? `${klass.samples.length} of ${klass.count} images shown` : "";
+  const failed = klass.helped === false ? "informing did not help" : "";
+  const remark = [some, failed].filter(Boolean).join(" · ");
+  if (remark) section.querySelector("h3").append(" ", el("span", { class: "soft" }, remark));
+  if (klass.phrases.length) {
+    const phrases = el("ol", { class: "phrases" });
+    klass.phrases.forEach((text, k) => phrases.append(el("li", {}, el("span", { class: "mark", "aria-hidden": "true" }, String(k + 1)), data.texts[text])));
+    section.append(phrases);
+  }
+  section.append(el("div", { class: "tiles" }, ...klass.samples.map((_, nth) => tile(position, nth, false))));
+  if (klass.concepts.length) section.append(ratedConcepts(klass));
+}

@@ -1,0 +1,73 @@
+"""Images small enough to lie inside one HTML file: as many and as large as a budget of bytes lets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from concord.resources import cores
+
+BUDGET = 30_000_000
+"""Bytes of all images on a page, as text."""
+SIDES = (256, 192, 160, 128, 96)
+_BYTES_A_PIXEL = 0.35  # of a photograph as WebP of this quality, a third more as text: a guess on the safe side
+_QUALITY = 82
+_AT_ONCE = 256
+
+
+def side_for(images: int, budget: int) -> int:
+    """The longest edge in pixels at which so many images are likely to keep to the budget; the smallest, if none is."""
+    return next((side for side in SIDES if images * side**2 * _BYTES_A_PIXEL <= budget), SIDES[-1])
+
+
+def thumbnail(path: Path, side: int) -> str:
+    """An image as a data URI with edges of at most `side` pixels; empty where the file is gone or no image.
+
+    Smaller images keep every pixel.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (side, side))
+            small = image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    drawn = max(small.size) <= 96  # there is next to nothing to save, and every pixel is seen
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", lossless=drawn, quality=_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def fitting(groups: Iterable[Sequence[Path]], side: int, budget: int) -> Iterator[list[str]]:
+    """Yield the data URIs of one group of files after the other, as long as whole groups keep to the budget."""
+    spent = 0
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow lets other threads run while it works
+        for some in _portions(groups):
+            uris = iter(list(pool.map(lambda path: thumbnail(path, side), [path for group in some for path in group])))
+            for group in some:
+                texts = [next(uris) for _ in group]
+                spent += sum(map(len, texts))
+                if spent > budget:
+                    return
+                yield texts
+
+
+def _portions(groups: Iterable[Sequence[Path]]) -> Iterator[list[Sequence[Path]]]:
+    portion: list[Sequence[Path]] = []
+    for group in groups:
+        portion.append(group)
+        if sum(map(len, portion)) >= _AT_ONCE:
+            yield portion
+            portion = []
+    yield portion
+
+
+def samples_within(images_a_sample: int, classes: int, budget: int) -> int:
+    """How many samples a class can be shown at the smallest size, at least 1."""
+    return max(1, math.floor(budget / (SIDES[-1] ** 2 * _BYTES_A_PIXEL * images_a_sample * max(1, classes))))

@@ -27,6 +27,7 @@ from concord.concepts.bank import Bank
 from concord.concepts.negatives import class_weights
 from concord.concepts.selection import selection_record
 from concord.concepts.validity import embed_images, name_similarity, select_classes
+from concord.console import plain
 from concord.data import ImageSet
 from concord.data.sampling import some_images
 from concord.encoder import Encoder
@@ -39,10 +40,13 @@ from concord.methods.prompts import TEMPLATES, prompt
 from concord.methods.supply import Supply, shuffled
 from concord.models.pipelines import pipeline_labels
 from concord.recipe import Recipe, models
+from concord.report.page import write_report
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
 from concord.resources import find_model, model_path
 from concord.runs.plan import Sample, sample_seed
 from concord.runs.store import read_manifest, write_json
+from concord.scoring import embeddings
+from concord.scoring.copies import copies_summary, near_copies
 from concord.scoring.details import Evidence, details
 from concord.scoring.outcome import (
     Pictures,
@@ -252,6 +256,8 @@ class Generate:
         recipe, results = self._recipe, self._active_share(out)
         if self._uses_concepts:
             results["details"] = self._evidence(out)
+            results["near_copies"] = self._near_copies(out)
+            self._save_embeddings(out)
         scored = self._scorer is not None and all(self._details)
         if not (scored or recipe.teacher or recipe.nuisance):
             return results
@@ -284,6 +290,38 @@ class Generate:
         write_json(out / "details.json", record)
         return short
 
+    def _near_copies(self, out: Path) -> dict[str, int]:
+        """Leave near_copies.json, each made image's nearest real one, and return it in short."""
+        made = (
+            (f"{variant}/{row['file_name']}", picture, row["label"], row["source"])
+            for variant in self.variants
+            for row in read_manifest(out / variant)
+            for picture in _load(out / variant, [row])
+        )
+        record = near_copies(
+            self._maker.encoder, made, self._data, encoder_name=self._recipe.encoder, skip_unreadable=self._skip
+        )
+        write_json(out / "near_copies.json", record)
+        return copies_summary(record)
+
+    def _save_embeddings(self, out: Path) -> None:
+        """Leave embeddings.npz, some of each set, for the picture of how they lie beside each other."""
+        encoder, sets = self._maker.encoder, {}
+        for variant in self.variants:
+            rows = read_manifest(out / variant)
+            rows = [rows[i] for i in embeddings.spread(len(rows))]
+            pictures = (picture for row in rows for picture in _load(out / variant, [row]))
+            name = "informed" if variant == "images" else "uninformed"
+            sets[name] = embeddings.embed(encoder, pictures), [row["label"] for row in rows]
+            if variant == "images" and self._supply:
+                read = (self._data.read(row["source"]) for row in rows)
+                sets["conditions"] = embeddings.embed(encoder, read), [row["label"] for row in rows]
+        most = max(1, embeddings.MOST // len(self._names))
+        real = [embed_images(encoder, self._data, label, most, self._skip) for label in range(len(self._names))]
+        of = [label for label, rows in enumerate(real) for _ in rows]
+        sets["real"] = torch.cat(real).half().numpy(), of
+        embeddings.save(out / "embeddings.npz", sets)
+
     def _active_share(self, out: Path) -> dict[str, Any]:
         """Where images stop early: the mean share of their gradients that were taken."""
         if not self._informed or self._recipe.informing.stop is None:
@@ -302,11 +340,13 @@ class Generate:
             before: Sequence[Tile | None] = tiles.get("uninformed") or [None] * len(tiles["images"])
             # In the vocabulary's order, which is that of the tiles' marks.
             phrases = tuple(self._vocabulary.concepts[k][1] for k in np.flatnonzero(self._vocabulary.own[c]))
-            bands.append(Band(self._names[c], phrases, list(zip(before, tiles["images"], strict=True))))
+            shown = plain(self._names[c]), tuple(map(plain, phrases))
+            bands.append(Band(*shown, list(zip(before, tiles["images"], strict=True))))
         if self._uses_concepts:
             self._draw_concepts(out)
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
         contact_sheet(bands, f"concord distill {self._recipe.name}", sheet_notes(results)).save(out / "samples.png")
+        write_report(out)
 
     def _draw_concepts(self, out: Path) -> None:
         """Leave pictures of the concepts: which were kept and why, and how alike the classes' names are."""

@@ -14,6 +14,7 @@ from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
 from concord.methods.supply import Order, Supply, shuffled
 from concord.recipe import Recipe
+from concord.report.page import write_report
 from concord.runs.plan import Sample, sample_seed
 from concord.runs.store import encode
 
@@ -74,7 +75,7 @@ class RealImages:
         return {"unreadable": len(self._supply.unreadable), "unreadable_files": sorted(self._supply.unreadable)}
 
     def finish(self, out: Path) -> None:
-        return None
+        write_report(out)
 
     def cost(self) -> Cost:
         """Make the first image of a few classes, and count."""

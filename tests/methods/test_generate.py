@@ -10,7 +10,9 @@ from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClas
 
 import tiny
 from concord.errors import ConcordError
-from concord.methods import generate
+from concord.methods import outcome
+from concord.methods.concept_plan import ConceptPlan
+from concord.methods.making import Maker
 from concord.recipe import Recipe, validate
 from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
 from concord.reef.text import PHRASES
@@ -196,11 +198,29 @@ def test_every_image_says_which_of_its_details_are_likely_missing(models: Path, 
 
 def test_real_images_for_the_report_are_few_and_small(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand classes of photographs would not fit into memory."""
-    monkeypatch.setattr(generate, "REAL_IN_ALL", 30)
-    monkeypatch.setattr(generate, "REAL_SIDE", 32)
-    monkeypatch.setattr(generate.Generate, "variants", ())
+    monkeypatch.setattr(outcome, "REAL_IN_ALL", 30)
+    monkeypatch.setattr(outcome, "REAL_SIDE", 32)
     recipe = _recipe(models)
-    real = generate.Generate(recipe, open_recipe_data(recipe))._sets(Path("unused"))["real"]
+    data = open_recipe_data(recipe)
+    maker = Maker(recipe, data)
+    real = outcome.Outcome(recipe, data, maker, ConceptPlan(recipe, data, maker), ())._sets(Path("unused"))["real"]
     assert len(real.images) == 30
     assert {picture.size for picture in real.images} == {(32, 32)}
     assert np.bincount(real.labels).tolist() == [3] * 10
+
+
+def test_a_run_leaves_its_page_near_copies_and_embeddings(models: Path, tmp_path: Path) -> None:
+    results = distill(_recipe(models), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "coral perch" in page
+    copies = json.loads((tmp_path / "near_copies.json").read_text())
+    assert set(copies["images"]) == {
+        f"{v}/{r['file_name']}" for v in ("images", "uninformed") for r in read_manifest(tmp_path / v)
+    }
+    assert results["near_copies"]["of"] == 20
+    arrays = np.load(tmp_path / "embeddings.npz")
+    assert len(arrays["informed"]) == len(arrays["labels_informed"]) == len(arrays["uninformed"]) == 10
+    assert len(arrays["real"]) == len(arrays["labels_real"]) == 1000
+    # The detector's word stands beside the evidence where there is one.
+    record = json.loads((tmp_path / "details.json").read_text())
+    assert all(isinstance(one["found"], bool) for of_image in record["images"].values() for one in of_image)

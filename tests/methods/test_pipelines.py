@@ -129,7 +129,7 @@ def test_custom_photographs_from_init_to_a_set(models: Path, tmp_path: Path) -> 
     skip_without_photographs()
     done = command("init", str(SHARED), "--ipc", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "3068 images" in done.stdout
+    assert "3 068 images" in done.stdout
     given = [*overrides(models, "unclip", SHARED)[1:], f"pipeline.tiny_decoder={models / 'taesd'}", "uninformed=true"]
     done = command("distill", "clothing.yaml", *given, "--out", "set", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -372,7 +372,7 @@ def test_an_earlier_calls_selection_is_kept(
     models: Path, woof: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On ImageNet it takes hours; a resumed or grown run must not do it again."""
-    from concord.methods import generate
+    from concord.methods import concept_plan
 
     given = [*overrides(models, "unclip", woof), "classes=n02096294,n02088364"]
     distill(run("imagewoof-unclip", *given, "ipc=1"), tmp_path / "set")
@@ -381,7 +381,7 @@ def test_an_earlier_calls_selection_is_kept(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("selected again")
 
-    monkeypatch.setattr(generate, "select_classes", never)
+    monkeypatch.setattr(concept_plan, "select_classes", never)
     assert distill(run("imagewoof-unclip", *given), tmp_path / "set")["made"] == 2
     assert (tmp_path / "set" / "concepts.json").read_bytes() == before
 

@@ -57,9 +57,19 @@ class Evidence:
         self._missing: Counter[tuple[str, str]] = Counter()
         self._total: Counter[tuple[str, str]] = Counter()
 
-    def add(self, name: str, files: Sequence[str], found: Sequence[Sequence[Detail]]) -> None:
-        """Take in images of the class `name`; files: where each lies, relative to the run's directory."""
-        for file, of_image in zip(files, found, strict=True):
+    def add(
+        self,
+        name: str,
+        files: Sequence[str],
+        found: Sequence[Sequence[Detail]],
+        shown: Sequence[Sequence[bool]] | None = None,
+    ) -> None:
+        """Take in images of the class `name`.
+
+        files: where each lies, relative to the run's directory. shown: whether a detector finds each detail, where
+        there is one; its word is kept beside the evidence.
+        """
+        for number, (file, of_image) in enumerate(zip(files, found, strict=True)):
             self.images[file] = [
                 {
                     "phrase": d.phrase,
@@ -69,6 +79,8 @@ class Evidence:
                 }
                 for d in of_image
             ]
+            for k, row in enumerate(self.images[file] if shown is not None else ()):
+                row["found"] = shown[number][k]  # type: ignore[index]
             self._total.update((name, d.phrase) for d in of_image)
             self._missing.update((name, d.phrase) for d in of_image if d.percentile < self.threshold)
 

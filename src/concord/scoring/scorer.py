@@ -46,6 +46,10 @@ class Detector:
         self.classifier = classifier
         self._column = {label: i for i, label in enumerate(classifier.labels)}
 
+    def knows(self, phrases: Sequence[str]) -> bool:
+        """Whether all of these are among the detector's labels."""
+        return all(phrase in self._column for phrase in phrases)
+
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         unknown = [phrase for _, phrase in concepts if phrase not in self._column]
         if unknown:

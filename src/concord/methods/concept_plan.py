@@ -1,0 +1,99 @@
+"""Which concepts a run informs by: selected on real images in the parent, and drawn for every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from concord.concepts import Concept, concept_text, draw_negatives, load_bank
+from concord.concepts.bank import Bank
+from concord.concepts.negatives import class_weights
+from concord.concepts.selection import selection_record
+from concord.concepts.validity import name_similarity, select_classes
+from concord.data import ImageSet
+from concord.errors import ConcordError
+from concord.methods.making import Maker
+from concord.recipe import Recipe
+
+
+class ConceptPlan:
+    """The concepts of a recipe on its data set. Nothing is embedded before it is asked for."""
+
+    def __init__(self, recipe: Recipe, data: ImageSet, maker: Maker) -> None:
+        self._recipe, self._data, self._maker = recipe, data, maker
+        self._names = [entry.class_name for entry in data.classes]
+
+    @property
+    def used(self) -> bool:
+        """Whether concepts inform at all, beside or instead of class names and classifiers."""
+        weights = self._recipe.informing.objective
+        return self._recipe.informing.enabled and bool(weights.contrastive or weights.cosine)
+
+    @cached_property
+    def _bank(self) -> Bank | None:
+        if self._recipe.concepts.bank is None:
+            return None
+        return load_bank(self._recipe.concepts.bank)
+
+    @cached_property
+    def selection(self) -> list[list[Concept]]:
+        """Every class's phrases with their activations on its real images, the kept ones marked; [] without a bank."""
+        settings, bank = self._recipe.concepts, self._bank
+        if bank is None:
+            pinned = {self._data.classes.find(name).label for name, phrases in settings.pinned.items() if phrases}
+            if self.used and len(pinned) < len(self._names):
+                raise ConcordError(
+                    "informing by concepts needs concepts.bank (a bundled name or a JSON file), or concepts.pinned for"
+                    " every class; or inform by the class name alone (informing.objective.contrastive=0"
+                    " informing.objective.class_name=1)"
+                )
+            if not pinned:
+                return [[] for _ in self._names]
+        return select_classes(
+            self._data,
+            bank,
+            self._maker.encoder,
+            keep=settings.keep,
+            most=settings.images,
+            pinned=settings.pinned,
+            skip_unreadable=self._recipe.unreadable == "skip",
+        )
+
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        """Take the selection of an earlier call's concepts.json: on a large set it takes hours to work out."""
+        known = concepts.get("classes", {})
+        if self.used and all(entry.folder in known for entry in self._data.classes):
+            self.selection = [
+                [Concept(**concept) for concept in known[entry.folder]["concepts"]] for entry in self._data.classes
+            ]
+
+    @cached_property
+    def kept(self) -> list[list[str]]:
+        """The kept phrases of every class."""
+        return [[concept.phrase for concept in concepts if concept.kept] for concepts in self.selection]
+
+    @cached_property
+    def similarity(self) -> np.ndarray:
+        """Cosine between the embeddings of the bare class names, (C, C)."""
+        return name_similarity(self._maker.encoder, self._names)
+
+    def draw(self, class_index: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The texts of one sample: its class's kept concepts, and negatives drawn by its seed."""
+        if not self.used:
+            return (), ()
+        settings = self._recipe.concepts.negatives
+        weights = class_weights(self.similarity[class_index], class_index, settings.kind, settings.k)
+        rng = np.random.default_rng(seed)
+        drawn = draw_negatives(self.kept, class_index, weights, settings.count, rng, settings.kind)
+        positives = tuple(concept_text(self._names[class_index], phrase) for phrase in self.kept[class_index])
+        return positives, tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
+
+    def record(self) -> dict[str, Any] | None:
+        """What concepts.json holds; None where no concepts inform."""
+        if not self.used:
+            return None
+        bank = self._bank.name if self._bank else None
+        return selection_record(bank, self._recipe.encoder, self._data.classes, self.selection, self.similarity)

@@ -54,6 +54,7 @@ LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength
 EXACT = ("informing.mode=exact", "informing.decoder=full")
 EVERY2 = ("informing.every=2",)
 HOLD2, HOLD3, HOLD5 = ((f"informing.every={k}", "informing.between=hold") for k in (2, 3, 5))
+GUIDANCE1 = "-guidance1"
 SETTINGS: dict[str, tuple[str, ...]] = {
     "uninformed": ("informing.enabled=false",),
     # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
@@ -81,6 +82,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "fast-late-hold2-s0.4-full-decoder": (*HOLD2, S04, LATE, "informing.decoder=full"),
     "fast-late-hold2-s0.4-decode32": (TINY, *HOLD2, S04, LATE, "informing.decode_size=32"),
     **{f"fast-late-hold2-s0.4-stop{q}": (TINY, *HOLD2, S04, LATE, f"informing.stop={q}") for q in (0.01, 0.1)},
+    # The paper's own setting; and the fast mode where the model alone is weaker, beside its own uninformed images.
+    "paper": (*EXACT, "informing.weight=1.0", "informing.temperature=null", WINDOWS["full"]),
+    f"uninformed{GUIDANCE1}": ("informing.enabled=false", "pipeline.guidance_scale=1.0"),
+    f"fast-half-hold3-s0.6{GUIDANCE1}": (
+        *(TINY, *HOLD3, "informing.strength=0.6", WINDOWS["half"]),
+        "pipeline.guidance_scale=1.0",
+    ),
     "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),
     "fast-0.5-0.9-hold2-s0.6": (TINY, *HOLD2, "informing.strength=0.6", _window(0.5, 0.9)),
 }
@@ -96,7 +104,8 @@ def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[
     cost_file = out / "cost.json"
     results = distill(recipe(name, block, ipc, workers), out)
     if results["made"]:
-        cost_file.write_text(json.dumps({k: results[k] for k in ("made", "seconds_per_image", "uninformed_steps")}))
+        keys = ("made", "seconds_per_image", "uninformed_steps", "active_share")
+        cost_file.write_text(json.dumps({key: results[key] for key in keys if key in results}))
     rows = read_manifest(out / "images")
     pictures = []
     for row in rows:
@@ -140,6 +149,7 @@ def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
         f" complete {one['complete']:.2f} foreign {one['foreign']:.3f} {c['gain_foreign']['mean']:+.3f}"
         f" ({f_low:+.3f} to {f_high:+.3f}) teacher {t['informed']:.2f} diversity {d['informed']:.3f}"
         f" {d['gain']['mean']:+.3f} ({d_low:+.3f} to {d_high:+.3f}) n {one['n']} {cost['seconds_per_image']:.2f} s"
+        + (f" active {cost['active_share']:.2f}" if "active_share" in cost else "")
     )
 
 
@@ -153,16 +163,17 @@ def main() -> None:
     block = TUNING if options.what == "tune" else REPORTING
     ipc = options.ipc or (10 if options.what == "tune" else 100)
     judge = Judge()
-    before, cost = make("uninformed", block, ipc, options.workers)
     path = RESULTS / f"informing_pareto_{options.what}.json"
     record = {"schema": 1} | (json.loads(path.read_text()) if path.exists() else {})
     record["command"] = f"python benchmarks/informing_pareto.py {options.what}"
     record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
     record |= {"concord": version(), "seed": block, "ipc": ipc}
     rows: dict[str, Any] = record.setdefault("settings", {})
-    rows["uninformed"] = {"cost": cost}
     first: Pictures | None = None
-    for name in options.settings or [name for name in SETTINGS if name != "uninformed"]:
+    for name in options.settings or [name for name in SETTINGS if not name.startswith("uninformed")]:
+        plain = "uninformed" + (GUIDANCE1 if name.endswith(GUIDANCE1) else "")
+        before, cost = make(plain, block, ipc, options.workers)
+        rows[plain] = {"cost": cost}
         pictures, cost = make(name, block, ipc, options.workers)
         scores = judge.compare(pictures, before)
         row = {"overrides": list(SETTINGS[name]), "cost": cost, "against_uninformed": scores}

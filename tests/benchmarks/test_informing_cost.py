@@ -100,3 +100,14 @@ def test_early_stops_enter_as_the_active_share() -> None:
     base, full = count.sampling(None), count.sampling(never, 0.25)
     assert count.sampling(stopping, 0.25) - base == pytest.approx((full - base) / 4)
     assert full == count.sampling(never)  # who never stops is never cheaper
+
+
+@pytest.mark.parametrize(("build", "exact", "at_most"), [(cost.dit_xl, 5.2, 1.25), (cost.sd21_unclip, 5.0, 1.10)])
+def test_the_fast_mode_costs_little_at_real_size(build: Any, exact: float, at_most: float) -> None:
+    """The promise of the fast recipes, beside the paper's mode at what the literature's figures make it."""
+    with torch.device("meta"):
+        shapes = build(), cost.clip_l()
+    count, settings = cost.Count(*shapes), cost.settings()
+    base = count.sampling(None)
+    assert count.sampling(settings["exact"]) / base == pytest.approx(exact, rel=0.02)
+    assert count.sampling(settings["fast"]) / base < at_most

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 
 from concord.models.classifier import Classifier
@@ -138,6 +140,18 @@ class Judge:
         }
 
 
+def operations(rows: dict[str, Any]) -> None:
+    """Add to every row what its setting costs at real size, in operations over the uninformed ones."""
+    with torch.device("meta"):
+        encoder, models = clip_l(), (dit_xl(), sd21_unclip())
+    for model in models:
+        count = Count(model, encoder)
+        for name, row in rows.items():
+            setting = recipe(name, TUNING, 1, 1).informing
+            total = count.sampling(setting if setting.enabled else None, row["cost"].get("active_share", 1.0))
+            row.setdefault("operations", {})[model.name] = round(total / count.sampling(None), 3)
+
+
 def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
     c, d, t = scores["completeness"], scores["nuisance_diversity"], scores["teacher_accuracy"]
     low, high = c["gain"]["ci95"]
@@ -168,7 +182,8 @@ def main() -> None:
     record["command"] = f"python benchmarks/informing_pareto.py {options.what}"
     record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
     record |= {"concord": version(), "seed": block, "ipc": ipc}
-    rows: dict[str, Any] = record.setdefault("settings", {})
+    rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS}
+    record["settings"] = rows
     first: Pictures | None = None
     for name in options.settings or [name for name in SETTINGS if not name.startswith("uninformed")]:
         plain = "uninformed" + (GUIDANCE1 if name.endswith(GUIDANCE1) else "")
@@ -182,8 +197,14 @@ def main() -> None:
         first = first or pictures
         rows[name] = row
         print(_line(name, scores, cost), flush=True)
-        RESULTS.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        _save(path, record)
+    operations(rows)
+    _save(path, record)
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

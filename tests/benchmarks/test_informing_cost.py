@@ -77,20 +77,20 @@ def small() -> tuple[cost.Model, Encoder]:
 @pytest.mark.parametrize(
     ("setting", "gradients"),
     [
-        ({"mode": "exact"}, 10),
-        ({"decoder": "tiny", "window": (0.4, 0.9)}, 5),
-        ({"decoder": "tiny", "window": (0.4, 0.9), "every": 2, "between": "hold"}, 3),
+        ({"mode": "exact"}, 6),
+        ({"decoder": "tiny", "window": (0.4, 0.9)}, 3),
+        ({"decoder": "tiny", "window": (0.4, 0.9), "every": 2, "between": "hold"}, 2),
     ],
 )
 def test_the_sum_over_the_schedule_is_what_a_whole_sampling_counts(setting: dict[str, Any], gradients: int) -> None:
     model, encoder = small()
     informing = Informing.model_validate(setting)
     count = cost.Count(model, encoder)
-    assert count.sampling(None, steps=10) == cost.operations(model, steps=10, decoded=True)
+    assert count.sampling(None, steps=6) == cost.operations(model, steps=6, decoded=True)
     guide = cost.informer(model, encoder, informing)
-    whole = cost.operations(model, guide, steps=10, decoded=True)
-    assert count.sampling(informing, steps=10) == whole
-    assert whole == count.sampling(None, steps=10) + gradients * count.gradient(informing)
+    whole = cost.operations(model, guide, steps=6, decoded=True)
+    assert count.sampling(informing, steps=6) == whole
+    assert whole == count.sampling(None, steps=6) + gradients * count.gradient(informing)
 
 
 def test_early_stops_enter_as_the_active_share() -> None:

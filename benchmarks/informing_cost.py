@@ -141,20 +141,20 @@ def clip_l() -> Encoder:
 
 def settings() -> dict[str, Informing]:
     """The settings that are counted: the paper's, each lever alone and with others, and the recipes' fast mode."""
+    half, tiny = {"window": (0.5, 1.0)}, {"decoder": "tiny"}
+    every3, shrunk = {"every": 3, "between": "hold"}, {"decode_size": "auto"}
     levers: dict[str, dict[str, Any]] = {
         "exact": {"mode": "exact"},
-        "no-denoiser-gradient": {},
-        "tiny-decoder": {"decoder": "tiny"},
-        "decode-size-auto": {"decode_size": "auto"},
-        "window-0.4-0.9": {"window": (0.4, 0.9)},
-        "every-2": {"every": 2},
-        "tiny-decoder,window-0.4-0.9": {"decoder": "tiny", "window": (0.4, 0.9)},
-        "tiny-decoder,window-0.4-0.9,hold-2": {
-            "decoder": "tiny",
-            "window": (0.4, 0.9),
-            "every": 2,
-            "between": "hold",
-        },
+        "exact, half window": {"mode": "exact"} | half,
+        "no denoiser gradient": {},
+        "+ tiny decoder": tiny,
+        "+ half window": tiny | half,
+        "+ hold 2": tiny | half | {"every": 2, "between": "hold"},
+        "+ hold 3": tiny | half | every3,
+        "+ hold 3, decode size auto": tiny | half | every3 | shrunk,
+        "+ hold 3, stop 0.01": tiny | half | every3 | {"stop": 0.01},
+        "full decoder, half window, hold 3": half | every3,
+        "full decoder, half window, hold 3, decode size auto": half | every3 | shrunk,
     }
     return {name: Informing.model_validate(values) for name, values in levers.items()} | {
         "fast": load("custom", ["data=reef"]).informing
@@ -258,7 +258,7 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        print(f"{row['model']:<16} {row['setting']:<28} {row['tflop_per_image']:8.1f} T an image {row['ratio']:6.3f} x")
+        print(f"{row['model']:<16} {row['setting']:<52} {row['tflop_per_image']:8.1f} T an image {row['ratio']:6.3f} x")
 
 
 if __name__ == "__main__":

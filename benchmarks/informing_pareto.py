@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 
 from concord.models.classifier import Classifier
@@ -54,6 +56,7 @@ LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength
 EXACT = ("informing.mode=exact", "informing.decoder=full")
 EVERY2 = ("informing.every=2",)
 HOLD2, HOLD3, HOLD5 = ((f"informing.every={k}", "informing.between=hold") for k in (2, 3, 5))
+GUIDANCE1 = "-guidance1"
 SETTINGS: dict[str, tuple[str, ...]] = {
     "uninformed": ("informing.enabled=false",),
     # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
@@ -81,6 +84,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "fast-late-hold2-s0.4-full-decoder": (*HOLD2, S04, LATE, "informing.decoder=full"),
     "fast-late-hold2-s0.4-decode32": (TINY, *HOLD2, S04, LATE, "informing.decode_size=32"),
     **{f"fast-late-hold2-s0.4-stop{q}": (TINY, *HOLD2, S04, LATE, f"informing.stop={q}") for q in (0.01, 0.1)},
+    # The paper's own setting; and the fast mode where the model alone is weaker, beside its own uninformed images.
+    "paper": (*EXACT, "informing.weight=1.0", "informing.temperature=null", WINDOWS["full"]),
+    f"uninformed{GUIDANCE1}": ("informing.enabled=false", "pipeline.guidance_scale=1.0"),
+    f"fast-half-hold3-s0.6{GUIDANCE1}": (
+        *(TINY, *HOLD3, "informing.strength=0.6", WINDOWS["half"]),
+        "pipeline.guidance_scale=1.0",
+    ),
     "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),
     "fast-0.5-0.9-hold2-s0.6": (TINY, *HOLD2, "informing.strength=0.6", _window(0.5, 0.9)),
 }
@@ -96,7 +106,8 @@ def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[
     cost_file = out / "cost.json"
     results = distill(recipe(name, block, ipc, workers), out)
     if results["made"]:
-        cost_file.write_text(json.dumps({k: results[k] for k in ("made", "seconds_per_image", "uninformed_steps")}))
+        keys = ("made", "seconds_per_image", "uninformed_steps", "active_share")
+        cost_file.write_text(json.dumps({key: results[key] for key in keys if key in results}))
     rows = read_manifest(out / "images")
     pictures = []
     for row in rows:
@@ -129,6 +140,18 @@ class Judge:
         }
 
 
+def operations(rows: dict[str, Any]) -> None:
+    """Add to every row what its setting costs at real size, in operations over the uninformed ones."""
+    with torch.device("meta"):
+        encoder, models = clip_l(), (dit_xl(), sd21_unclip())
+    for model in models:
+        count = Count(model, encoder)
+        for name, row in rows.items():
+            setting = recipe(name, TUNING, 1, 1).informing
+            total = count.sampling(setting if setting.enabled else None, row["cost"].get("active_share", 1.0))
+            row.setdefault("operations", {})[model.name] = round(total / count.sampling(None), 3)
+
+
 def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
     c, d, t = scores["completeness"], scores["nuisance_diversity"], scores["teacher_accuracy"]
     low, high = c["gain"]["ci95"]
@@ -140,6 +163,7 @@ def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
         f" complete {one['complete']:.2f} foreign {one['foreign']:.3f} {c['gain_foreign']['mean']:+.3f}"
         f" ({f_low:+.3f} to {f_high:+.3f}) teacher {t['informed']:.2f} diversity {d['informed']:.3f}"
         f" {d['gain']['mean']:+.3f} ({d_low:+.3f} to {d_high:+.3f}) n {one['n']} {cost['seconds_per_image']:.2f} s"
+        + (f" active {cost['active_share']:.2f}" if "active_share" in cost else "")
     )
 
 
@@ -153,16 +177,18 @@ def main() -> None:
     block = TUNING if options.what == "tune" else REPORTING
     ipc = options.ipc or (10 if options.what == "tune" else 100)
     judge = Judge()
-    before, cost = make("uninformed", block, ipc, options.workers)
     path = RESULTS / f"informing_pareto_{options.what}.json"
     record = {"schema": 1} | (json.loads(path.read_text()) if path.exists() else {})
     record["command"] = f"python benchmarks/informing_pareto.py {options.what}"
     record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
     record |= {"concord": version(), "seed": block, "ipc": ipc}
-    rows: dict[str, Any] = record.setdefault("settings", {})
-    rows["uninformed"] = {"cost": cost}
+    rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS}
+    record["settings"] = rows
     first: Pictures | None = None
-    for name in options.settings or [name for name in SETTINGS if name != "uninformed"]:
+    for name in options.settings or [name for name in SETTINGS if not name.startswith("uninformed")]:
+        plain = "uninformed" + (GUIDANCE1 if name.endswith(GUIDANCE1) else "")
+        before, cost = make(plain, block, ipc, options.workers)
+        rows[plain] = {"cost": cost}
         pictures, cost = make(name, block, ipc, options.workers)
         scores = judge.compare(pictures, before)
         row = {"overrides": list(SETTINGS[name]), "cost": cost, "against_uninformed": scores}
@@ -171,8 +197,14 @@ def main() -> None:
         first = first or pictures
         rows[name] = row
         print(_line(name, scores, cost), flush=True)
-        RESULTS.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        _save(path, record)
+    operations(rows)
+    _save(path, record)
+
+
+def _save(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

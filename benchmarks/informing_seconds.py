@@ -26,6 +26,7 @@ from unittest.mock import patch
 
 import torch
 from diffusers import DDIMScheduler
+from informing_pareto import BASE, SETTINGS
 
 from concord.informing import total
 from concord.methods.generate import Generate
@@ -34,6 +35,8 @@ from concord.resources import cores, version
 from concord.runs.execute import open_recipe_data
 
 RESULTS = Path(__file__).parent / "results"
+EXACT = "exact-half-w300"
+"""The exact mode at its best (docs/reef.md), timed in the same rounds."""
 
 
 class Clock:
@@ -107,9 +110,11 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
         "final": plain(lambda: model.decode(latents)),
         "gradient": gradient,
     }
+    exact = Generate(load("reef", ["threads=1", *BASE, *SETTINGS[EXACT]]), open_recipe_data(recipe))
     runs: dict[str, Callable[[], object]] = {
         "uninformed": lambda: method.make(batch, "uninformed"),
         "informed": lambda: method.make(batch, "images"),
+        "exact": lambda: exact.make(batch, "images"),
     }
     for work in (*parts.values(), *runs.values()):
         work()  # loads and warms up
@@ -131,12 +136,15 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     alone = {part: median(times[f"{part} alone"]) for part in parts}
     floor_plain = steps * alone["denoiser"] + alone["final"]
     floor = floor_plain + gradients * alone["gradient"]
-    ratios = [a / b for a, b in zip(times["informed"], times["uninformed"], strict=True)]
+    ratios, exact_ratios = (
+        [a / b for a, b in zip(times[name], times["uninformed"], strict=True)] for name in ("informed", "exact")
+    )
     return {
         "batch": len(batch),
         "gradients": gradients,
         "seconds": {name: spread(values) for name, values in times.items()},
         "ratio": spread(ratios),
+        "ratio_exact": spread(exact_ratios),
         "floor_ratio": round(floor / floor_plain, 4),
         "ratio_over_floor": round(median(ratios) / (floor / floor_plain), 4),
         "informed_over_floor": round(median(times["informed"]) / floor, 4),

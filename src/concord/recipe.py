@@ -97,7 +97,7 @@ class Informing(_Part):
     """Concept informing: `weight` is the paper's lambda (modes exact and mean), `strength` the fast mode's own.
 
     `temperature` null takes the encoder's learned one; `window` is a part of the schedule, as fractions. `every`: a
-    gradient at each so-manieth step of it; `between` (fast): what the steps in between do. `decode_size`: pixels of the
+    gradient at each so-manieth step of it; `between`: what the other steps do. `decode_size`: pixels of the
     shorter side that is decoded for the gradient, ``auto`` what the encoder sees, null the whole image. `stop`: leave
     an image alone once its loss is among the lowest such share of its class's real images (0.5: below their median),
     null never.
@@ -125,8 +125,6 @@ class Informing(_Part):
             raise ValueError("objective: every weight is 0; raise one, or say informing.enabled=false")
         if self.enabled and self.objective.classifier and not self.classifier:
             raise ValueError("classifier: objective.classifier needs a model here")
-        if self.between != "none" and self.mode != "fast":
-            raise ValueError(f"between: {self.between} is for mode fast, not for {self.mode}")
         if self.stop is not None and self.objective.classifier:
             raise ValueError("stop: it compares embeddings with those of real images; set objective.classifier to 0")
         return self

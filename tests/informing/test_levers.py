@@ -149,17 +149,27 @@ def test_a_small_decode_is_seen_by_the_encoder_and_gives_a_gradient_of_full_size
     assert float(dx0.abs().sum()) > 0
 
 
-def test_held_gradients_are_for_the_fast_mode() -> None:
-    with pytest.raises(ConcordError, match=r"informing\.between=hold is for the fast mode"):
-        World(1).informer(mode="exact", every=2, between="hold")
+def test_an_unknown_way_between_is_refused() -> None:
     with pytest.raises(ConcordError, match=r'`informing\.between` is "twice"'):
         World(1).informer(between="twice")
+
+
+def test_exact_holds_its_gradient_as_eq_9_scales_it() -> None:
+    world = World(2)
+    informer = world.informer(mode="exact", weight=0.7, every=2, between="hold")
+    first = step_at(world, world.x_T, graph=True, index=0, t=600)
+    held = step_at(world, 0.5 * world.x_T, graph=True, index=1, t=300)
+    a, b = informer(first), informer(held)
+    assert a is not None
+    assert b is not None
+    gradients = [-dx0 / (0.7 * s.level.sigma**2 / s.level.alpha) for dx0, s in ((a, first), (b, held))]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert informer.gradient_steps.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
     ("informing", "message"),
     [
-        ({"mode": "exact", "between": "hold"}, "hold is for mode fast"),
         ({"stop": 0.5, "classifier": "c", "objective": {"classifier": 1}}, "set objective.classifier to 0"),
         ({"stop": 1.5}, "stop"),
         ({"decode_size": 0}, "decode_size"),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from concord.diffusion import Step, clean_weight, ddpm_variance, noise_estimate, previous_level
-from concord.diffusion.level import Level, ratio
+from concord.diffusion.level import ratio
 from concord.errors import ConcordError
 from concord.informing.objectives import ImageEncoder, Objective, total
 
@@ -39,9 +39,9 @@ class Informer:
     window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers, when
         they do not lie in [0, 1].
     every: take a gradient at each so-manieth step of the window only, from its first.
-    between: what happens at the window's other steps, at no network's cost (`fast` alone): `none`, nothing; `hold`, the
-        last gradient's direction serves again, at the size that this step's noise gives it; `extrapolate`, the line
-        through the last two directions.
+    between: what happens at the window's other steps, at no network's cost: `none`, nothing; `hold`, the last gradient
+        (`fast`: its direction) serves again, at the size that this step's level and noise give it; `extrapolate`, the
+        line through the last two.
     thresholds: (B,) objectives that are good enough: an image whose loss has come below its own is left alone from
         there on, and goes through no network of the informer any more. None informs every image to the end.
 
@@ -82,8 +82,6 @@ class Informer:
             raise ConcordError(f"`informing.every` is {every}; expected 1 or more")
         if between not in get_args(Between):
             raise ConcordError(f'`informing.between` is "{between}"; expected one of {get_args(Between)}')
-        if between != "none" and mode != "fast":
-            raise ConcordError(f'informing.between={between} is for the fast mode; set it to none for mode "{mode}"')
         for name, value in (("weight", weight), ("strength", strength)):
             if not math.isfinite(value):
                 raise ConcordError(f"`informing.{name}` is {value}; expected a finite number")
@@ -101,7 +99,7 @@ class Informer:
         self.gradient_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_calls = 0
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
-        self._directions: list[tuple[int, Tensor]] = []  # of the last two gradients, with their steps' numbers
+        self._last: list[tuple[int, Tensor]] = []  # the last two gradients, with their steps' numbers
 
     @property
     def needs_graph(self) -> bool:
@@ -136,7 +134,14 @@ class Informer:
         self._prepare(step.x_t)
         self.gradient_calls += 1
         gradient = self._gradient(step)
-        return None if gradient is None else self._shift(step, gradient)
+        if gradient is None:
+            return None
+        if self.mode == "fast":
+            gradient = _unit_rms(gradient)
+        if self.between != "none":
+            # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
+            self._last = [*(known for known in self._last[-1:] if known[0] < step.index), (step.index, gradient)]
+        return self._shift(step, gradient)
 
     def _prepare(self, like: Tensor) -> None:
         """Counters on the latents' device: read at the end alone, they never make a step wait for the device."""
@@ -176,7 +181,22 @@ class Informer:
             informed = informed & self._going
         return torch.where(_per_image(informed, gradient), gradient, torch.zeros_like(gradient))
 
+    def _held(self, step: Step) -> Tensor | None:
+        """The shift of a step without a gradient of its own, from the last ones."""
+        if not self._last or self._last[-1][0] > step.index:
+            return None
+        at, g = self._last[-1]
+        if self.between == "extrapolate" and len(self._last) == 2:
+            before, earlier = self._last[0]
+            g = g + (step.index - at) / (at - before) * (g - earlier)
+            g = _unit_rms(g) if self.mode == "fast" else g
+        if self._going is not None:
+            g = torch.where(_per_image(self._going, g), g, torch.zeros_like(g))
+        return self._shift(step, g)
+
+    @torch.no_grad()
     def _shift(self, step: Step, g: Tensor) -> Tensor:
+        """dx0 of a gradient g by x_t; `fast`: of a gradient's direction, whose rms is 1."""
         level = step.level
         if self.mode == "exact":
             # Eq. 9, d_eps = lambda sigma g, as a shift of the clean estimate. It holds in sigma space, too: x_t is
@@ -188,37 +208,10 @@ class Informer:
             variance = ddpm_variance(level, previous, kind, step.prediction.variance)
             # The mean of Eq. 4 moves by clean_weight * dx0, so this dx0 moves it by -lambda Sigma_t g (Eq. 6).
             return -self.weight * ratio(variance, clean_weight(level, previous)) * g
-        return self._normalised(step, g, level)
-
-    def _normalised(self, step: Step, g: Tensor, level: Level) -> Tensor:
-        """The fast mode's shift along -g; g is kept for the steps between."""
-        with torch.no_grad():
-            direction = _unit_rms(g)
-            if self.between != "none":
-                # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
-                before = [known for known in self._directions[-1:] if known[0] < step.index]
-                self._directions = [*before, (step.index, direction)]
-            return self._along(step, direction, level)
-
-    def _along(self, step: Step, direction: Tensor, level: Level) -> Tensor:
-        """d_eps = strength * sigma * rms(eps) * g / rms(g), sigma that of the normalised level; as a shift of x0."""
+        # d_eps = strength * sigma * rms(eps) * g / rms(g), sigma that of the normalised level.
         eps = noise_estimate(step.prediction, step.x_t, level)
-        d_eps = self.strength * level.normalised().sigma * _rms(eps) * direction
+        d_eps = self.strength * level.normalised().sigma * _rms(eps) * g
         return -ratio(level.sigma, level.alpha) * d_eps
-
-    def _held(self, step: Step) -> Tensor | None:
-        """The shift of a step without a gradient of its own, from the directions of the last ones."""
-        if not self._directions or self._directions[-1][0] > step.index:
-            return None
-        with torch.no_grad():
-            at, direction = self._directions[-1]
-            if self.between == "extrapolate" and len(self._directions) == 2:
-                before, earlier = self._directions[0]
-                direction = direction + (step.index - at) / (at - before) * (direction - earlier)
-                direction = _unit_rms(direction)
-            if self._going is not None:
-                direction = torch.where(_per_image(self._going, direction), direction, torch.zeros_like(direction))
-            return self._along(step, direction, step.level)
 
 
 def _unit_rms(g: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def recipe_text(
             "",
             "No bundled bank has all these classes, so the class names alone inform. Concepts tell look-alikes apart:",
             f"  concord concepts retrieve {shlex.quote(str(folder))} --out {name}-bank.json",
-            f"and set `concepts.bank: {name}-bank.json` here, without the line `objective`.",
+            f"  concord init {shlex.quote(str(folder))} --bank {name}-bank.json --force",
         ]
     if splits:
         head += ["", "The training split is used. Held out, for evaluation:", *(f"  {_split(s)}" for s in splits)]
@@ -193,7 +193,9 @@ def _show(
     line(("wrote  ", "bold green"), plain(str(path)))
     if bank is None:
         line("  no bundled bank has all these classes: the class names alone inform, until you have a bank")
-        line(("  better  ", "dim"), f"concord concepts retrieve {plain(shlex.quote(str(folder)))} --out bank.json")
+        quoted = plain(shlex.quote(str(folder)))
+        line(("  better  ", "dim"), f"concord concepts retrieve {quoted} --out bank.json")
+        line(("          ", "dim"), f"concord init {quoted} --bank bank.json --force")
     else:
         line(("  bank    ", "dim"), bank)
     line(("  next    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))} --dry-run")

@@ -49,7 +49,8 @@ class Informer:
 
     `uninformed_steps`: (B,) int64, how many steps each image was left alone for a gradient that was not finite.
     `gradient_steps`: (B,) int64, how many gradients were taken of each image; `gradient_calls`: how many there were to
-        take, so that their ratio is what stopping early leaves of the cost.
+        take, so that their ratio is what stopping early leaves of the cost. `objective`: (B,) each image's loss at its
+        last gradient, before that step's edit.
 
     Raises:
         ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
@@ -98,6 +99,7 @@ class Informer:
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_calls = 0
+        self.objective = torch.zeros(batch)
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
         self._last: list[tuple[int, Tensor]] = []  # the last two gradients, with their steps' numbers
 
@@ -149,6 +151,7 @@ class Informer:
         if len(self.uninformed_steps) != count:
             self.uninformed_steps = torch.zeros(count, dtype=torch.long)
             self.gradient_steps = torch.zeros(count, dtype=torch.long)
+            self.objective = torch.zeros(count)
         self.uninformed_steps = self.uninformed_steps.to(like.device)
         self.gradient_steps = self.gradient_steps.to(like.device)
         if self.thresholds is not None and self._going is None:
@@ -174,6 +177,7 @@ class Informer:
         loss = loss.detach().to(gradient.device)  # an encoder may compute elsewhere
         informed = gradient.flatten(1).isfinite().all(dim=1) & loss.isfinite()
         taken = torch.ones_like(informed) if rows is None else rows
+        self.objective = torch.where(taken, loss, self.objective.to(loss))
         self.gradient_steps += taken
         self.uninformed_steps += taken & ~informed
         if self._going is not None and self.thresholds is not None:

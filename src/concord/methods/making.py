@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -190,6 +191,9 @@ class Maker:
         if informer is None:
             return [{} for _ in range(count)]
         scores: list[dict[str, float | int]] = [{"uninformed_steps": int(n)} for n in informer.uninformed_steps]
+        for score, loss in zip(scores, informer.objective.tolist(), strict=True):
+            if informer.gradient_calls and math.isfinite(loss):
+                score["objective"] = round(loss, 4)
         if informer.thresholds is not None:
             for score, taken in zip(scores, informer.gradient_steps.tolist(), strict=True):
                 score["active_share"] = round(taken / max(1, informer.gradient_calls), 4)

@@ -1,0 +1,106 @@
+"""The commands of the README and of the guides run as they stand, on small models and few images."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import tiny
+import tiny_pipelines
+from concord.cli import app
+from concord.data.lists import class_list
+
+ROOT = Path(__file__).parent.parent
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The concord commands of a page's shell blocks, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("concord ")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with photographs, and with models for whatever a recipe asks for."""
+    draw = np.random.default_rng(0)
+    for folder in (*(f"my-photos/{name}" for name in ("tabby", "sphynx", "maine coon")), *woof()):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(21):
+            Image.fromarray(draw.integers(0, 255, (24, 20, 3), dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
+    tiny_pipelines.pipeline("unclip").save_pretrained(tmp_path / "models" / "unclip")
+    tiny.save_encoder(tmp_path / "models" / "clip", tiny.clip())
+    tiny.tiny_autoencoder().save_pretrained(tmp_path / "models" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def woof() -> list[str]:
+    return [f"imagenet/train/{c.wnid}" for c in class_list("imagewoof")]
+
+
+SMALL = {
+    "my-photos.yaml": ["pipeline.model=models/unclip", "pipeline.tiny_decoder=models/tiny", "encoder=models/clip",
+                       "pipeline.steps=2", "concepts.images=3", "workers=1"],
+    "imagewoof-unclip": ["pipeline.model=models/unclip", "encoder=models/clip", "concepts.images=1"],
+    "reef": ["pipeline.steps=2", "concepts.images=2", "ipc=1", "classes=coral perch,river perch", "workers=1"],
+}  # fmt: skip
+"""What a test sets beside what the page says."""
+
+
+@contextlib.contextmanager
+def language_model(folder: Path) -> Iterator[str]:
+    """The server of the retrieval tests, which knows phrases for any class."""
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"classes": {}}))
+    script = ROOT / "tests" / "concepts" / "server.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script), "plan.json", "log.jsonl"], stdout=subprocess.PIPE, text=True, cwd=folder
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(arguments: list[str], server: str) -> str:
+    known = [server if word.startswith("http://localhost") else word for word in arguments]
+    more = SMALL.get(arguments[1], []) if arguments[0] == "distill" else []
+    result = CliRunner().invoke(app, [*known, *more])
+    assert result.exit_code == 0, f"{arguments}: {result.output}"
+    return result.output
+
+
+def test_the_guide_to_ones_own_photographs(place: Path) -> None:
+    with language_model(place / "server") as server:
+        for arguments in commands(ROOT / "docs" / "photos.md"):
+            run(arguments, server)
+    results = json.loads((place / "out" / "cats" / "results.json").read_text())
+    assert (results["images"], results["kept"]) == (60, 30)
+    assert "maine coon" in (place / "out" / "cats" / "report.html").read_text(encoding="utf-8")
+    assert (place / "compare.html").is_file()
+    assert (place / "cats-set" / "README.md").is_file()
+
+
+def test_the_readmes_commands(place: Path) -> None:
+    with language_model(place / "server") as server:
+        run(["distill", "reef", "--out", "out/reef"], server)
+        run(["distill", "reef", "informing.strength=0.1", "--out", "out/other"], server)
+        said = {" ".join(a[:2]): run(a, server) for a in commands(ROOT / "README.md")}
+    assert "imagewoof-unclip" in said["doctor"]
+    assert (place / "reef-set" / "README.md").is_file()
+    assert (place / "out" / "my-photos" / "images").is_dir()
+    run(commands(ROOT / "docs" / "report.md")[0], "")

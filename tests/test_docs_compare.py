@@ -39,7 +39,7 @@ def test_each_command_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Monk
         result = CliRunner().invoke(app, [*arguments, *more])
         assert result.exit_code == 0, result.output
         said[" ".join(arguments[:3])] = result.stdout
-    assert "informing.strength  0.1 -> 0.2" in said["compare out/weak out/informed"]
+    assert "informing.strength  0.1 -> 0.6" in said["compare out/weak out/informed"]
     assert "mean percentile among real images" in said["compare out/weak out/informed"]
     assert (tmp_path / "compare.html").stat().st_size > 10_000
     assert json.loads(said["compare out/random out/informed"])["samples"]["common"] == 2

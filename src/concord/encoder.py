@@ -25,7 +25,7 @@ class Encoder:
         self._masked = not str(model.config.model_type).startswith("siglip")
         positions = int(model.config.text_config.max_position_embeddings)
         self._length = min(int(tokenizer.model_max_length), positions)
-        self._temperature = float(torch.exp(-model.logit_scale.detach().double()))
+        self._temperature: float | None = None
         self._texts: dict[str, Tensor] = {}
 
     @classmethod
@@ -59,12 +59,15 @@ class Encoder:
             )
         check_complete(info, model, key)
         encoder = cls(network, tokenizer, Preprocess.from_pretrained(model, key=key))
-        network.to(device, dtype)  # after the temperature was read: 0.0100 would be 0.0101 in bfloat16
+        _ = encoder.temperature  # read before the cast: 0.0100 would be 0.0101 in bfloat16
+        network.to(device, dtype)
         return encoder
 
     @property
     def temperature(self) -> float:
         """The temperature that the encoder was trained with, 1 / exp(logit_scale): about 0.01 for CLIP."""
+        if self._temperature is None:
+            self._temperature = float(torch.exp(-self.model.logit_scale.detach().double()))
         return self._temperature
 
     def images(self, pixels: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
     **{
         f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", WINDOWS[window])
-        for window, weights in {"full": (3, 10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
+        for window, weights in {"full": (10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
         for weight in weights
     },
     # The fast mode, over windows, strengths and how many gradients there are.
@@ -71,7 +71,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         for window, suffix, gradients, strengths in (
             ("late", "", (), (0.2, 0.4)),
             ("late", "-every2", EVERY2, (0.4,)),
-            ("late", "-hold2", HOLD2, (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)),
+            ("late", "-hold2", HOLD2, (0.2, 0.4, 0.6, 0.8, 1.2)),
             ("late", "-hold3", HOLD3, (0.4, 0.6, 0.8)),
             ("late", "-hold5", HOLD5, (0.4,)),
             ("late", "-extrapolate2", (*EVERY2, "informing.between=extrapolate"), (0.4,)),
@@ -87,8 +87,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     # The paper's own setting; and the fast mode where the model alone is weaker, beside its own uninformed images.
     "paper": (*EXACT, "informing.weight=1.0", "informing.temperature=null", WINDOWS["full"]),
     f"uninformed{GUIDANCE1}": ("informing.enabled=false", "pipeline.guidance_scale=1.0"),
-    f"fast-half-hold3-s0.6{GUIDANCE1}": (
-        *(TINY, *HOLD3, "informing.strength=0.6", WINDOWS["half"]),
+    f"fast-late-hold3-s0.8{GUIDANCE1}": (
+        *(TINY, *HOLD3, "informing.strength=0.8", LATE),
         "pipeline.guidance_scale=1.0",
     ),
     "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),

@@ -87,8 +87,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     # The paper's own setting; and the fast mode where the model alone is weaker, beside its own uninformed images.
     "paper": (*EXACT, "informing.weight=1.0", "informing.temperature=null", WINDOWS["full"]),
     f"uninformed{GUIDANCE1}": ("informing.enabled=false", "pipeline.guidance_scale=1.0"),
-    f"fast-late-hold3-s0.8{GUIDANCE1}": (
-        *(TINY, *HOLD3, "informing.strength=0.8", LATE),
+    f"fast-half-hold3-s0.6{GUIDANCE1}": (
+        *(TINY, *HOLD3, "informing.strength=0.6", WINDOWS["half"]),
         "pipeline.guidance_scale=1.0",
     ),
     "fast-0.6-0.9-hold2-s0.4": (TINY, *HOLD2, S04, _window(0.6, 0.9)),

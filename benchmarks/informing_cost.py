@@ -141,20 +141,20 @@ def clip_l() -> Encoder:
 
 def settings() -> dict[str, Informing]:
     """The settings that are counted: the paper's, each lever alone and with others, and the recipes' fast mode."""
-    half, tiny = {"window": (0.5, 1.0)}, {"decoder": "tiny"}
+    late, tiny = {"window": (0.4, 0.9)}, {"decoder": "tiny"}
     every3, shrunk = {"every": 3, "between": "hold"}, {"decode_size": "auto"}
     levers: dict[str, dict[str, Any]] = {
         "exact": {"mode": "exact"},
-        "exact, half window": {"mode": "exact"} | half,
+        "exact, window 0.4 to 0.9": {"mode": "exact"} | late,
         "no denoiser gradient": {},
         "+ tiny decoder": tiny,
-        "+ half window": tiny | half,
-        "+ hold 2": tiny | half | {"every": 2, "between": "hold"},
-        "+ hold 3": tiny | half | every3,
-        "+ hold 3, decode size auto": tiny | half | every3 | shrunk,
-        "+ hold 3, stop 0.01": tiny | half | every3 | {"stop": 0.01},
-        "full decoder, half window, hold 3": half | every3,
-        "full decoder, half window, hold 3, decode size auto": half | every3 | shrunk,
+        "+ window 0.4 to 0.9": tiny | late,
+        "+ hold 2": tiny | late | {"every": 2, "between": "hold"},
+        "+ hold 3": tiny | late | every3,
+        "+ hold 3, decode size auto": tiny | late | every3 | shrunk,
+        "+ hold 3, stop 0.01": tiny | late | every3 | {"stop": 0.01},
+        "full decoder, window 0.4 to 0.9, hold 3": late | every3,
+        "full decoder, window 0.4 to 0.9, hold 3, decode size auto": late | every3 | shrunk,
     }
     return {name: Informing.model_validate(values) for name, values in levers.items()} | {
         "fast": load("custom", ["data=reef"]).informing

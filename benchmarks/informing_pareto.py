@@ -62,7 +62,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     # The exact mode, over windows and weights in steps of three until images break (weights of 1 do little anywhere).
     **{
         f"exact-{window}-w{weight}": (*EXACT, f"informing.weight={weight}", WINDOWS[window])
-        for window, weights in {"full": (3, 10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
+        for window, weights in {"full": (10, 30, 100), "late": (10, 30, 100, 300), "half": (30, 100, 300)}.items()
         for weight in weights
     },
     # The fast mode, over windows, strengths and how many gradients there are.
@@ -71,7 +71,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         for window, suffix, gradients, strengths in (
             ("late", "", (), (0.2, 0.4)),
             ("late", "-every2", EVERY2, (0.4,)),
-            ("late", "-hold2", HOLD2, (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)),
+            ("late", "-hold2", HOLD2, (0.2, 0.4, 0.6, 0.8, 1.2)),
             ("late", "-hold3", HOLD3, (0.4, 0.6, 0.8)),
             ("late", "-hold5", HOLD5, (0.4,)),
             ("late", "-extrapolate2", (*EVERY2, "informing.between=extrapolate"), (0.4,)),

@@ -101,3 +101,11 @@ def test_a_name_from_outside_stays_text(tmp_path: Path, monkeypatch: pytest.Monk
     assert "[red]dog" in output
     (written,) = tmp_path.glob("*.yaml")
     assert load(str(written)).data == str(root)
+
+
+def test_the_settings_are_those_of_the_custom_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "wardrobe", {"dress": 10, "t-shirt": 10})
+    assert run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    written, custom = load(str(tmp_path / "wardrobe.yaml")), load("custom", [f"data={root}"])
+    for part in ("informing", "pipeline", "scorer", "encoder", "method", "size", "batch_size"):
+        assert getattr(written, part) == getattr(custom, part), part

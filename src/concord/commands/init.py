@@ -117,6 +117,8 @@ informing:
   strength: {informing.strength}
   temperature: {informing.temperature}
   window: {list(informing.window)}
+  every: {informing.every}
+  between: {informing.between}
   decoder: {informing.decoder}{objective}
 {concepts}
   keep: {base.concepts.keep} # the phrases that the photographs bear out most

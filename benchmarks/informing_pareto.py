@@ -173,13 +173,16 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="SETTING", help="of the grid; all of it where none is given")
     parser.add_argument("--ipc", type=int, help="images a class and setting (default: 10 to tune, 100 to report)")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--block", type=int, help="another block of seeds (default: 5000 to tune, 6000 to report)")
     options = parser.parse_args()
-    block = TUNING if options.what == "tune" else REPORTING
+    block = options.block or (TUNING if options.what == "tune" else REPORTING)
     ipc = options.ipc or (10 if options.what == "tune" else 100)
     judge = Judge()
-    path = RESULTS / f"informing_pareto_{options.what}.json"
+    apart = f"_block{block}" if options.block else ""
+    path = RESULTS / f"informing_pareto_{options.what}{apart}.json"
     record = {"schema": 1} | (json.loads(path.read_text()) if path.exists() else {})
-    record["command"] = f"python benchmarks/informing_pareto.py {options.what}"
+    chosen = f" --block {block}" if options.block else ""
+    record["command"] = f"python benchmarks/informing_pareto.py {options.what}{chosen}"
     record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
     record |= {"concord": version(), "seed": block, "ipc": ipc}
     rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS}

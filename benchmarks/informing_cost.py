@@ -17,7 +17,6 @@ kernels compute the forward products again in the backward pass.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel
 
 from concord.diffusion.families.dit import DiT
@@ -44,6 +42,7 @@ from concord.encoder import Encoder
 from concord.informing import Informer, Objective
 from concord.preprocessing import Preprocess
 from concord.recipe import Informing, load
+from concord.scoring.operations import Counter
 
 STEPS = 50
 ENCODER_SIZE = 224
@@ -166,18 +165,6 @@ class _Schedule(DDIMScheduler):
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         super().set_timesteps(num_inference_steps)
-
-
-class Counter(FlopCounterMode):
-    """`FlopCounterMode` without its account by module, whose hooks `torch.autograd.grad` does not bear."""
-
-    def __init__(self) -> None:
-        super().__init__(display=False)
-        self.mod_tracker: Any = _Untracked()
-
-
-class _Untracked(contextlib.nullcontext[None]):
-    parents = frozenset({"Global"})
 
 
 def informer(model: Model, encoder: Encoder, setting: Informing, batch: int = 1) -> Informer:

@@ -224,3 +224,15 @@ def test_a_run_leaves_its_page_near_copies_and_embeddings(models: Path, tmp_path
     # The detector's word stands beside the evidence where there is one.
     record = json.loads((tmp_path / "details.json").read_text())
     assert all(isinstance(one["found"], bool) for of_image in record["images"].values() for one in of_image)
+
+
+def test_the_operations_of_an_image_are_counted(models: Path, tmp_path: Path) -> None:
+    """Twice the steps take twice the denoiser's operations; informing adds to them."""
+    counted = {}
+    for name, informed, steps in (("plain", False, 2), ("longer", False, 4), ("informed", True, 2)):
+        changes = {"informing": {"enabled": informed}, "scorer": {"kind": "none"}, "teacher": None, "nuisance": None}
+        pipeline = {"model": str(models / "pipeline"), "steps": steps, "guidance_scale": 2.0}
+        results = distill(_recipe(models, pipeline=pipeline, **changes), tmp_path / name)
+        counted[name] = results["tflop_per_image"]
+    assert counted["plain"] < counted["longer"] < 2 * counted["plain"]  # the decoder runs once in both
+    assert counted["informed"] > 1.2 * counted["plain"]

@@ -39,11 +39,14 @@ from concord.methods.class_ids import class_ids
 from concord.models.classifier import Classifier
 from concord.models.pipelines import load_pipeline, load_tiny_decoder
 from concord.recipe import Recipe
-from concord.resources import model_path, resolve_device, resolve_dtype
+from concord.resources import find_model, model_path, resolve_device, resolve_dtype, size_of
 from concord.runs.plan import Sample
+from concord.scoring.operations import Counter
 from concord.scoring.outcome import label_ids
 
 _log = logging.getLogger("concord")
+SMALL = 2**28
+"""Bytes of a diffusion model that is loaded only to count its operations."""
 
 
 class Maker:
@@ -153,6 +156,19 @@ class Maker:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return made
+
+    def operations(self, sample: Sample, informed: bool) -> int | None:
+        """Floating-point operations of making one image, from noise to pixels, counted by making it again.
+
+        None where the diffusion model is large and not loaded in this process, or compiled, so that it cannot be seen.
+        """
+        path = find_model(self._recipe.pipeline.model or "")
+        small = path is not None and size_of(path) < SMALL
+        if self._recipe.memory.compile or (self._loaded is None and not small):
+            return None
+        with Counter() as counter:
+            self.make([sample], informed)
+        return counter.get_total_flops()
 
     def _too_large(self) -> str:
         recipe, ways = self._recipe, []

@@ -27,6 +27,7 @@ from concord.recipe import Recipe
 from concord.report.page import write_report
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
 from concord.resources import model_path
+from concord.runs.plan import Sample
 from concord.runs.store import read_manifest, write_json
 from concord.scoring import embeddings
 from concord.scoring.copies import copies_summary, near_copies
@@ -118,7 +119,7 @@ class Outcome:
 
     def results(self, out: Path) -> dict[str, Any]:
         """Measure; leave details.json, near_copies.json and embeddings.npz, and return what results.json shall hold."""
-        recipe, results = self._recipe, self._active_share(out)
+        recipe, results = self._recipe, self._active_share(out) | self._operations(out)
         if self._concepts.used:
             results["details"] = self._evidence(out)
             results["near_copies"] = self._near_copies(out)
@@ -199,6 +200,31 @@ class Outcome:
         of = [label for label, rows in enumerate(real) for _ in rows]
         sets["real"] = torch.cat(real).half().numpy(), of
         embeddings.save(out / "embeddings.npz", sets)
+
+    def _operations(self, out: Path) -> dict[str, Any]:
+        """Operations of one image of the first variant; those of an earlier call where nothing can be counted now."""
+        rows = read_manifest(out / self.variants[0])
+        if not rows:
+            return {}
+        row = rows[0]
+        sample = Sample(
+            row["label"],
+            row["index"],
+            row["seed"],
+            tuple(row["positives"]),
+            tuple(row["negatives"]),
+            row["prompt"],
+            row["source"],
+            row["checkpoint"],
+        )
+        counted = self._maker.operations(sample, self._informed)
+        if counted is not None:
+            return {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
+        try:
+            earlier = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
 
     def _active_share(self, out: Path) -> dict[str, Any]:
         """Where images stop early: the mean share of their gradients that were taken."""

@@ -206,7 +206,7 @@ class Outcome:
         rows = read_manifest(out / self.variants[0])
         if not rows:
             return {}
-        row = rows[0]
+        row = rows[-1]  # its checkpoint is the one that was loaded last
         sample = Sample(
             row["label"],
             row["index"],

@@ -57,6 +57,7 @@ class Maker:
         self._names = [entry.class_name for entry in data.classes]
         self._at_once = recipe.memory.batch
         self._loaded: tuple[str, Family | Piped] | None = None
+        self._class_ids: list[int] = []  # of the loaded DiT, by label
 
     # --- models ------------------------------------------------------------------------------------------------
 
@@ -111,6 +112,7 @@ class Maker:
                 loaded = Piped(pipeline, small, settings.size, settings.image_strength)
         else:
             loaded = DiT.from_pretrained(model, tiny_decoder=tiny, checkpoint=checkpoint or None, **options)
+            self._class_ids = class_ids(loaded.labels, self._data.classes, str(settings.model))
         exact = informing.enabled and informing.mode != "fast"
         loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)
         pipeline = loaded.pipeline
@@ -219,8 +221,7 @@ class Maker:
         settings = self._recipe.pipeline
         scale = model.default_guidance if settings.guidance_scale is None else settings.guidance_scale
         if isinstance(model, DiT):
-            known = class_ids(model.labels, self._data.classes, str(settings.model))
-            ids = [known[s.class_index] for s in batch]
+            ids = [self._class_ids[s.class_index] for s in batch]
             channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
             return model.denoise(ids, scale, channels)
         prompts = [s.prompt for s in batch]

@@ -1,0 +1,105 @@
+"""A labelled image set as one tensor of bytes: small sets live whole in memory, so that nothing is decoded twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as TF
+
+from concord.data import ImageSet
+from concord.errors import ConcordError
+from concord.resources import cores
+
+
+@dataclass(frozen=True)
+class TensorSet:
+    """Images uint8 (N, 3, S, S) and their labels int64 (N,), in the order of label and then of reference."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels of an image's side."""
+        return int(self.images.shape[-1])
+
+    def to(self, device: torch.device | str) -> TensorSet:
+        return TensorSet(self.images.to(device), self.labels.to(device))
+
+    def pixels(self, index: Tensor | slice) -> Tensor:
+        """Some images as float32 (B, 3, S, S) in [0, 1]."""
+        return self.images[index].float().div_(255)
+
+
+Read = Callable[[Image.Image], Image.Image]
+
+
+def for_testing(size: int, resize: int) -> Read:
+    """Shorter side to `resize`, then the middle square of `size`: as torchvision's Resize and CenterCrop on PIL images."""
+    return lambda image: TF.center_crop(TF.resize(image, [resize], antialias=True), [size, size])
+
+
+def for_training(side: int) -> Read:
+    """The middle square at `side` pixels; a square image of that side is left as it is."""
+    return lambda image: image if image.size == (side, side) else for_testing(side, side)(image)
+
+
+def training_side(data: ImageSet, least: int, per_class: int | None = None) -> int:
+    """Pixels at which a training set is kept: its images' own side where all are squares alike, else `least`.
+
+    RDED, Minimax and concord store squares, and crops are taken from them at full size; photographs of any shape come
+    as the middle square at the student's size. A side above twice the student's is brought down to that.
+    """
+    sides = {
+        size for entry in data.classes for item in _first(data, entry.label, per_class) for size in [_size(data, item)]
+    }
+    if len(sides) == 1 and len(set(*sides)) == 1:
+        return min(next(iter(sides))[0], 2 * least)
+    return least
+
+
+def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
+    """Read a set into memory, several images at a time.
+
+    Args:
+        data: the set.
+        read: what brings every image to the same square, `for_testing` or `for_training`.
+        per_class: take only so many images of each class, the first in the set's order.
+
+    Raises:
+        ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
+    """
+    items = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
+    with ThreadPoolExecutor(max(2, cores())) as pool:
+        arrays = pool.map(lambda pair: np.asarray(read(data.read(pair[1]))), items)
+        images: Tensor | None = None
+        for i, array in enumerate(arrays):
+            if images is None:
+                images = torch.empty(len(items), 3, *array.shape[:2], dtype=torch.uint8)
+            images[i] = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    if images is None:
+        raise ConcordError("the data hold no images")
+    return TensorSet(images, torch.tensor([label for label, _ in items]))
+
+
+def _first(data: ImageSet, label: int, per_class: int | None) -> Sequence[str]:
+    items = data.items(label)
+    if per_class is None:
+        return items
+    if len(items) < per_class:
+        raise ConcordError(f'the class "{data.classes[label].key}" has {len(items)} images, fewer than ipc={per_class}')
+    return items[:per_class]
+
+
+def _size(data: ImageSet, item: str) -> tuple[int, int]:
+    size: tuple[int, int] = data.read(item).size
+    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,17 @@ class TensorSet:
     def to(self, device: torch.device | str) -> TensorSet:
         return TensorSet(self.images.to(device), self.labels.to(device))
 
+    def shared(self) -> TensorSet:
+        """The same, in memory that other processes see without a copy."""
+        return TensorSet(self.images.share_memory_(), self.labels.share_memory_())
+
+    def digest(self) -> str:
+        """A text that changes when an image or a label does."""
+        found = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            found.update(tensor.cpu().contiguous().numpy().data)
+        return found.hexdigest()[:16]
+
     def pixels(self, index: Tensor | slice) -> Tensor:
         """Some images as float32 (B, 3, S, S) in [0, 1]."""
         return self.images[index].float().div_(255)
@@ -44,7 +56,7 @@ Read = Callable[[Image.Image], Image.Image]
 
 
 def for_testing(size: int, resize: int) -> Read:
-    """Shorter side to `resize`, then the middle square of `size`: as torchvision's Resize and CenterCrop on PIL images."""
+    """Shorter side to `resize`, then the middle square of `size`: torchvision's Resize and CenterCrop on PIL images."""
     return lambda image: TF.center_crop(TF.resize(image, [resize], antialias=True), [size, size])
 
 

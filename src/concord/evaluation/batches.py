@@ -9,7 +9,8 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from concord.evaluation.augment import View, draw, draw_mix
+from concord.evaluation.augment import View, draw
+from concord.evaluation.mixing import draw_mix
 from concord.evaluation.protocol import Protocol
 
 

@@ -175,9 +175,9 @@ def run(
             Unit(cell, seed, compute, teacher, settings.soft_labels) for seed in settings.seeds if seed not in have
         ]
     by_name = {id(cell): find(record, cell.record) or cell.record for cell in cells}
-    places = {(unit.cell.record["settings"], unit.cell.look.student): unit.cell for unit in waiting}
-    for unit_key, trial in _trained(waiting, worker_count(settings, len(waiting), compute)):
-        cell = places[unit_key]
+    places = {cell.record["settings"]: cell for cell in cells}
+    for key, trial in _trained(waiting, worker_count(settings, len(waiting), compute)):
+        cell = places[key]
         by_name[id(cell)] = with_trial(by_name[id(cell)], trial)
         record = {**record, "cells": placed(record.get("cells", []), by_name[id(cell)])}
         save(record)
@@ -192,14 +192,14 @@ def worker_count(settings: Settings, units: int, compute: Compute) -> int:
     return max(1, min(cores(), units)) if compute.device == "cpu" else 1
 
 
-def _trained(units: Sequence[Unit], workers: int) -> Iterator[tuple[tuple[str, str], Trial]]:
+def _trained(units: Sequence[Unit], workers: int) -> Iterator[tuple[str, Trial]]:
     if workers < 2:
-        yield from map(trial, units)
+        yield from map(try_out, units)
     else:
-        yield from spread(trial, units, workers, torch.set_num_threads, (max(1, cores() // workers),))
+        yield from spread(try_out, units, workers, torch.set_num_threads, (max(1, cores() // workers),))
 
 
-def trial(unit: Unit) -> tuple[tuple[str, str], Trial]:
+def try_out(unit: Unit) -> tuple[str, Trial]:
     """Train one student; a function of the unit alone, but for rounding by device and number of threads."""
     begun = time.perf_counter()
     cell, protocol = unit.cell, unit.cell.way.protocol
@@ -221,9 +221,7 @@ def trial(unit: Unit) -> tuple[tuple[str, str], Trial]:
     confusion = np.zeros((cell.classes, cell.classes), dtype=np.int64)
     np.add.at(confusion, (cell.test.labels.numpy(), course.predictions.cpu().numpy()), 1)
     seconds = time.perf_counter() - begun
-    return (cell.record["settings"], cell.look.student), Trial(
-        unit.seed, course.last, course.best, seconds, confusion
-    )
+    return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion)
 
 
 def batches_of(unit: Unit) -> Batches:
@@ -232,7 +230,5 @@ def batches_of(unit: Unit) -> Batches:
     if unit.stored is not None and cell.way.protocol.labels == "soft":
         from concord.evaluation.soft_labels import open_labels
 
-        return open_labels(Path(unit.stored), cell.record, cell.train)
+        return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
     return Drawn(cell.way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, unit.seed)
-
-

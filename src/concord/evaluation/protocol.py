@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from concord.errors import ConcordError, nearest
-from concord.evaluation.augment import Augment, Mixing
+from concord.evaluation.augment import Augment
+from concord.evaluation.mixing import Mixing
 
 Norm = Literal["batch", "instance", "layer", "group", "none"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

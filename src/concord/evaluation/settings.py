@@ -82,26 +82,38 @@ def read_settings(texts: Sequence[str]) -> tuple[Settings, list[Way]]:
     Raises:
         ConcordError: an unknown key (the nearest is named), or a value that does not fit.
     """
-    own, ofp = [], []
+    settings, of_protocol = read_values(Settings, texts)
+    return settings, [changed_protocol(protocol(name), of_protocol) for name in settings.protocol]
+
+
+def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[str]]:
+    """Read ``key=value`` texts into a model; return it with the texts that are keys of `Protocol` instead.
+
+    Raises:
+        ConcordError: an unknown key (the nearest is named), or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    rest = []
     for text in texts:
         key = text.partition("=")[0].strip()
         first = key.partition(".")[0]
-        if first in Settings.model_fields:
-            own.append(text)
+        if first in model.model_fields:
+            override(model, values, text)
         elif first in Protocol.model_fields and first != "name":
-            ofp.append(text)
+            rest.append(text)
         elif "=" not in text:
             raise ConcordError(f'expected key=value, as in ipc=10, got "{text}"')
         else:
-            raise ConcordError(f'unknown key "{key}"{nearest(key, [*keys(Settings), *keys(Protocol)])}')
-    values: dict[str, Any] = {}
-    for text in own:
-        override(Settings, values, text)
-    settings = _valid(Settings, values)
-    return settings, [_changed(protocol(name), ofp) for name in settings.protocol]
+            raise ConcordError(f'unknown key "{key}"{nearest(key, [*keys(model), *keys(Protocol)])}')
+    return _valid(model, values), rest
 
 
-def _changed(preset: Protocol, texts: Sequence[str]) -> Way:
+def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
+    """Return a preset with some settings changed.
+
+    Raises:
+        ConcordError: a value does not fit.
+    """
     before = preset.model_dump(mode="json")
     values = preset.model_dump()
     for text in texts:

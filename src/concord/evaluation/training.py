@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
-from concord.evaluation.augment import apply, mix, mixed_share
+from concord.evaluation.augment import apply
+from concord.evaluation.mixing import mix, mixed_share
 from concord.evaluation.batches import Batch, Batches
 from concord.evaluation.protocol import Protocol, judged, rate
 
@@ -81,7 +82,7 @@ def train(
     compute: Compute = Compute(),
     start: int = 0,
     state: Mapping[str, Any] | None = None,
-    after: Callable[[int, Trainer], None] | None = None,
+    after: Callable[[int, Trainer, Course], None] | None = None,
 ) -> Course:
     """Train a student and judge it where the protocol says.
 
@@ -110,7 +111,7 @@ def train(
             course.predictions = predict(net, test, compute)
             course.accuracies[epoch] = accuracy(course.predictions, test.labels)
         if after is not None:
-            after(epoch, trainer)
+            after(epoch, trainer, course)
     return course
 
 
@@ -129,6 +130,7 @@ class Trainer:
         self.net, self._data, self._protocol, self._size = compute.place(net), data, protocol, size
         self._labeller, self._compute = labeller, compute
         self._share = 1.0
+        self._mean, self._std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
         self._optimiser = self._fresh()
 
     def _fresh(self) -> torch.optim.Optimizer:
@@ -157,7 +159,7 @@ class Trainer:
         """Train on one batch."""
         protocol, data = self._protocol, self._data
         images = data.images[batch.index.to(data.images.device)]
-        plain = apply(protocol.augment, images, batch.view, self._size)
+        plain = apply(protocol.augment, images, batch.view, self._size, self._mean, self._std)
         pixels = mix(plain, batch.mixing)
         self.net.train()
         if protocol.double_pass:

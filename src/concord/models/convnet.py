@@ -76,9 +76,10 @@ def convnet_of(state: Mapping[str, Tensor]) -> tuple[int, str, int, int] | None:
     side is one that `depth` halvings leave whole.
     """
     depth = sum(name.startswith("layers.conv.") and name.endswith(".weight") for name in state)
-    if not depth or "classifier.weight" not in state or "layers.conv.0.weight" not in state:
+    first, last = state.get("layers.conv.0.weight"), state.get("classifier.weight")
+    if first is None or last is None or first.ndim != 4 or last.ndim != 2:
         return None
-    width = len(state["layers.conv.0.weight"])
+    width = len(first)
     scale = state.get("layers.norm.0.weight")
     if scale is None:
         norm = "none"
@@ -86,5 +87,5 @@ def convnet_of(state: Mapping[str, Tensor]) -> tuple[int, str, int, int] | None:
         norm = "layer"
     else:
         norm = "batch" if "layers.norm.0.running_mean" in state else "instance"
-    side = round((state["classifier.weight"].shape[1] / width) ** 0.5)
+    side = round((last.shape[1] / width) ** 0.5)
     return depth, norm, width, side * 2**depth

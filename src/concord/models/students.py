@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,9 @@ def build_student(
         net = _torchvision(name.replace("-", ""), classes, size)
     else:
         source, _, model = name.partition(":")
-        net = _checked((_timm if source == "timm" else _torchvision), model, classes, size)
+        with taking(name, size):
+            net = (_timm if source == "timm" else _torchvision)(model, classes, size)
+        give_one(net, name, classes, size)
     return Student(net, Form(name, classes, size, mean=mean, std=std))
 
 
@@ -202,20 +205,29 @@ def _timm(model: str, classes: int, size: int) -> nn.Module:
     return net
 
 
-def _checked(make: Callable[[str, int, int], nn.Module], model: str, classes: int, size: int) -> nn.Module:
-    """Build a library's model and give it one image: each has sizes of its own that it takes."""
+@contextmanager
+def taking(model: str, size: int) -> Iterator[None]:
+    """Turn a library's refusal of a size, in whatever form it comes, into a ConcordError."""
     try:
-        net = make(model, classes, size)
-        training = net.training
-        with torch.no_grad():
-            shape = net.eval()(torch.zeros(1, 3, size, size)).shape
-        net.train(training)
+        yield
     except (RuntimeError, ValueError, TypeError, AssertionError) as cause:
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ConcordError(f"{model} does not take images of {size} pixels: {first}; give another size") from cause
-    if tuple(shape) != (1, classes):
-        raise ConcordError(f"{model} is no classifier: {classes} logits expected of an image, got {tuple(shape)}")
-    return net
+
+
+@torch.no_grad()
+def give_one(net: nn.Module, model: str, classes: int, size: int) -> None:
+    """Give a network one image: each has sizes of its own that it takes, and only trying tells.
+
+    Raises:
+        ConcordError: it does not take it, or gives something else than so many logits.
+    """
+    training = net.training
+    with taking(model, size):
+        shape = tuple(net.eval()(torch.zeros(1, 3, size, size)).shape)
+    net.train(training)
+    if shape != (1, classes):
+        raise ConcordError(f"{model} is no classifier: {classes} logits expected of an image, got {shape}")
 
 
 def _library(source: str) -> list[str]:

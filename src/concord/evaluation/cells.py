@@ -44,7 +44,14 @@ class Look:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return build_student(
-                self.student, classes, self.size, norm=norm, pool=self.pool, width=self.width, mean=mean, std=std
+                self.student,
+                classes,
+                self.size,
+                norm=norm,
+                pool=self.pool or "avg",
+                width=self.width,
+                mean=mean,
+                std=std,
             )
 
 

@@ -149,7 +149,7 @@ def teach(
         }
         if not isinstance(net, Student):
             raise RuntimeError("a look builds students")
-        save_classifier(out, net.to("cpu"), [entry.class_name for entry in data.classes], **facts)
+        save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts)
         part.unlink(missing_ok=True)
     seconds = time.perf_counter() - begun
     return Taught(out, student, len(images), classes, size, epochs, accuracy, seconds, course)

@@ -1,0 +1,249 @@
+"""Students: networks of the field by name, that take pixels as they are and normalise them inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from concord.errors import ConcordError, nearest
+from concord.models.convnet import WIDTH, ConvNet
+from concord.models.resnets import ResNetAP10, modified_resnet
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NAMES = (
+    *(f"convnet-{depth}" for depth in range(1, 7)),
+    *("resnet-18", "resnet-50", "resnet-101", "resnet-18-modified", "resnet-101-modified", "resnetap-10"),
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """All that a student is built from: the same form gives the same network, untrained.
+
+    name: canonical. size: pixels of an image's side. norm, pool, width: None where the network has no such choice.
+    mean, std: per channel, of pixels in [0, 1].
+    """
+
+    name: str
+    classes: int
+    size: int
+    norm: str | None = None
+    pool: str | None = None
+    width: int | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+class Student(nn.Module):
+    """A classifier of pixels in [0, 1]: `net` behind its normalisation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, form: Form) -> None:
+        super().__init__()
+        self.net = net
+        self.form = form
+        self.register_buffer("mean", torch.tensor(form.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(form.std).view(1, 3, 1, 1))
+
+    @property
+    def name(self) -> str:
+        return self.form.name
+
+    @property
+    def size(self) -> int:
+        """Pixels of the side of its images."""
+        return self.form.size
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, 3, size, size) in [0, 1]."""
+        logits: Tensor = self.net((pixels - self.mean) / self.std)
+        return logits
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the last layer is given, (B, D): pooled and flattened, differentiable."""
+        return entering(self.net.get_submodule(head(self.net, self.form.classes)), lambda: self(pixels))
+
+
+def build_student(
+    name: str,
+    classes: int,
+    size: int,
+    *,
+    norm: str | None = None,
+    pool: str = "avg",
+    width: int | None = None,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Student:
+    """Build an untrained student from torch's global random state.
+
+    Args:
+        name: one of `NAMES`, ``timm:NAME``, ``torchvision:NAME``, or an alias that `canonical` knows.
+        classes: outputs.
+        size: pixels of the side of its images.
+        norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables), layer, group or
+            none; of a resnetap-10 instance (the default) or batch.
+        pool: of a ConvNet avg, max or none.
+        width: channels of a ConvNet, 128 by default.
+        mean, std: for the normalisation inside, of pixels in [0, 1].
+
+    Raises:
+        ConcordError: an unknown name, a choice that the network does not have, or a size that it cannot take.
+    """
+    name = canonical(name)
+    convnet = name.startswith("convnet-")
+    for key, given in (("norm", norm), ("pool", None if pool == "avg" else pool), ("width", width)):
+        if given is not None and not convnet and (key, name) != ("norm", "resnetap-10"):
+            raise ConcordError(f"{name} has no choice of {key}, but {key}={given} is given; leave {key} out")
+    if classes < 1 or size < 1:
+        raise ConcordError(f"a student needs at least one class and one pixel, got classes={classes}, size={size}")
+    if convnet:
+        norm, width = norm or "batch", width or WIDTH
+        net: nn.Module = ConvNet(int(name[-1]), classes, size, norm, pool, width)
+        return Student(net, Form(name, classes, size, norm, pool, width, mean, std))
+    if name == "resnetap-10":
+        norm = norm or "instance"
+        return Student(ResNetAP10(classes, size, norm), Form(name, classes, size, norm, mean=mean, std=std))
+    if name.endswith("-modified"):
+        net = modified_resnet(int(name.split("-")[1]), classes)
+    elif name.startswith("resnet-"):
+        net = _torchvision(name.replace("-", ""), classes, size)
+    else:
+        source, _, model = name.partition(":")
+        with taking(name, size):
+            net = (_timm if source == "timm" else _torchvision)(model, classes, size)
+        give_one(net, name, classes, size)
+    return Student(net, Form(name, classes, size, mean=mean, std=std))
+
+
+def canonical(name: str) -> str:
+    """The one name of a student: ``conv3`` and ``ConvNet3`` are convnet-3, ``resnet18_modified`` resnet-18-modified.
+
+    A bare name of torchvision, ``mobilenet_v2``, is ``torchvision:mobilenet_v2``.
+
+    Raises:
+        ConcordError: no student goes by that name; the nearest is named.
+    """
+    word = re.sub(r"[\s_-]+", "-", name.strip().casefold())
+    source, colon, model = name.strip().partition(":")
+    if colon:
+        return f"{source.casefold()}:{_known(source.casefold(), model, name)}"
+    if found := re.fullmatch(r"conv(?:net)?-?d?([1-6])", word):
+        return f"convnet-{found[1]}"
+    if found := re.fullmatch(r"resnet-?(18|50|101)", word):
+        return f"resnet-{found[1]}"
+    if found := re.fullmatch(r"resnet-?(18|101)-?mod(?:ified)?", word):
+        return f"resnet-{found[1]}-modified"
+    if re.fullmatch(r"resnet-?ap-?10", word):
+        return "resnetap-10"
+    others = _library("torchvision")
+    if word.replace("-", "_") in others:
+        return f"torchvision:{word.replace('-', '_')}"
+    raise ConcordError(
+        f'unknown student "{name}"{nearest(word, (*NAMES, *others))}; '
+        f"there are {', '.join(NAMES)}, timm:NAME and torchvision:NAME"
+    )
+
+
+def default_size(name: str) -> int:
+    """Pixels at which RDED's code trains a student: 32 for ConvNets to depth 3, 128 for 5 and 6, else 224.
+
+    The modified ResNets are made for 32 pixels, where they are as deep in pixels as the others at 224.
+    """
+    name = canonical(name)
+    if name.endswith("-modified") or name in ("convnet-1", "convnet-2", "convnet-3"):
+        return 32
+    return 128 if name in ("convnet-5", "convnet-6") else 224
+
+
+def head(net: nn.Module, classes: int) -> str:
+    """Name of the layer that gives the logits: the last linear one of so many outputs, or the last 1 x 1 convolution.
+
+    Raises:
+        ConcordError: there is none.
+    """
+    found = [n for n, m in net.named_modules() if isinstance(m, nn.Linear) and m.out_features == classes]
+    found = found or [n for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.out_channels == classes]
+    if not found:
+        raise ConcordError(f"the {type(net).__name__} has no last layer of {classes} outputs, so it has no features")
+    return found[-1]
+
+
+def entering(layer: nn.Module, run: Callable[[], object]) -> Tensor:
+    """What a layer is given while `run` runs, as (B, D); maps are averaged over their pixels."""
+    seen: list[Tensor] = []
+    with layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        run()
+    return seen[-1].flatten(2).mean(2) if seen[-1].ndim == 4 else seen[-1].flatten(1)
+
+
+def _torchvision(model: str, classes: int, size: int) -> nn.Module:
+    import torchvision
+
+    extra: dict[str, Any] = {"image_size": size} if model.startswith("vit_") else {}
+    if model in ("googlenet", "inception_v3"):
+        extra = {"aux_logits": False, "init_weights": True}  # one output in training, too
+    net: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes, **extra)
+    return net
+
+
+def _timm(model: str, classes: int, size: int) -> nn.Module:
+    import timm
+
+    config = timm.get_pretrained_cfg(model)
+    extra = {"img_size": size} if config is not None and config.fixed_input_size else {}
+    net: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes, **extra)
+    return net
+
+
+@contextmanager
+def taking(model: str, size: int) -> Iterator[None]:
+    """Turn a library's refusal of a size, in whatever form it comes, into a ConcordError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AssertionError) as cause:
+        first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise ConcordError(f"{model} does not take images of {size} pixels: {first}; give another size") from cause
+
+
+@torch.no_grad()
+def give_one(net: nn.Module, model: str, classes: int, size: int) -> None:
+    """Give a network one image: each has sizes of its own that it takes, and only trying tells.
+
+    Raises:
+        ConcordError: it does not take it, or gives something else than so many logits.
+    """
+    training = net.training
+    with taking(model, size):
+        shape = tuple(net.eval()(torch.zeros(1, 3, size, size)).shape)
+    net.train(training)
+    if shape != (1, classes):
+        raise ConcordError(f"{model} is no classifier: {classes} logits expected of an image, got {shape}")
+
+
+def _library(source: str) -> list[str]:
+    if source == "timm":
+        import timm
+
+        return list(timm.list_models())
+    import torchvision
+
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def _known(source: str, model: str, given: str) -> str:
+    if source not in ("timm", "torchvision"):
+        raise ConcordError(f'unknown student "{given}"; a name with a colon is timm:NAME or torchvision:NAME')
+    names = _library(source)
+    if model.split(".")[0] not in names:  # timm's tag of weights, as in resnet18.a1_in1k, is part of a name
+        raise ConcordError(f'{source} has no model "{model}"{nearest(model, names)}')
+    return model

@@ -21,6 +21,8 @@ from concord.overrides import complaints, override
 HOW = frozenset({"device", "workers", "threads", "unreadable", "memory"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = HOW | {"ipc", "name"}
+CHOSEN = ("random", "full", "k_center", "herding", "rded")
+"""Methods that take their images from real ones: no diffusion model makes them, and nothing informs them."""
 BUILT_IN_DATA = ("reef",)
 """Values of `data` that name a data set of the package rather than a folder."""
 
@@ -176,6 +178,16 @@ class Scorer(_Part):
         return self
 
 
+class Rded(_Part):
+    """How RDED puts an image together: of `factor` x `factor` crops, the best by the teacher of `crops` from each of
+    `images` real images a class. Its authors have 2, 5 and 300, and factor 1 at 32 pixels.
+    """
+
+    factor: Annotated[int, Field(ge=1, le=8)] = 2
+    crops: PositiveInt = 5
+    images: PositiveInt = 300
+
+
 class Memory(_Part):
     """What trades time and memory and leaves images as they are, but for rounding (`vae: tiled` blends seams).
 
@@ -217,13 +229,17 @@ class Recipe(_Part):
     `data` is a folder of class folders, or `reef`. `classes` (folders, class names, or class lists such as imagewoof)
     takes a part of them;
     `class_names` maps a folder to the name that texts use. `size` is the side of the stored square in pixels,
-    null for images as they are. `uninformed` also makes the same samples without informing. `dtype` of the networks:
+    null for images as they are. `uninformed` also makes the same samples without informing. `features` (k_center,
+    herding): where images are near each other, in the `encoder`'s space, the `teacher`'s, or as `pixels`; null is the
+    teacher's where one is named, else pixels, which need no model. `dtype` of the networks:
     ``auto`` is bfloat16 on CUDA and float32 elsewhere; similarities, schedules and objectives are float32 always.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     name: str = "custom"
-    method: Literal["dit", "minimax", "unclip", "text", "generate", "random", "full"] = "dit"
+    method: Literal["dit", "minimax", "unclip", "text", "generate", "random", "full", "k_center", "herding", "rded"] = (
+        "dit"
+    )
     data: Annotated[str, Field(min_length=1)]
     classes: list[str] | None = None
     class_names: dict[str, str] = {}
@@ -241,6 +257,8 @@ class Recipe(_Part):
     scorer: Scorer = Scorer()
     teacher: str | None = None
     nuisance: str | None = None
+    features: Literal["encoder", "teacher", "pixels"] | None = None
+    rded: Rded = Rded()
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     workers: Literal["auto"] | PositiveInt = "auto"
     threads: PositiveInt = 1
@@ -255,9 +273,11 @@ class Recipe(_Part):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, values: Any) -> Any:
-        """Fill in what `pipeline` holds for the method."""
+        """Fill in what `pipeline` holds for the method, and the features of a coreset."""
         if not isinstance(values, dict) or not isinstance(values.get("pipeline", {}), dict):
             return values  # the fields say what is wrong
+        if values.get("method") in ("k_center", "herding") and values.get("features") is None:
+            values = {**values, "features": "teacher" if values.get("teacher") else "pixels"}
         given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
         return {**values, "pipeline": DEFAULTS.get(str(values.get("method", "dit")), {}) | given}
 
@@ -265,8 +285,11 @@ class Recipe(_Part):
     def _consistent(self) -> Recipe:
         for key, methods in _ONLY_FOR.items():
             is_set = getattr(self.pipeline, key) != type(self.pipeline).model_fields[key].default
-            if is_set and self.method not in (*methods, "random", "full"):
+            if is_set and self.method not in (*methods, *CHOSEN):
                 raise ValueError(f"pipeline.{key} is for method {' or '.join(methods)}, not for {self.method}")
+        if self.teacher is None and (self.method == "rded" or self.features == "teacher"):
+            what = "method rded" if self.method == "rded" else "features teacher"
+            raise ValueError(f"teacher is missing: {what} needs a classifier of the data's classes, as in teacher=DIR")
         if self.method == "text" and self.pipeline.model is None:
             raise ValueError(
                 "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"
@@ -300,8 +323,10 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
 
 def models(recipe: Recipe) -> dict[str, str]:
     """Return the models that the recipe's method will load: dotted key -> directory or hub id."""
-    if recipe.method in ("random", "full"):
-        return {}
+    if recipe.method in CHOSEN:
+        space = {"rded": "teacher", "k_center": recipe.features, "herding": recipe.features}.get(recipe.method)
+        named = {"teacher": recipe.teacher, "encoder": recipe.encoder}
+        return {key: model for key, model in named.items() if key == space and model}
     informing, weights = recipe.informing, recipe.informing.objective
     needed = {"pipeline.model": recipe.pipeline.model or ""}
     if recipe.pipeline.tiny_decoder and informing.enabled and informing.decoder == "tiny":

@@ -17,7 +17,7 @@ from concord.export.made import MadeSet
 from concord.export.private import shown, shown_recipe
 from concord.export.writing import Reading
 from concord.models.licences import licence
-from concord.recipe import BUILT_IN_DATA, models
+from concord.recipe import BUILT_IN_DATA, CHOSEN, models
 from concord.resources import version
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -25,6 +25,9 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]#|~$]")
 _METHODS = {
     "random": "chosen at random from the real images of each class",
     "full": "all the real images of each class",
+    "k_center": "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
+    "herding": "real images chosen so that their mean feature is that of the class (herding)",
+    "rded": "put together from crops of real images that a classifier is surest of (RDED)",
     "dit": "sampled from a class-conditional diffusion model",
     "generate": "sampled from a class-conditional diffusion model",
     "minimax": "sampled from class-conditional diffusion models, one a part of the classes",
@@ -105,7 +108,7 @@ def _origin(made: MadeSet) -> list[str]:
     informed = ""
     if made.variant == "uninformed":
         informed = " This is the counterpart without informing, from the same seeds."
-    elif recipe.informing.enabled and recipe.method not in ("random", "full"):
+    elif recipe.informing.enabled and recipe.method not in CHOSEN:
         informed = (
             " The sampling was informed by concepts, short visual phrases that tell a class from its look-alikes"
             f" (mode {recipe.informing.mode})."
@@ -180,11 +183,12 @@ def _interval(gain: Any) -> str:
 
 
 def _limits(made: MadeSet) -> list[str]:
-    real = made.recipe.method in ("random", "full")
+    real = made.recipe.method in CHOSEN
     limits = [
         "A label is what the image was made for; nobody has checked that each image shows it."
         if not real
-        else "The images are real ones of the data set: what holds for it, consent and copyright included, holds here.",
+        else "The images are real ones of the data set, or parts of them: what holds for it, consent and copyright"
+        " included, holds here.",
         "A small set trains a classifier worse than the whole data set does; state the protocol with any accuracy.",
         "It covers less than the data set: what is rare there is rarer or missing here.",
     ]

@@ -37,4 +37,6 @@ def public_row(picture: Picture) -> dict[str, Any]:
     row = dict(picture.row)
     for key in ("source", "checkpoint"):
         row[key] = shown(str(row.get(key, "")))
+    if "crops" in row:
+        row["crops"] = [{**crop, "source": shown(str(crop["source"]))} for crop in row["crops"]]
     return row

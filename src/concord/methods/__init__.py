@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from concord.recipe import CHOSEN, models
+
 if TYPE_CHECKING:
     from concord.data import ImageSet
     from concord.methods.base import Method
@@ -21,6 +23,14 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
             from concord.methods.full import full_set
 
             return full_set(recipe, data)
+        case "k_center" | "herding":
+            from concord.methods.coreset import coreset
+
+            return coreset(recipe, data)
+        case "rded":
+            from concord.methods.rded import Rded
+
+            return Rded(recipe, data)
         case "dit" | "minimax" | "unclip" | "text" | "generate":
             from concord.methods.generate import Generate
 
@@ -29,4 +39,4 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
 
 def needs_torch(recipe: Recipe) -> bool:
     """Say whether the recipe's method computes with torch, so that threads and device matter."""
-    return recipe.method not in ("random", "full")
+    return recipe.method not in CHOSEN or bool(models(recipe))

@@ -12,7 +12,7 @@ from concord.data import ImageSet
 from concord.data.reading import square
 from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
-from concord.methods.supply import Order, Supply, shuffled
+from concord.methods.supply import Supply, shuffled
 from concord.recipe import Recipe
 from concord.report.page import write_report
 from concord.runs.plan import Sample, sample_seed
@@ -29,23 +29,22 @@ class RealImages:
     batch_size = 1
     variants = ("images",)
 
-    def __init__(self, recipe: Recipe, data: ImageSet, order: Order, everything: bool = False) -> None:
-        self._recipe, self._data, self._everything = recipe, data, everything
-        self._supply = Supply(data, order, skip_unreadable=recipe.unreadable == "skip")
+    def __init__(self, recipe: Recipe, data: ImageSet, supply: Supply, everything: bool = False) -> None:
+        self._recipe, self._data, self._supply, self._everything = recipe, data, supply, everything
 
     def count(self, class_index: int, ipc: int) -> int:
         wanted = len(self._data.items(class_index)) if self._everything else ipc
-        there = len(self._supply.first(class_index, wanted))
+        there = len(self._supply.readable(class_index, wanted))
         if there < (1 if self._everything else wanted):
             raise ConcordError(self._too_few(ipc))
-        return wanted if not self._everything else there
+        return there
 
     def _too_few(self, ipc: int) -> str:
         kind = "readable images" if self._recipe.unreadable == "skip" else "images"
         if self._everything:
-            lacking = [e.key for e in self._data.classes if not self._supply.first(e.label, 1)]
+            lacking = [e.key for e in self._data.classes if not self._supply.readable(e.label, 1)]
             return f"no {kind} in {', '.join(lacking[:5])}; take them out with classes=..."
-        counts = {e.key: len(self._supply.first(e.label, ipc)) for e in self._data.classes}
+        counts = {e.key: len(self._supply.readable(e.label, ipc)) for e in self._data.classes}
         short = {key: n for key, n in counts.items() if n < ipc}
         some = ", ".join(f'"{key}" has {n}' for key, n in islice(short.items(), 5))
         more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
@@ -77,12 +76,16 @@ class RealImages:
     def finish(self, out: Path) -> None:
         write_report(out)
 
+    def _trial(self, class_index: int, source: str) -> Sample:
+        """A sample from an image of the class, for its cost."""
+        return Sample(class_index, 0, 0, source=source)
+
     def cost(self) -> Cost:
-        """Make the first image of a few classes, and count."""
+        """Make an image of a few classes, and count."""
         start, sizes = time.perf_counter(), []
         for class_index in range(min(3, len(self._data.classes))):
-            if self._supply.first(class_index, 1):
-                made = self.make([self.sample(class_index, 0)], "images")[0]
+            if some := self._supply.readable(class_index, 1):
+                made = self.make([self._trial(class_index, some[0])], "images")[0]
                 sizes.append(len(encode(made.image, self._recipe.format)))
         if not sizes:
             return Cost()
@@ -92,4 +95,4 @@ class RealImages:
 
 def random_choice(recipe: Recipe, data: ImageSet) -> RealImages:
     """Return a uniform choice without replacement of `ipc` images a class."""
-    return RealImages(recipe, data, shuffled(recipe.seed))
+    return RealImages(recipe, data, Supply(data, shuffled(recipe.seed), recipe.unreadable == "skip"))

@@ -41,6 +41,10 @@ class Supply:
                 taken.append(item)
         return taken
 
+    def readable(self, class_index: int, most: int) -> Sequence[str]:
+        """Return `most` images of a class, or fewer where there are no more, for no more than it costs to read them."""
+        return self.first(class_index, most)[:most]
+
     def cyclic(self, class_index: int, index: int) -> str:
         """Return image `index` of a class, from the first again where there are no more.
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from concord.errors import ConcordError
+from concord.recipe import CHOSEN
 from concord.runs.store import read_manifest
 
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ class Record:
     @property
     def made_as(self) -> str:
         """What the images are: "informed", "uninformed", or "chosen" among the real ones."""
-        if self.recipe.get("method") in ("random", "full"):
+        if self.recipe.get("method") in CHOSEN:
             return "chosen"
         informing = self.recipe.get("informing")
         informed = not isinstance(informing, dict) or informing.get("enabled", True)

@@ -21,7 +21,7 @@ from concord.data import ClassTable, ImageSet, open_data, restrict
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
 from concord.parallel import CONTEXT, spread
-from concord.recipe import Format, Recipe, models
+from concord.recipe import CHOSEN, Format, Recipe, models
 from concord.resources import cores, find_model, memory, resolve_device, resolve_dtype, size_of
 from concord.runs import workspace
 from concord.runs.needed import require_models
@@ -219,14 +219,14 @@ def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
     """Return how many processes shall work: what the recipe says, or what cores, memory and jobs are good for."""
     if recipe.workers != "auto":
         return max(1, min(recipe.workers, jobs))
+    if recipe.method in CHOSEN or not needs_torch(recipe):
+        return max(1, min(cores(), jobs // 200))  # a worker starts as long as it copies some hundred images
     if device.startswith("cuda"):
         import torch
 
         return max(1, min(torch.cuda.device_count() if device == "cuda" else 1, jobs))
     if device != "cpu":
         return 1
-    if not needs_torch(recipe):
-        return max(1, min(cores(), jobs // 200))  # a worker starts as long as it copies some hundred images
     paths = [find_model(model) for model in models(recipe).values()]
     # Weights are stored in half precision as a rule and computed with in single; a gigabyte for the libraries.
     each = 2**30 + 2 * sum(size_of(path) for path in paths if path is not None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from concord.errors import ConcordError
 from concord.models.licences import licence
-from concord.recipe import Recipe, models
+from concord.recipe import CHOSEN, Recipe, models
 from concord.resources import find_model, size_of
 
 
@@ -102,7 +102,7 @@ def _check_pipeline(recipe: Recipe) -> None:
     from concord.models.pipelines import EXPECTED, WIRED_TEXT, check_pipeline_class, pipeline_class
 
     model = recipe.pipeline.model
-    if model is None or recipe.method in ("random", "full"):
+    if model is None or recipe.method in CHOSEN:
         return
     if recipe.method != "text":
         check_pipeline_class(model, EXPECTED[recipe.method])

@@ -15,11 +15,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A square part of a real image: its reference, and the part's left and upper edge and side in pixels."""
+
+    source: str
+    left: int
+    top: int
+    side: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, upper, right and lower edge."""
+        return self.left, self.top, self.left + self.side, self.top + self.side
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image of the plan: all that decides it beside the recipe.
 
     `class_index` is the label (position in the data set's `ClassTable`); `index` counts within the class from 0.
-    `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it.
+    `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it;
+    `crops` the parts of real images that it is put together from.
     """
 
     class_index: int
@@ -30,6 +46,7 @@ class Sample:
     prompt: str = ""
     source: str = ""
     checkpoint: str = ""
+    crops: tuple[Crop, ...] = ()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -46,9 +63,10 @@ class Batch:
     samples: tuple[Sample, ...]
 
 
-def sample_seed(seed: int, class_key: str, index: int) -> int:
+def sample_seed(seed: int, class_key: str, index: int | str) -> int:
     """Return the seed of sample (class, index): 48 bits of SHA-256, so that any JSON reader keeps it exactly.
 
+    A real image of a class has one, too: `index` is its reference then.
     It depends on the class by its key, not its position, so a subset of the classes keeps the seeds of the whole.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}\0{class_key}\0{index}".encode()).digest()[:6], "big")

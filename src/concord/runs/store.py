@@ -184,7 +184,7 @@ class Store:
             self._rewrite()
 
     def _planned(self, sample: Sample, entry: ClassEntry) -> Row:
-        return {
+        row: Row = {
             "file_name": self.file_name(sample, entry),
             "label": sample.class_index,
             "class_name": entry.class_name,
@@ -196,6 +196,9 @@ class Store:
             "source": sample.source,
             "checkpoint": sample.checkpoint,
         }
+        if sample.crops:
+            row["crops"] = [{"source": crop.source, "box": list(crop.box)} for crop in sample.crops]
+        return row
 
     def _append(self, line: bytes) -> None:
         with open(self.root / MANIFEST, "ab") as file:

@@ -1,0 +1,153 @@
+"""RDED: images put together from crops of real images that a teacher is surest of (Sun et al. 2024, CVPR).
+
+As in its code (LINs-lab/RDED, synthesize/): several random square crops are taken of each of some images of a class;
+the teacher sees a crop amid an otherwise empty image of its input size; of each image the crop with the lowest cross
+entropy is kept, and the lowest of these fill the set, factor x factor to an image.
+
+Two things are ours. Image i has the crops of rank f i to f i + f - 1 with f = factor^2, where RDED gives crop k n + i
+to cell k of n images: the set holds the same crops either way, but here a smaller set is part of a larger one, so that
+it can grow. And where a class has fewer images than crops are needed, the second-best crops of all its images follow,
+and so on, where RDED ends with an error; with images enough there are none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from concord.data import ImageSet
+from concord.data.ahead import read_ahead
+from concord.errors import ConcordError
+from concord.methods.base import Cost, Made
+from concord.methods.crops import amid, cut, mosaic, random_square, ranks
+from concord.methods.random import RealImages
+from concord.methods.supply import Supply, shuffled
+from concord.recipe import Recipe
+from concord.resources import resolve_device
+from concord.runs.plan import Crop, Sample, sample_seed
+
+if TYPE_CHECKING:
+    from concord.models.teachers import Teacher
+
+AT_ONCE = 64
+"""Crops that the teacher sees at once, or those of one image."""
+
+
+class Rded(RealImages):
+    """See the module's text; a `Method`. Where images are put together no teacher is loaded: samples have the crops."""
+
+    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
+        super().__init__(recipe, data, Supply(data, shuffled(recipe.seed), recipe.unreadable == "skip"))
+        self._settings, self._cells = recipe.rded, recipe.rded.factor**2
+        self._best: dict[int, list[tuple[Crop, float]]] = {}
+
+    def count(self, class_index: int, ipc: int) -> int:
+        if self._room(class_index, ipc) < ipc:
+            raise ConcordError(self._too_few(ipc))
+        return ipc
+
+    def _room(self, class_index: int, ipc: int) -> int:
+        """For how many images, at most `ipc`, the class has crops."""
+        wanted = min(self._settings.images, math.ceil(ipc * self._cells / self._settings.crops))
+        images = len(self._supply.readable(class_index, wanted))
+        return min(ipc, images * self._settings.crops // self._cells)
+
+    def _too_few(self, ipc: int) -> str:
+        rooms = {e.key: self._room(e.label, ipc) for e in self._data.classes}
+        short = {key: room for key, room in rooms.items() if room < ipc}
+        some = ", ".join(f'"{key}" for {room}' for key, room in islice(short.items(), 5))
+        more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
+        least = min(short.values())
+        way = f"give ipc={least} or less, or more" if least else "give more"
+        each, most = self._settings.crops, self._settings.images
+        return (
+            f"rded takes {self._cells} crops an image, {each} from each of at most {most} real ones: too few for"
+            f" ipc={ipc}: {some}{more}; {way} rded.crops (or rded.images, where a class has more)"
+        )
+
+    def sample(self, class_index: int, index: int) -> Sample:
+        key = self._data.classes[class_index].key
+        ranked = self._ranked(class_index)[index * self._cells : (index + 1) * self._cells]
+        crops = tuple(crop for crop, _ in ranked)
+        sources = " + ".join(dict.fromkeys(crop.source for crop in crops))
+        return Sample(class_index, index, sample_seed(self._recipe.seed, key, index), source=sources, crops=crops)
+
+    def make(self, batch: Sequence[Sample], variant: str) -> list[Made]:
+        return [Made(self._put_together(sample.crops)) for sample in batch]
+
+    def _put_together(self, crops: Sequence[Crop]) -> Image.Image:
+        images = {source: self._data.read(source) for source in {crop.source for crop in crops}}
+        size = self._recipe.size or min(images[crops[0].source].size)
+        side = max(1, size // self._settings.factor)
+        return Image.fromarray(mosaic([cut(images[crop.source], crop, side) for crop in crops], size))
+
+    def results(self, out: Path) -> dict[str, Any]:
+        losses = [loss for ranked in self._best.values() for _, loss in ranked]
+        mean = round(float(np.mean(losses)), 4) if losses else None
+        return {"teacher_loss": mean, **super().results(out)}
+
+    def cost(self) -> Cost:
+        """Bytes alone: scoring takes most of the time and memory, and is not tried out."""
+        return replace(super().cost(), seconds_per_image=None, memory=None)
+
+    def _trial(self, class_index: int, source: str) -> Sample:
+        boxes = self._boxes(class_index, source, self._data.read(source).size)
+        return Sample(class_index, 0, 0, crops=tuple(boxes[i % len(boxes)] for i in range(self._cells)))
+
+    # --- scoring, in the parent alone ----------------------------------------------------------------------------
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        from concord.models.teachers import load_teacher
+
+        return load_teacher(self._recipe.teacher or "", self._data.classes, device=resolve_device(self._recipe.device))
+
+    def _ranked(self, class_index: int) -> list[tuple[Crop, float]]:
+        """The class's crops in the order in which they are taken, as many as the set needs, with their losses."""
+        if class_index not in self._best:
+            items = self._supply.first(class_index, self._settings.images)[: self._settings.images]
+            crops, losses = self._score(class_index, items)
+            order = ranks(losses)[: self._recipe.ipc * self._cells]
+            self._best[class_index] = [(crops[n][m], float(losses[n, m])) for n, m in order]
+        return self._best[class_index]
+
+    def _boxes(self, class_index: int, item: str, size: tuple[int, int]) -> list[Crop]:
+        """Random crops of an image; they depend on it and the seed, not on what else is cropped."""
+        seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, item)
+        rng = np.random.default_rng(seed)
+        return [Crop(item, *random_square(*size, rng)) for _ in range(self._settings.crops)]
+
+    def _score(self, class_index: int, items: Sequence[str]) -> tuple[list[list[Crop]], np.ndarray]:
+        """Crops of each image, and the teacher's loss of each, (N, crops)."""
+        import torch
+        from torch.nn import functional as F
+
+        teacher, crops = self._teacher, list[list[Crop]]()
+        rows = [np.empty((0, self._settings.crops))]
+        size = teacher.size or teacher.network.size
+        side = max(1, size // self._settings.factor)
+
+        def cropped(item: str, image: Image.Image) -> tuple[list[Crop], np.ndarray]:
+            boxes = self._boxes(class_index, item, image.size)
+            return boxes, np.stack([cut(image, box, side) for box in boxes])
+
+        for batch in read_ahead(self._data, items, cropped, max(1, AT_ONCE // self._settings.crops)):
+            crops += [boxes for _, (boxes, _) in batch]
+            pixels = (
+                torch.from_numpy(np.concatenate([squares for _, (_, squares) in batch])).permute(0, 3, 1, 2).float()
+                / 255
+            )
+            with torch.no_grad():
+                logits = teacher.logits(amid(pixels, size, teacher.network.mean))
+            labels = torch.full((len(logits),), class_index, device=logits.device)
+            losses = F.cross_entropy(logits, labels, reduction="none")
+            rows.append(losses.double().cpu().numpy().reshape(len(batch), -1))
+        return crops, np.concatenate(rows)

@@ -1,1 +1,1 @@
-"""Is a distilled set any good: augmentation, protocols, training, soft labels and scores."""
+"""Evaluation: what a small set is worth, measured by training on it; it knows labelled images and models alone."""

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from concord.errors import ConcordError
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 CONTEXT = multiprocessing.get_context("spawn")
 """A forked child of a process that used CUDA or threads hangs."""
 

@@ -114,7 +114,9 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
         return load(test, for_testing(size, resize)).shared()
 
     cells = []
-    for ipc in settings.ipc or [counts[0] if min(counts) == max(counts) else None]:
+    whole = counts[0] if min(counts) == max(counts) else None
+    ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
+    for ipc in ipcs:
         for student in dict.fromkeys(map(canonical, settings.student)):
             least = settings.size or default_size(student)
             small = trained_on(least, ipc)

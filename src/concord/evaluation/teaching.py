@@ -108,7 +108,7 @@ def teach(
     look = Look(student, size, settings.norm, settings.pool, settings.width)
     classes = len(data.classes)
     net = look.build(classes, protocol, settings.seed)
-    with lock(out.parent):
+    with lock(out.parent, f".{out.name}.lock"):
         images = load(data, for_training(side))
         epochs = passes(protocol, len(images) / classes, classes)
         batch = batch_size(protocol, len(images) / classes, classes, len(images))
@@ -151,6 +151,7 @@ def teach(
             raise RuntimeError("a look builds students")
         save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts)
         part.unlink(missing_ok=True)
+        (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
     seconds = time.perf_counter() - begun
     return Taught(out, student, len(images), classes, size, epochs, accuracy, seconds, course)
 

@@ -21,7 +21,7 @@ from concord.overrides import complaints, override
 HOW = frozenset({"device", "workers", "threads", "unreadable", "memory"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = HOW | {"ipc", "name"}
-BUILT_IN_DATA = ("reef",)
+BUILT_IN_DATA = ("reef", "reef-test")
 """Values of `data` that name a data set of the package rather than a folder."""
 
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
@@ -214,8 +214,8 @@ _ONLY_FOR = {
 class Recipe(_Part):
     """All that decides a run; see the module's text for the kinds of keys.
 
-    `data` is a folder of class folders, or `reef`. `classes` (folders, class names, or class lists such as imagewoof)
-    takes a part of them;
+    `data` is a folder of class folders, a Parquet file or folder of such, or `reef`. `classes` (folders, class names,
+    or class lists such as imagewoof) takes a part of them;
     `class_names` maps a folder to the name that texts use. `size` is the side of the stored square in pixels,
     null for images as they are. `uninformed` also makes the same samples without informing. `dtype` of the networks:
     ``auto`` is bfloat16 on CUDA and float32 elsewhere; similarities, schedules and objectives are float32 always.

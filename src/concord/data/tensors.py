@@ -53,6 +53,8 @@ class TensorSet:
 
 
 Read = Callable[[Image.Image], Image.Image]
+_AT_ONCE = 16
+"""Images that a thread reads in a row: handing over each alone would take longer than reading a small one."""
 
 
 def for_testing(size: int, resize: int) -> Read:
@@ -71,12 +73,14 @@ def training_side(data: ImageSet, least: int, per_class: int | None = None) -> i
     RDED, Minimax and concord store squares, and crops are taken from them at full size; photographs of any shape come
     as the middle square at the student's size. A side above twice the student's is brought down to that.
     """
-    sides = {
-        size for entry in data.classes for item in _first(data, entry.label, per_class) for size in [_size(data, item)]
-    }
-    if len(sides) == 1 and len(set(*sides)) == 1:
-        return min(next(iter(sides))[0], 2 * least)
-    return least
+    side = None
+    for entry in data.classes:
+        for item in _first(data, entry.label, per_class):
+            width, height = data.size(item)
+            if width != height or side not in (None, width):
+                return least
+            side = width
+    return least if side is None else min(side, 2 * least)
 
 
 def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
@@ -90,17 +94,25 @@ def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
     Raises:
         ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
     """
-    items = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        arrays = pool.map(lambda pair: np.asarray(read(data.read(pair[1]))), items)
-        images: Tensor | None = None
-        for i, array in enumerate(arrays):
-            if images is None:
-                images = torch.empty(len(items), 3, *array.shape[:2], dtype=torch.uint8)
-            images[i] = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    if images is None:
+    labelled = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
+    if not labelled:
         raise ConcordError("the data hold no images")
-    return TensorSet(images, torch.tensor([label for label, _ in items]))
+
+    def pixels(place: int) -> Tensor:
+        return torch.from_numpy(np.array(read(data.read(labelled[place][1])))).permute(2, 0, 1)
+
+    # In the order of the references: so files lie on a disk, and rows in a Parquet file.
+    order = sorted(range(len(labelled)), key=lambda place: labelled[place][1])
+    images = torch.empty(len(order), *pixels(order[0]).shape, dtype=torch.uint8)
+
+    def fill(start: int) -> None:
+        for place in order[start : start + _AT_ONCE]:
+            images[place] = pixels(place)
+
+    with ThreadPoolExecutor(max(2, cores())) as pool:
+        for _ in pool.map(fill, range(0, len(order), _AT_ONCE)):
+            pass
+    return TensorSet(images, torch.tensor([label for label, _ in labelled]))
 
 
 def _first(data: ImageSet, label: int, per_class: int | None) -> Sequence[str]:
@@ -110,8 +122,3 @@ def _first(data: ImageSet, label: int, per_class: int | None) -> Sequence[str]:
     if len(items) < per_class:
         raise ConcordError(f'the class "{data.classes[label].key}" has {len(items)} images, fewer than ipc={per_class}')
     return items[:per_class]
-
-
-def _size(data: ImageSet, item: str) -> tuple[int, int]:
-    size: tuple[int, int] = data.read(item).size
-    return size

@@ -80,7 +80,8 @@ RDED = Protocol(
 
 PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": "ipc", "double_pass": False})
 """The paper's App. B: what RDED's evaluator is described as there. The batch is the IPC, the cosine ends at zero, one
-pass a step. Whether its tables hold the best or the last accuracy it does not say; RDED, which it follows, has the best."""
+pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
+best."""
 
 HARD = Protocol(
     name="hard",

@@ -26,7 +26,7 @@ from concord.evaluation.augment import apply
 from concord.evaluation.batches import Batch, Batches
 from concord.evaluation.mixing import mix
 from concord.evaluation.protocol import Protocol
-from concord.evaluation.training import Compute, Labeller, soft_labels
+from concord.evaluation.training import HERE, Compute, Labeller, soft_labels
 from concord.runs.store import lock, write_atomically, write_json
 
 Bits = Literal["float32", "float16", "uint8"]
@@ -101,7 +101,7 @@ def store_labels(
     protocol: Protocol,
     facts: dict[str, Any],
     form: Form,
-    compute: Compute = Compute(),
+    compute: Compute = HERE,
     told: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> dict[str, Any]:
     """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
@@ -127,7 +127,8 @@ def store_labels(
         for epoch in range(facts["epochs"]):
             file = _file(out, epoch)
             if not file.is_file():
-                write_atomically(file, save(_of_epoch(device, batches, labeller, protocol, facts, form, compute, epoch)))
+                made = _of_epoch(device, batches, labeller, protocol, facts, form, compute, epoch)
+                write_atomically(file, save(made))
             told(epoch + 1, facts["epochs"])
         size = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
         head["bytes"] = size

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
 from concord.evaluation.augment import apply
-from concord.evaluation.mixing import mix, mixed_share
 from concord.evaluation.batches import Batch, Batches
+from concord.evaluation.mixing import mix, mixed_share
 from concord.evaluation.protocol import Protocol, judged, rate
 
 Labeller = Callable[[Tensor], Tensor]
@@ -69,6 +69,10 @@ class Compute:
         return net
 
 
+HERE = Compute()
+"""The CPU, in float32."""
+
+
 def train(
     net: nn.Module,
     data: TensorSet,
@@ -79,7 +83,7 @@ def train(
     *,
     test: TensorSet,
     labeller: Labeller | None = None,
-    compute: Compute = Compute(),
+    compute: Compute = HERE,
     start: int = 0,
     state: Mapping[str, Any] | None = None,
     after: Callable[[int, Trainer, Course], None] | None = None,
@@ -125,7 +129,7 @@ class Trainer:
         protocol: Protocol,
         size: int,
         labeller: Labeller | None = None,
-        compute: Compute = Compute(),
+        compute: Compute = HERE,
     ) -> None:
         self.net, self._data, self._protocol, self._size = compute.place(net), data, protocol, size
         self._labeller, self._compute = labeller, compute
@@ -195,7 +199,7 @@ class Trainer:
         self._share = state["share"]
 
 
-def soft_labels(labeller: Labeller, pixels: Tensor, temperature: float, compute: Compute = Compute()) -> Tensor:
+def soft_labels(labeller: Labeller, pixels: Tensor, temperature: float, compute: Compute = HERE) -> Tensor:
     """A teacher's probabilities (B, K), float32, at a temperature."""
     with torch.no_grad(), compute.autocast():
         logits = labeller(pixels)
@@ -218,7 +222,7 @@ def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor
 
 
 @torch.no_grad()
-def predict(net: nn.Module, test: TensorSet, compute: Compute = Compute()) -> Tensor:
+def predict(net: nn.Module, test: TensorSet, compute: Compute = HERE) -> Tensor:
     """The classes that a student gives test images, int64 (N,)."""
     net.eval()
     found = []

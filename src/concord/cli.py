@@ -13,6 +13,7 @@ from concord.commands.convert import convert
 from concord.commands.evaluate import evaluate
 from concord.commands.export import export
 from concord.commands.init import init
+from concord.commands.labels import labels
 from concord.commands.recipes import recipes
 from concord.commands.report import report
 from concord.commands.teacher import teacher
@@ -104,6 +105,7 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(export)
 app.command()(init)
+app.command()(labels)
 app.command()(recipes)
 app.command()(report)
 app.command()(teacher)

@@ -105,7 +105,7 @@ def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[s
             raise ConcordError(f'expected key=value, as in ipc=10, got "{text}"')
         else:
             raise ConcordError(f'unknown key "{key}"{nearest(key, [*keys(model), *keys(Protocol)])}')
-    return _valid(model, values), rest
+    return validated(model, values), rest
 
 
 def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
@@ -118,7 +118,7 @@ def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
     values = preset.model_dump()
     for text in texts:
         override(Protocol, values, text)
-    after = _valid(Protocol, values)
+    after = validated(Protocol, values)
     return Way(after, dict(_differences(before, after.model_dump(mode="json"))))
 
 
@@ -132,7 +132,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: st
     return found
 
 
-def _valid(model: type[Model], values: dict[str, Any]) -> Model:
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -77,7 +77,12 @@ def test_numbers_get_names_from_a_list_beside_the_file_or_stay_numbers(tmp_path:
     (tmp_path / "classes.txt").write_text("\n".join(names) + "\n")
     assert contents(open_data(str(path))) == {"c0": [2], "c10": [0], "c2": [1]}
     (tmp_path / "classes.txt").write_text("a\nb\n")
-    assert "a.parquet/00000 has the label 10; its 2 classes of" in refused(path)
+    assert "a.parquet/00001 has the label 2; its 2 classes of" in refused(path)
+
+
+def test_numbers_may_be_far_apart(tmp_path: Path) -> None:
+    data = open_data(str(write(tmp_path / "a.parquet", [10**12, 7], None)))
+    assert contents(data) == {"0000000000007": [1], "1000000000000": [0]}
 
 
 def test_preferred_names_decide_between_columns(tmp_path: Path) -> None:

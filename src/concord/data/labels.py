@@ -62,8 +62,8 @@ def read_labels(root: Path, files: Sequence[str]) -> Labels:
     return Labels(image, label, numbers, kinds)
 
 
-def names_of(labels: Labels, root: Path) -> Sequence[str]:
-    """Return the class names by number: the metadata's, or the lines of a ``classes.txt``, or the numbers themselves.
+def names_of(labels: Labels, root: Path) -> dict[int, str]:
+    """Return number -> class name: the metadata's, or the lines of a ``classes.txt``, or the numbers that there are.
 
     Raises:
         ConcordError: a label has no class; the row is named.
@@ -74,19 +74,20 @@ def names_of(labels: Labels, root: Path) -> Sequence[str]:
         listing = next((file for file in beside if file.is_file()), None)
         if listing is not None:
             names, said = _lines(listing), f"classes of {listing}"
-    most = max(int(numbers.max(initial=-1)) for numbers in labels.numbers.values())
+    there = sorted(set[int]().union(*(np.unique(numbers).tolist() for numbers in labels.numbers.values())))
     if names is None:
-        names = [f"{number:0{len(str(most))}d}" for number in range(most + 1)]
-    for file, numbers in labels.numbers.items():
-        wrong = np.flatnonzero((numbers < 0) | (numbers >= len(names)))
-        if len(wrong):
-            row, number = int(wrong[0]), int(numbers[wrong[0]])
+        width = len(str(there[-1])) if there else 1
+        known = {number: f"{number:0{width}d}" for number in there if number >= 0}
+    else:
+        known = dict(enumerate(names))
+    for number in there:
+        if number not in known:
+            file = next(file for file, numbers in labels.numbers.items() if number in numbers)
+            row = int(np.flatnonzero(labels.numbers[file] == number)[0])
             meaning = ", as of images that are not labelled" if number < 0 else ""
-            raise ConcordError(
-                f"{root / file}/{row:05d} has the label {number}{meaning}; its {len(names)} {said} are 0 to"
-                f" {len(names) - 1}"
-            )
-    return names
+            range_ = f"; its {len(names)} {said} are 0 to {len(names) - 1}" if names is not None else ""
+            raise ConcordError(f"{root / file}/{row:05d} has the label {number}{meaning}{range_}")
+    return known
 
 
 def named(names: Sequence[str]) -> list[Named]:

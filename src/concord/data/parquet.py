@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -20,10 +20,7 @@ from concord.errors import ConcordError
 
 
 class ParquetSet:
-    """The rows of Parquet files by class; an `ImageSet`. A reference is "file below the root/number of the row".
-
-    `empty` names the classes that no row has, which are left out.
-    """
+    """The rows of Parquet files by class; an `ImageSet`. A reference is "file below the root/number of the row"."""
 
     known_details = None
 
@@ -36,9 +33,8 @@ class ParquetSet:
         fingerprint: str,
         notes: Sequence[str] = (),
         hint: str = "",
-        empty: Sequence[str] = (),
     ) -> None:
-        self.root, self.classes, self.fingerprint, self.notes, self.empty = root, classes, fingerprint, notes, empty
+        self.root, self.classes, self.fingerprint, self.notes = root, classes, fingerprint, notes
         self._rows, self._items, self._hint = rows, items, hint
 
     def items(self, class_index: int) -> Sequence[str]:
@@ -83,17 +79,16 @@ def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = 
             break
         notes.append("that split is not labelled")
     names = names_of(labels, root)
-    items = _by_class(labels, len(names))
-    if not any(items):
+    items = _by_class(labels, names)
+    if not any(items.values()):
         raise ConcordError(f"data: {path} has no rows")
     if labels.label not in LABEL:
         notes.append(f'labels are those of the column "{labels.label}"')
-    empty = [name for name, of_class in zip(names, items, strict=True) if not of_class]
-    if empty and labels.names is not None:
+    empty = [name for number, name in names.items() if not items[number]]
+    if empty:
         notes.append(f"{len(empty)} of the {len(names)} classes have no images and are left out: {listed(empty)}")
-    kept = [(n, of_class) for n, of_class in zip(named(names), items, strict=True) if of_class]
-    classes = class_table(n for n, _ in kept)
-    by_key = {n.key: of_class for n, of_class in kept}
+    kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
+    classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
     return ParquetSet(
         root,
         Rows(root, labels.image),
@@ -102,7 +97,6 @@ def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = 
         _fingerprint(root, labels, names),
         notes,
         hint,
-        empty if labels.names is not None else (),
     )
 
 
@@ -125,8 +119,9 @@ def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str],
     return ways
 
 
-def _by_class(labels: Labels, classes: int) -> list[list[str]]:
-    items: list[list[str]] = [[] for _ in range(classes)]
+def _by_class(labels: Labels, names: Mapping[int, str]) -> dict[int, list[str]]:
+    """Return number -> references to the rows that have it, for every class."""
+    items: dict[int, list[str]] = {number: [] for number in names}
     for file, numbers in labels.numbers.items():
         digits = max(5, len(str(len(numbers) - 1)))  # so that sorted references are in the order of the rows
         for row, number in enumerate(numbers.tolist()):
@@ -134,11 +129,11 @@ def _by_class(labels: Labels, classes: int) -> list[list[str]]:
     return items
 
 
-def _fingerprint(root: Path, labels: Labels, names: Sequence[str]) -> str:
+def _fingerprint(root: Path, labels: Labels, names: Mapping[int, str]) -> str:
     """A digest of the files' names and sizes, of all labels in order and of what they are called."""
     digest = hashlib.sha256()
     sizes = {file: (root / file).stat().st_size for file in labels.numbers}
-    digest.update(json.dumps([sizes, [labels.image, labels.label], list(names)]).encode())
+    digest.update(json.dumps([sizes, [labels.image, labels.label], names]).encode())
     for numbers in labels.numbers.values():
         digest.update(numbers.tobytes() + b"/")
     return digest.hexdigest()[:16]

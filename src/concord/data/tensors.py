@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from concord.data import ImageSet
+from concord.data.threads import in_threads
 from concord.errors import ConcordError
-from concord.resources import cores
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ class TensorSet:
 
 
 Read = Callable[[Image.Image], Image.Image]
-_AT_ONCE = 16
-"""Images that a thread reads in a row: handing over each alone would take longer than reading a small one."""
 
 
 def for_testing(size: int, resize: int) -> Read:
@@ -105,13 +102,11 @@ def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
     order = sorted(range(len(labelled)), key=lambda place: labelled[place][1])
     images = torch.empty(len(order), *pixels(order[0]).shape, dtype=torch.uint8)
 
-    def fill(start: int) -> None:
-        for place in order[start : start + _AT_ONCE]:
-            images[place] = pixels(place)
+    def fill(place: int) -> None:
+        images[place] = pixels(place)
 
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        for _ in pool.map(fill, range(0, len(order), _AT_ONCE)):
-            pass
+    for _ in in_threads(fill, order):
+        pass
     return TensorSet(images, torch.tensor([label for label, _ in labelled]))
 
 

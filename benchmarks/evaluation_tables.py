@@ -185,7 +185,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    record = {
+    record: dict[str, Any] = {
         "schema": 1,
         "command": f"python benchmarks/evaluation_tables.py {options.table}",
         "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
@@ -196,8 +196,7 @@ def main() -> None:
     text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK").replace(data, "DATA")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"evaluation_{options.table}.json").write_text(text + "\n", encoding="utf-8")
-    sets: dict[str, list[dict[str, Any]]] = record["sets"]
-    for name, found in sets.items():
+    for name, found in record["sets"].items():
         for cell in found:
             top1 = cell["top1"][cell["reports"]]
             print(f"{name:<18} {cell['protocol']:<6} IPC {cell['ipc']}: {top1['mean']:.1f} ± {top1['std']:.1f}")

@@ -30,15 +30,16 @@ def teacher(
     with told(out.parent):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from concord.data import open_data, restrict
-        from concord.data.matching import held_out_split, matched, open_test
+        from concord.data import open_data, open_test, restrict
+        from concord.data.matching import matched
         from concord.evaluation.teaching import read_teacher_settings, teach
 
         settings, protocol = read_teacher_settings(overrides or [])
         console = Console(stderr=True)
         images = restrict(open_data(data), settings.classes, {})
-        beside = test if test is not None else held_out_split(data)
-        held = matched(open_test(beside), images) if beside is not None else None
+        beside = open_test(test or data)
+        apart = test is not None or beside.fingerprint != open_data(data).fingerprint
+        held = matched(beside, images) if apart else None
         if not quiet:
             for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
                 console.print(f"  {plain(note)}", style="dim", soft_wrap=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
 
-from concord.data import ImageSet, open_data, restrict
-from concord.data.matching import matched, open_test
-from concord.data.overlap import overlap
+from concord.data import ImageSet, open_data, open_test, restrict
+from concord.data.matching import matched
+from concord.data.overlap import shared_images
 from concord.data.tensors import for_testing, load
 from concord.errors import ConcordError
 from concord.evaluation.cells import Cell, compute_of, plan, run
@@ -66,7 +66,7 @@ def evaluate(
 
     Args:
         directory: the small set, an image folder or Parquet; what `concord distill` left knows its teacher.
-        test: real images, anything that `concord.data.matching.open_test` opens.
+        test: real images, anything that `concord.data.open_test` opens.
         settings, ways: see `read_settings`.
         out: where the record goes instead of `directory`/evaluation.json.
         told: hears of it.
@@ -80,7 +80,7 @@ def evaluate(
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
         told.note(note)
-    warnings = _overlaps(data, held)
+    warnings = shared_images(data, held)
     for note in warnings:
         told.note(note)
     with lock(path.parent):
@@ -152,14 +152,6 @@ def _of_recipe(directory: Path) -> str | None:
     """The teacher that the set's own recipe names."""
     recipe = earlier(directory) if directory.is_dir() else None
     return recipe.teacher if recipe else None
-
-
-def _overlaps(data: ImageSet, test: ImageSet) -> list[str]:
-    pairs = overlap(data, test)
-    if not pairs:
-        return []
-    some = "; ".join(f"{a} = {b}" for a, b in pairs[:3]) + ("; ..." if len(pairs) > 3 else "")
-    return [f"{len(pairs)} of the set's images are also test images, pixel by pixel ({some}): accuracies flatter"]
 
 
 def _headed(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from concord.data import open_data, restrict
+from concord.data import open_data, open_test, restrict
+from concord.data.matching import matched
 from concord.errors import ConcordError
 from concord.evaluation.batches import Drawn
 from concord.evaluation.cells import compute_of, plan
@@ -64,13 +65,7 @@ def label(
     begun = time.perf_counter()
     chosen, way = settings
     data = restrict(open_data(str(directory)), chosen.classes, {})
-    if test is None:
-        held = data
-    else:
-        from concord.data import open_test
-        from concord.data.matching import matched
-
-        held = matched(open_test(test), data)
+    held = data if test is None else matched(open_test(test), data)
     teacher, check = sound_teacher(directory, data, held, chosen)
     [cell] = plan(data, held, chosen, [way], teacher.fingerprint)
     facts = {

@@ -137,7 +137,7 @@ def sound_teacher(directory: Path, data: ImageSet, test: ImageSet, settings: Set
             " teacher=torchvision:resnet18 or teacher=timm:NAME; or train with the set's own labels: protocol=hard"
         )
     device = compute_of(settings).device
-    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.size, device=device)
+    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
     size = teacher.size or settings.size or 224
     images = load(test, for_testing(size, size // 7 * 8))
     check = check_teacher(teacher, images)

@@ -71,15 +71,16 @@ def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
     """
     top1 = cell.get("top1") or {}
     seeds = [*cell.get("seeds", ()), trial.seed]
-    values = {
-        which: [*(top1.get(which) or {}).get("values", ()), round(getattr(trial, which), 4)]
-        for which in ("last", "best")
-    }
+    order = sorted(range(len(seeds)), key=seeds.__getitem__)  # trainings side by side end in any order
+    values = {}
+    for which in ("last", "best"):
+        of = [*(top1.get(which) or {}).get("values", ()), round(getattr(trial, which), 4)]
+        values[which] = [of[i] for i in order]
     before = cell.get("confusion")
     confusion = trial.confusion if before is None else np.array(before) + trial.confusion
     return {
         **cell,
-        "seeds": seeds,
+        "seeds": [seeds[i] for i in order],
         "top1": {which: spread(of) for which, of in values.items()},
         "seconds": round(float(cell.get("seconds") or 0) + trial.seconds, 2),
         "per_class": [round(100 * float(share), 2) for share in recalls(confusion)],

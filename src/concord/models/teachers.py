@@ -193,7 +193,7 @@ def require_sound(check: Check, teacher: Teacher) -> None:
             else "its class order may not be that of the data's sorted folders, then --remap puts it right"
         )
         raise ConcordError(
-            f"{says}: {order}; or it was not trained on these classes: check the file, --arch and --size"
+            f"{says}: {order}; or it was not trained on these classes: check the file, arch and teacher_size"
         )
 
 

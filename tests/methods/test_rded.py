@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -65,6 +65,7 @@ def test_a_crop_is_cut_as_torchvision_cuts_it() -> None:
 LOSSES = arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.sampled_from([0, 1, 2, 3.5]))
 
 
+@settings(deadline=None)
 @given(LOSSES)
 def test_the_best_crop_of_each_image_goes_first_by_its_loss(losses: np.ndarray) -> None:
     images, crops = losses.shape

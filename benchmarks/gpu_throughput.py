@@ -170,7 +170,7 @@ def main() -> None:
         model, encoder = loaded(build, device, dtype), loaded(build_encoder, device, dtype)
         for network in networks(model, encoder):
             if options.channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                network.to(memory_format=torch.channels_last)
             if options.compile:
                 network.compile()
         for setting in options.setting or ["uninformed", "fast", "exact"]:

@@ -10,10 +10,13 @@ import typer
 from concord.commands import concepts
 from concord.commands.compare import compare
 from concord.commands.convert import convert
+from concord.commands.evaluate import evaluate
 from concord.commands.export import export
 from concord.commands.init import init
+from concord.commands.labels import labels
 from concord.commands.recipes import recipes
 from concord.commands.report import report
+from concord.commands.teacher import teacher
 from concord.commands.telling import AsJson, told
 from concord.console import Console, file_name, print_json
 
@@ -99,10 +102,13 @@ def distill(
 
 app.command()(compare)
 app.command()(convert)
+app.command()(evaluate)
 app.command()(export)
 app.command()(init)
+app.command()(labels)
 app.command()(recipes)
 app.command()(report)
+app.command()(teacher)
 
 
 @app.command()

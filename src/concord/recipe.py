@@ -23,7 +23,7 @@ HOW = frozenset({"device", "workers", "threads", "unreadable", "memory"})
 _BESIDE_IDENTITY = HOW | {"ipc", "name"}
 CHOSEN = ("random", "full", "k_center", "herding", "rded")
 """Methods that take their images from real ones: no diffusion model makes them, and nothing informs them."""
-BUILT_IN_DATA = ("reef",)
+BUILT_IN_DATA = ("reef", "reef-test")
 """Values of `data` that name a data set of the package rather than a folder."""
 
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
@@ -226,8 +226,8 @@ _ONLY_FOR = {
 class Recipe(_Part):
     """All that decides a run; see the module's text for the kinds of keys.
 
-    `data` is a folder of class folders, or `reef`. `classes` (folders, class names, or class lists such as imagewoof)
-    takes a part of them;
+    `data` is a folder of class folders, a Parquet file or folder of such, or `reef`. `classes` (folders, class names,
+    or class lists such as imagewoof) takes a part of them;
     `class_names` maps a folder to the name that texts use. `size` is the side of the stored square in pixels,
     null for images as they are. `uninformed` also makes the same samples without informing. `features` (k_center,
     herding): where images are near each other, in the `encoder`'s space, the `teacher`'s, or as `pixels`; null is the

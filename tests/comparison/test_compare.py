@@ -183,7 +183,46 @@ def test_accuracies_over_seeds_have_welchs_interval(pair: tuple[Path, Path]) -> 
     found = measures(*pair)["top1.last.resnet18.rded.10"]
     expected = stats.ttest_ind(tops[1], tops[0], equal_var=False).confidence_interval(0.95)
     assert found.ci95 == (pytest.approx(expected.low), pytest.approx(expected.high))
-    assert (found.n, found.by, found.form) == (7, "seeds", "percent")
+    assert (found.n, found.by, found.form, found.p) == (7, "seeds", "percent", None)
+
+
+def evaluated(out: Path, seeds: list[int], values: list[float]) -> None:
+    last = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
+    edit(
+        out / "evaluation.json",
+        cells=[{"student": "c3", "protocol": "dc", "ipc": 1, "seeds": seeds, "top1": {"last": last}}],
+    )
+
+
+def test_the_same_seeds_are_paired_seed_by_seed(pair: tuple[Path, Path]) -> None:
+    """Seeds apart by ten points, sets by about one: paired, the second is better; unpaired, nobody could say."""
+    evaluated(pair[0], [0, 1, 2], [0.31, 0.42, 0.55])  # a weak student's per cent, not shares
+    evaluated(pair[1], [2, 0, 1], [0.66, 0.40, 0.52])  # in another order: seed 2 first
+    found = measures(*pair)["top1.last.c3.dc.1"]
+    differences = [0.40 - 0.31, 0.52 - 0.42, 0.66 - 0.55]
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert found.ci95 == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (found.n, found.by, found.form, found.p) == (3, "paired seeds", "percent", 0.25)
+    assert verdict(found) == "better"
+    assert "(p 0.25)" in run("compare", *pair)[1]
+    (told,) = [one for one in json.loads(run("compare", *pair, "--json")[1])["measures"] if "c3" in one["name"]]
+    assert (told["difference"]["p"], told["difference"]["by"]) == (0.25, "paired seeds")
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 3], [0, 1], [0, 0, 1]])
+def test_other_seeds_are_no_pairs(pair: tuple[Path, Path], seeds: list[int]) -> None:
+    evaluated(pair[0], [0, 1, 2], [31.0, 42.0, 55.0])
+    evaluated(pair[1], seeds, [32.0, 43.0, 56.0][: len(seeds)])
+    found = measures(*pair)["top1.last.c3.dc.1"]
+    assert (found.n, found.by, found.p) == (3 + len(seeds), "seeds", None)
+    assert verdict(found) == "unclear"
+
+
+def test_one_seed_has_a_difference_and_no_interval(pair: tuple[Path, Path]) -> None:
+    for out, value in zip(pair, (31.0, 32.0), strict=True):
+        evaluated(out, [0], [value])
+    found = measures(*pair)["top1.last.c3.dc.1"]
+    assert (found.change, found.ci95, found.n, found.p) == (1, None, None, None)
 
 
 def test_what_cannot_be_compared_is_one_line(pair: tuple[Path, Path], photos: Path, tmp_path: Path) -> None:
@@ -283,6 +322,7 @@ def test_a_run_that_is_none_is_named(tmp_path: Path) -> None:
     ("measure", "text"),
     [
         (Measure("m", "m", "share", 1, 0.5, 0.6, 0.1, (0.05, 0.15)), ("+10.0", "+5.0 to +15.0")),
+        (Measure("m", "m", "percent", 1, 50, 60, 10, (5, 15), 3, "", 0.25), ("+10.0", "+5.0 to +15.0 (p 0.25)")),
         (Measure("m", "m", "number", 1, 0.5, 0.4996, -0.0004), ("0.000", "")),
         (Measure("m", "m", "seconds", -1, 2.0, 5.0, 3.0), ("+3.000", "2.50 times A")),
         (Measure("m", "m", "seconds", -1, None, 5.0, None), ("-", "")),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from concord.data import Named, class_table, open_data, restrict
+from concord.data import Named, class_table, open_data, open_test, restrict
 from concord.data.folder import open_folder
 from concord.errors import ConcordError
+from concord.recipe import validate
+from concord.runs.execute import distill
 
 
 def fill(root: Path, files: dict[str, int]) -> Path:
@@ -60,6 +63,54 @@ def test_a_training_split_is_taken_and_said(tmp_path: Path) -> None:
     data = open_folder(tmp_path)
     assert [e.key for e in data.classes] == ["a", "b"]
     assert "train/ is the data" in data.notes[0]
+
+
+def test_a_held_out_split_is_tested_on_and_never_the_training_split(tmp_path: Path) -> None:
+    fill(tmp_path / "a", {"train/a": 2, "Validation/a": 1, "test/a": 1})
+    data = open_test(str(tmp_path / "a"))
+    assert data.notes == [f"{tmp_path / 'a'} has splits (Validation, test, train): test/ is the data"]
+    assert data.items(0) == ["a/000.png"]
+    fill(tmp_path / "b", {"train/a": 2, "Validation/a": 3, "test": 1})  # unlabelled, as competitions have it
+    assert len(open_test(str(tmp_path / "b")).items(0)) == 3
+    for name, test in (("c", {"test": 3}), ("d", {"train/b": 1})):
+        with pytest.raises(ConcordError, match="no held-out split with class folders"):
+            open_test(str(fill(tmp_path / name, {"train/a": 2, **test})))
+    assert [e.key for e in open_test(str(fill(tmp_path / "e", {"val/a": 1}))).classes] == ["a"]
+    assert [e.key for e in open_test(str(fill(tmp_path / "f", {"train": 2, "test": 1}))).classes] == ["test", "train"]
+    assert [e.key for e in open_test(str(fill(tmp_path / "g", {"hat": 2, "test": 1}))).classes] == ["hat", "test"]
+
+
+def test_reef_has_a_test_set_of_its_own() -> None:
+    train, test = open_data("reef"), open_data("reef-test")
+    assert open_test("reef").fingerprint == open_test("reef-test").fingerprint == test.fingerprint
+    assert test.fingerprint != train.fingerprint
+    assert open_test("reef").notes and not test.notes
+    assert [e.key for e in test.classes] == [e.key for e in train.classes]
+    item = test.items(0)[0]
+    assert not np.array_equal(test.read(item), train.read(item))
+    assert test.size(item) == test.read(item).size
+    assert validate({"method": "random", "data": "reef-test"}).data == "reef-test"
+
+
+def test_folders_without_images_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 1, "b/c": 1, "lost": 0, "b/gone": 0})
+    data = open_folder(tmp_path)
+    assert data.empty == ["b/gone", "lost"]
+    assert data.notes == ["2 folders without images left out: b/gone, lost"]
+
+
+def test_a_made_set_calls_its_classes_as_its_manifest_does(tmp_path: Path) -> None:
+    photos = fill(tmp_path / "photos", {"pets/dog": 2, "n02096294": 2, "train": 2})
+    settings = {"method": "random", "data": str(photos), "ipc": 1, "class_names": {"train": 'a "train" / 車'}}
+    distill(validate(settings), tmp_path / "run")
+    with open(tmp_path / "run" / "images" / "metadata.jsonl", "a") as manifest:
+        manifest.write('[1]\n{"file_name": 3, "class_name": "x"}\n{"file_name": "train/00001.png", "cla')
+    made = open_data(str(tmp_path / "run"))
+    assert {e.folder: (e.class_name, e.wnid) for e in made.classes} == {
+        "n02096294": ("Australian terrier", "n02096294"),
+        "pets - dog": ("dog", None),
+        "train": ('a "train" / 車', None),
+    }
 
 
 def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:

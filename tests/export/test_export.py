@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hostile import HOSTILE, photographs
 from PIL import Image
+from torchvision.datasets import ImageFolder
 from typer.testing import CliRunner
 
 from concord.cli import app
+from concord.data import open_data
 from concord.errors import ConcordError
 from concord.export import Layout, export
 from concord.recipe import validate
@@ -64,10 +66,6 @@ def test_image_folders_hold_the_set_by_the_rule_of_image_folders(
 
 @pytest.mark.parametrize("layout", ["folder", "rded", "ddranking"])
 def test_torchvision_reads_it(layout: Layout, finished: Path, tmp_path: Path) -> None:
-    try:
-        from torchvision.datasets import ImageFolder
-    except (ImportError, RuntimeError) as error:  # its compiled part refuses another build of torch with the latter
-        pytest.skip(f"torchvision does not import beside this torch ({error}); its rule is tested above")
     export(finished, layout, tmp_path / "o")
     assert sorted((label, pixels(picture)) for picture, label in ImageFolder(str(tmp_path / "o"))) == truth(finished)
 
@@ -98,6 +96,13 @@ def test_datasets_reads_it_by_its_directory_alone(
         pixels(Image.open(finished / "images" / r["file_name"])): r["seed"] for r in read_manifest(finished / "images")
     }
     assert all(row["seed"] == seeds[pixels(row["image"])] for row in rows)
+
+
+@pytest.mark.parametrize("variant", ["images", "uninformed"])
+def test_torchvision_reads_the_run_itself(variant: str, finished: Path) -> None:
+    read = ImageFolder(str(finished / variant))
+    assert sorted((label, pixels(picture)) for picture, label in read) == truth(finished, variant)
+    assert read.classes == [entry.folder for entry in open_data(str(finished / variant)).classes]
 
 
 def test_datasets_reads_the_run_itself(tmp_path: Path, load_dataset: Any) -> None:

@@ -114,7 +114,13 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
                 "form": m.form,
                 "a": m.a,
                 "b": m.b,
-                "difference": {"mean": m.change, "ci95": list(m.ci95) if m.ci95 else None, "n": m.n, "by": m.by},
+                "difference": {
+                    "mean": m.change,
+                    "ci95": list(m.ci95) if m.ci95 else None,
+                    "n": m.n,
+                    "by": m.by,
+                    "p": m.p,
+                },
             }
             for m in found.measures
         ],

@@ -1,12 +1,12 @@
 """Two runs compared sample by sample: what differs in recipe, images, details, scores, accuracy and cost.
 
 A difference is always the second run's value less the first's. Where every sample has a value of its own, the
-difference has a paired bootstrap interval, resampled within classes; of accuracies over seeds, a Welch interval.
+difference has a paired bootstrap interval, resampled within classes. Accuracies over the same seeds have Student's
+interval of their pairs, and the exact permutation p value; over seeds of their own, Welch's interval.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from PIL import Image
 
 from concord.comparison.run import Json, Place, Run, check_same_data
 from concord.errors import ConcordError
+from concord.evaluation.significance import Difference, paired, unpaired
 from concord.recipe import differing
 from concord.resources import cores
 from concord.scoring.completeness import paired_interval
@@ -30,7 +31,8 @@ SIDE = 64
 class Measure:
     """One figure of both runs. better: 1 where more is better, -1 where less is, 0 where neither.
 
-    change: second less first; ci95 where it is known, over n samples or seeds; by: what the interval rests on.
+    change: second less first; ci95 where it is known, over n samples or seeds; by: what the interval rests on; p:
+    where it is computed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Measure:
     ci95: tuple[float, float] | None = None
     n: int | None = None
     by: str = ""
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def _of_results(a: Run, b: Run) -> Iterator[Measure]:
 
 
 def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
-    """Accuracies of the cells (student, protocol, IPC) that both evaluations have."""
+    """Accuracies, in per cent, of the cells (student, protocol, IPC) that both evaluations have."""
     first, second = (
         {(c.get("student"), c.get("protocol"), c.get("ipc")): c for c in e.get("cells", ())} for e in (a, b)
     )
@@ -222,30 +225,35 @@ def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
             one, two = (_number(of[cell], f"top1.{which}.mean") for of in (first, second))
             if one is None or two is None:
                 continue
-            form: Form = "share" if max(one, two) <= 1 else "percent"
             name, label = f"top1.{which}.{student}.{protocol}.{ipc}", f"top-1 {which}, {student}, {protocol}, IPC {ipc}"
-            reach, n = _welch(first[cell], second[cell], which)
-            change = two - one
-            interval = None if reach is None else (change - reach, change + reach)
-            yield Measure(name, label, form, 1, one, two, change, interval, n, "seeds" if n else "")
+            yield Measure(
+                name, label, "percent", 1, one, two, two - one, **_over_seeds(first[cell], second[cell], which)
+            )
 
 
-def _welch(a: Json, b: Json, which: str) -> tuple[float | None, int | None]:
-    """Half the 95 % interval of the difference of two means over seeds, whose spreads may differ; and all their seeds.
+def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
+    """What two cells' seeds say of their difference: in pairs where both have the same seeds, else by Welch."""
+    one, two = _by_seed(a, which), _by_seed(b, which)
+    if one and one.keys() == two.keys():
+        found, by = paired(list(one.values()), [two[seed] for seed in one]), "paired seeds"
+    else:
+        found, by = _welch(a, b, which), "seeds"
+    return {"ci95": found.ci95, "n": found.n, "by": by, "p": found.p} if found else {}
 
-    None where either has fewer than two seeds.
-    """
+
+def _by_seed(cell: Json, which: str) -> dict[int, float]:
+    """The accuracy of each seed; empty where the cell does not hold one for each."""
+    seeds, values = cell.get("seeds"), _at(cell, f"top1.{which}.values")
+    if not isinstance(seeds, list) or not isinstance(values, list) or not len(set(seeds)) == len(seeds) == len(values):
+        return {}
+    return dict(zip(seeds, map(float, values), strict=True))
+
+
+def _welch(a: Json, b: Json, which: str) -> Difference | None:
+    means, spreads = ([_number(c, f"top1.{which}.{key}") for c in (a, b)] for key in ("mean", "std"))
     counts = [len(c["seeds"]) if isinstance(c.get("seeds"), list) else int(c.get("seeds") or 0) for c in (a, b)]
-    spreads = [_number(c, f"top1.{which}.std") for c in (a, b)]
-    if min(counts) < 2 or None in spreads:
-        return None, None
-    parts = [float(std or 0) ** 2 / n for std, n in zip(spreads, counts, strict=True)]
-    if not sum(parts):
-        return 0.0, sum(counts)
-    from scipy.stats import t
-
-    freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True))
-    return float(t.ppf(0.975, freedom)) * math.sqrt(sum(parts)), sum(counts)
+    known = [float(value) for value in (*means, *spreads) if value is not None]
+    return unpaired((known[0], known[1]), (known[2], known[3]), (counts[0], counts[1])) if len(known) == 4 else None
 
 
 def _plain(name: str, label: str, form: Form, better: int, a: float | None, b: float | None) -> Measure:

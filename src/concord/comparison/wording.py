@@ -26,7 +26,7 @@ def figure(value: float | None, form: Form) -> str:
 def change(measure: Measure) -> tuple[str, str]:
     """The difference, as in ``+9.8`` (of shares in points), and what stands beside it.
 
-    That is its interval, ``+7.0 to +12.6``, or of seconds how many times as long B takes.
+    That is its interval, ``+7.0 to +12.6``, with p where it is known, or of seconds how many times as long B takes.
     """
     if measure.change is None:
         return "-", ""
@@ -38,6 +38,8 @@ def change(measure: Measure) -> tuple[str, str]:
     beside = ""
     if measure.ci95 is not None:
         beside = f"{signed(measure.ci95[0])} to {signed(measure.ci95[1])}"
+        if measure.p is not None:
+            beside += f" (p {measure.p:.2g})"
     elif measure.form == "seconds" and measure.a and measure.b:
         beside = f"{measure.b / measure.a:.2f} times A"
     return signed(measure.change), beside

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from concord.data import open_data
-from concord.data.lists import by_wnid, class_list, class_lists
+from concord.data.columns import class_labels, hub_metadata, schema_of
+from concord.data.lists import by_synset, by_wnid, class_list, class_lists
 from concord.errors import ConcordError, nearest
 
 _WNID = re.compile(r"n\d{8}")
@@ -78,17 +78,7 @@ def _of_csv(path: Path) -> list[str]:
 
 
 def _of_parquet(path: Path) -> list[str]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_schema
-    except ImportError:
-        raise ConcordError(f"reading {path} needs pyarrow: pip install 'concord-distill[hub]'") from None
-    try:
-        metadata = read_schema(path).metadata or {}
-        said = json.loads(metadata.get(b"huggingface", b"{}"))
-    except (ArrowException, OSError, ValueError) as error:
-        raise ConcordError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    return _the_labels(str(path), said)
+    return _the_labels(str(path), hub_metadata(schema_of(path)))
 
 
 def _of_dataset_info(path: Path) -> list[str]:
@@ -120,33 +110,29 @@ def _of_hub(name: str) -> list[str]:
 
 
 def _the_labels(where: str, metadata: Any) -> list[str]:
-    labels = list(_label_names(metadata))
+    labels = class_labels(metadata)
     if not labels:
         raise ConcordError(
             f"{where} does not name its labels (no ClassLabel in its huggingface metadata);"
             " give the class names as a text file, one a line"
         )
     if len(labels) > 1:
-        columns = ", ".join(column for column, _ in labels)
-        raise ConcordError(f"{where} has more than one label column ({columns}); give the names as a text file")
-    return [_translated(name.replace("_", " "), Path(where)) for name in labels[0][1]]
-
-
-def _label_names(metadata: Any) -> Iterable[tuple[str, list[str]]]:
-    """Yield (column, class names) of every ClassLabel in the metadata that the `datasets` library writes."""
-    info = metadata.get("info") if isinstance(metadata, dict) else None
-    features = info.get("features") if isinstance(info, dict) else None
-    for column, feature in features.items() if isinstance(features, dict) else ():
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names"):
-            yield column, [str(name) for name in feature["names"]]
+        raise ConcordError(
+            f"{where} has more than one label column ({', '.join(labels)}); give the names as a text file"
+        )
+    return [_translated(name.replace("_", " "), Path(where)) for names in labels.values() for name in names]
 
 
 def _translated(name: str, where: Path) -> str:
-    """Return the class name of a WordNet id, with or without names behind it; any other name as it is.
+    """Return the class name of a WordNet id, with or without names behind it, or of all an ImageNet class's names.
+
+    Any other name is returned as it is.
 
     Raises:
         ConcordError: ImageNet-1K has no such id, and there is no name behind it.
     """
+    if "," in name and (listed := by_synset().get(name)):
+        return listed.name
     first, _, rest = name.strip().partition(" ")
     if not _WNID.fullmatch(first):
         return name

@@ -10,9 +10,10 @@ from PIL import Image
 
 from concord.data.classes import ClassEntry, ClassTable, Named, class_table, on_list
 from concord.data.lists import class_list, class_lists
+from concord.data.splits import Part, parquet_files
 from concord.errors import ConcordError
 
-__all__ = ["ClassEntry", "ClassTable", "ImageSet", "Named", "class_table", "open_data", "restrict"]
+__all__ = ["ClassEntry", "ClassTable", "ImageSet", "Named", "class_table", "open_data", "open_test", "restrict"]
 
 
 class ImageSet(Protocol):
@@ -50,23 +51,56 @@ class ImageSet(Protocol):
         """
         ...
 
+    def size(self, item: str) -> tuple[int, int]:
+        """Return (width, height) of what `read` gives, without decoding its pixels where the format allows that.
 
-def open_data(data: str, unreadable: Literal["error", "skip"] = "error", skipping: str = "unreadable=skip") -> ImageSet:
-    """Open a data set: ``reef``, or a folder of class folders.
+        Raises:
+            ConcordError: it is no image; the message names it.
+        """
+        ...
 
-    With `unreadable` ``skip``, methods on real images leave out the files that cannot be read, and report them; the
-    error on reading one only then stops suggesting so, by the setting that `skipping` names.
+
+Unreadable = Literal["error", "skip"]
+
+
+def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:
+    """Open a data set: ``reef``, ``reef-test``, a folder of class folders, a Parquet file or a folder of such.
+
+    Of splits beside each other, the training split is the data. With `unreadable` ``skip``, methods on real images
+    leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so,
+    by the setting that `skipping` names.
 
     Raises:
-        ConcordError: there is no such folder, or it holds no labelled images.
+        ConcordError: there is no such folder or file, or it holds no labelled images.
     """
-    if data == "reef":
-        from concord.reef import real_set  # imported here: photographs need nothing of reef
+    return _open(data, "train", "" if unreadable == "skip" else f"; {skipping} leaves it out")
 
+
+def open_test(data: str) -> ImageSet:
+    """Open a data set to test on: as `open_data`, but of splits beside each other a held-out one, never the training
+    split: the test split where its images are labelled, else the validation split.
+
+    Raises:
+        ConcordError: there is no such folder or file, or it holds no labelled images.
+    """
+    return _open(data, "test", "")
+
+
+def _open(data: str, part: Part, hint: str) -> ImageSet:
+    if data in ("reef", "reef-test"):
+        from concord.reef import real_set, test_set  # imported here: photographs need nothing of reef
+
+        if data == "reef-test" or part == "test":
+            return test_set(notes=["reef has a test set of its own: reef-test is the data"] if data == "reef" else ())
         return real_set()
     from concord.data.folder import open_folder
 
-    return open_folder(Path(data).expanduser(), hint="" if unreadable == "skip" else f"; {skipping} leaves it out")
+    path = Path(data).expanduser()
+    if parquet := parquet_files(path):
+        from concord.data.parquet import open_parquet
+
+        return open_parquet(path, parquet, hint, part)
+    return open_folder(path, hint, part)
 
 
 def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping[str, str]) -> ImageSet:
@@ -126,3 +160,6 @@ class _Part:
 
     def read(self, item: str) -> Image.Image:
         return self._whole.read(item)
+
+    def size(self, item: str) -> tuple[int, int]:
+        return self._whole.size(item)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from concord.data.classes import ClassTable, Named, class_table
-from concord.data.reading import SUFFIXES, read_image
+from concord.data.reading import read_image, read_size
+from concord.data.splits import SPLITS, TRAIN, Part, is_image, listed, walk, wanted
 from concord.errors import ConcordError
-
-_TRAIN = ("train", "training")
-_SPLITS = frozenset({*_TRAIN, "val", "valid", "validation", "test", "testing"})
 
 
 class FolderSet:
-    """The images of a folder by class; an `ImageSet`. A reference is the file's path below the root."""
+    """The images of a folder by class; an `ImageSet`. A reference is the file's path below the root.
+
+    `empty` names the folders without images: no classes, or classes that lost theirs.
+    """
 
     known_details = None
 
     def __init__(
-        self, root: Path, classes: ClassTable, items: Sequence[Sequence[str]], notes: Sequence[str], hint: str
+        self,
+        root: Path,
+        classes: ClassTable,
+        items: Sequence[Sequence[str]],
+        notes: Sequence[str],
+        hint: str,
+        empty: Sequence[str] = (),
     ) -> None:
-        self.root, self.classes, self.notes = root, classes, notes
+        self.root, self.classes, self.notes, self.empty = root, classes, notes, empty
         self._items, self._hint = items, hint
 
     @property
@@ -41,16 +50,21 @@ class FolderSet:
     def read(self, item: str) -> Image.Image:
         return read_image(self.root / item, self._hint)
 
+    def size(self, item: str) -> tuple[int, int]:
+        return read_size(self.root / item, self._hint)
 
-def open_folder(folder: Path, hint: str = "") -> FolderSet:
+
+def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet:
     """Scan a folder of labelled images.
 
-    Names that start with a dot are left out. A folder that only has splits (``train``, ``validation``, ...) gives its
-    training split, and what `concord distill` made gives its ``images``; both are said in the notes.
+    Names that start with a dot are left out. A folder that only has splits (``train``, ``validation``, ...) gives the
+    one that is wanted, and what `concord distill` made gives its ``images``; both are said in the notes. A class is
+    called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
 
     Args:
         folder: the folder.
         hint: added to the error on an image that cannot be read.
+        part: which split to take.
 
     Raises:
         ConcordError: there is no such folder, it holds no images, or none that belong to a class.
@@ -58,62 +72,72 @@ def open_folder(folder: Path, hint: str = "") -> FolderSet:
     if not folder.exists():
         raise ConcordError(f"data: there is no folder {folder}")
     if not folder.is_dir():
-        raise ConcordError(f"data: expected a folder with a folder of images for each class, got the file {folder}")
-    root, notes = _where_the_classes_are(folder)
+        raise ConcordError(
+            f"data: expected a folder with a folder of images for each class, or a .parquet file; got the file {folder}"
+        )
+    root, notes = _where_the_classes_are(folder, part)
     found: dict[str, list[str]] = {}
     others: Counter[str] = Counter()
-    for directory, names in _walk(root):
-        images = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
-        others.update(Path(name).suffix.lower() for name in names if Path(name).suffix.lower() not in SUFFIXES)
+    without, inner = [], set()
+    for directory, names in walk(root):
+        images = [name for name in names if is_image(name)]
+        others.update(Path(name).suffix.lower() for name in names if not is_image(name))
+        key = directory.relative_to(root).as_posix()
+        inner.add(key.rpartition("/")[0])
         if images:
-            key = directory.relative_to(root).as_posix()
             found[key] = [name if key == "." else f"{key}/{name}" for name in sorted(images)]
+        else:
+            without.append(key)
     loose = found.pop(".", [])
     if not found:
         raise ConcordError(_nothing(folder, loose, others))
     if loose:
         notes.append(f"{_count(len(loose), 'image')} directly in {root} left out: no class folder")
-    classes = class_table(Named(key) for key in found)
+    empty = sorted(key for key in without if key not in inner and key != ".")
+    if empty:
+        notes.append(f"{_count(len(empty), 'folder')} without images left out: {listed(empty)}")
     for key, names in found.items():
         _check_text(root, [key, *names])
-    return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, hint)
+    called = _class_names(root / "metadata.jsonl")
+    classes = class_table(Named(key, called.get(key, "")) for key in found)
+    return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, hint, empty)
 
 
-def _where_the_classes_are(folder: Path) -> tuple[Path, list[str]]:
+def _where_the_classes_are(folder: Path, part: Part) -> tuple[Path, list[str]]:
     """Return the directory whose folders are the classes, and what to say about the choice."""
     if (folder / "images" / "metadata.jsonl").is_file():
         return folder / "images", [f"{folder} was made by concord: its images/ are the data"]
-    folders = [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
-    train = [name for name in folders if name.lower() in _TRAIN]
-    if len(train) == 1 and len(folders) > 1 and all(name.lower() in _SPLITS for name in folders):
-        inside = folder / train[0]
-        # Two classes may really be called "train" and "test": then the images lie in them directly.
-        if not any(Path(e.name).suffix.lower() in SUFFIXES for e in os.scandir(inside)):
-            return inside, [f"{folder} has splits ({', '.join(sorted(folders))}): {train[0]}/ is the data"]
+    names = [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
+    if not names or not SPLITS.issuperset(name.lower() for name in names):
+        return folder, []
+    # Two classes may really be called "train" and "test": then images lie in them directly, as in an unlabelled split.
+    inside = {name.lower(): name for name in names if _holds_folders_alone(folder / name)}
+    name = next((inside[word] for word in wanted(part) if word in inside), None)
+    shown = ", ".join(sorted(names))
+    if name is not None and (part == "test" or len(names) > 1):
+        return folder / name, [f"{folder} has splits ({shown}): {name}/ is the data"]
+    if part == "test" and any(word in inside for word in TRAIN):
+        raise ConcordError(f"{folder} has no held-out split with class folders, only {shown}; name another test set")
     return folder, []
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield (directory, its file names), links followed, but no directory inside itself."""
-    above: list[tuple[Path, frozenset[str]]] = [(root, frozenset())]
-    while above:
-        directory, parents = above.pop()
-        real = os.path.realpath(directory)
-        if real in parents:
-            continue
-        names = []
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or entry.name == "__MACOSX":
-                        continue
-                    if entry.is_dir():
-                        above.append((directory / entry.name, parents | {real}))
-                    else:
-                        names.append(entry.name)
-        except OSError as error:
-            raise ConcordError(f"data: cannot look into {directory}: {error.strerror}") from error
-        yield directory, names
+def _holds_folders_alone(directory: Path) -> bool:
+    with os.scandir(directory) as scan:
+        entries = list(scan)
+    return any(e.is_dir() for e in entries) and not any(is_image(e.name) for e in entries)
+
+
+def _class_names(manifest: Path) -> dict[str, str]:
+    """Return the names that a set's manifest has for its class folders; none where there is no manifest."""
+    names: dict[str, str] = {}
+    if manifest.is_file():
+        for line in manifest.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # a line torn by a kill
+                row = json.loads(line)
+                file, name = (row.get("file_name"), row.get("class_name")) if isinstance(row, dict) else (None, None)
+                if isinstance(file, str) and isinstance(name, str):
+                    names.setdefault(file.rpartition("/")[0], name)
+    return names
 
 
 def _nothing(folder: Path, loose: Sequence[str], others: Counter[str]) -> str:

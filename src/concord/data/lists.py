@@ -65,6 +65,13 @@ def by_wnid() -> dict[str, ListedClass]:
     return {listed.wnid: listed for listed in class_list("imagenet-1k") if listed.wnid}
 
 
+@cache
+def by_synset() -> dict[str, ListedClass]:
+    """Return ImageNet-1K classes by all their names in a row, ``tench, Tinca tinca``; not those that share them."""
+    texts = [", ".join(listed.names) for listed in class_list("imagenet-1k")]
+    return {t: c for t, c in zip(texts, class_list("imagenet-1k"), strict=True) if texts.count(t) == 1}
+
+
 def _imagenet_class(row: dict[str, str]) -> ListedClass:
     names = tuple(part.strip() for part in row["names"].split(","))
     return ListedClass(_NAMES.get(row["synset"], names[0]), row["synset"], int(row["index"]), names)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,29 +18,58 @@ SUFFIXES = frozenset({*_PHOTOGRAPHS, ".ppm", ".pgm", ".pbm", ".pnm"})
 """File names that are taken for images."""
 
 
-def read_image(path: Path, hint: str = "") -> Image.Image:
+_SIZE_IN_FRONT = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "PPM"})
+"""Formats whose header gives the size that the pixels will have, but for EXIF orientation."""
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
+Source = Path | BinaryIO
+
+
+def read_image(source: Source, hint: str = "", name: str = "") -> Image.Image:
     """Read an image file: RGB, 8 bits, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 
     The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
 
     Args:
-        path: the file.
+        source: the file, or its bytes as a file in memory.
         hint: added to the error, what the user may do.
+        name: what the error calls it, where `source` is no path.
 
     Raises:
         ConcordError: the file is missing, truncated, or no image.
     """
+    with _opened(source, hint, name) as image:
+        image.load()
+        return as_rgb(image)
+
+
+def read_size(source: Source, hint: str = "", name: str = "") -> tuple[int, int]:
+    """Return (width, height) that `read_image` gives, from the file's head where that tells.
+
+    Raises:
+        ConcordError: the file is missing, or no image.
+    """
+    with _opened(source, hint, name) as image:
+        width, height = image.size
+        # A PNG may have its EXIF data behind the pixels, so that Pillow decodes it all to see: not for a square.
+        if width != height and (image.format not in _SIZE_IN_FRONT or image.getexif().get(_ORIENTATION) in _SIDEWAYS):
+            image.load()
+            width, height = ImageOps.exif_transpose(image).size
+        return width, height
+
+
+@contextlib.contextmanager
+def _opened(source: Source, hint: str, name: str) -> Iterator[Image.Image]:
+    """Open an image, and turn whatever goes wrong with it into a line for the user."""
     try:
         with warnings.catch_warnings():
             # A large photograph is no attack; beyond twice the warning's size Pillow refuses it with an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return as_rgb(image)
+            with Image.open(source) as image:
+                yield image
     except MemoryError:
         raise
     except Exception as error:  # decoders meet hostile bytes with errors of every kind: all mean the same to the user
-        raise ConcordError(f"cannot read the image {path}: {_reason(error)}{hint}") from error
+        raise ConcordError(f"cannot read the image {name or source}: {_reason(error)}{hint}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from concord.data import ImageSet
+from concord.data.threads import in_threads
 from concord.errors import ConcordError
-from concord.resources import cores
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class TensorSet:
     def to(self, device: torch.device | str) -> TensorSet:
         return TensorSet(self.images.to(device), self.labels.to(device))
 
+    def shared(self) -> TensorSet:
+        """The same, in memory that other processes see without a copy."""
+        return TensorSet(self.images.share_memory_(), self.labels.share_memory_())
+
+    def digest(self) -> str:
+        """A text that changes when an image or a label does."""
+        found = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            found.update(tensor.cpu().contiguous().numpy().data)
+        return found.hexdigest()[:16]
+
     def pixels(self, index: Tensor | slice) -> Tensor:
         """Some images as float32 (B, 3, S, S) in [0, 1]."""
         return self.images[index].float().div_(255)
@@ -44,7 +55,7 @@ Read = Callable[[Image.Image], Image.Image]
 
 
 def for_testing(size: int, resize: int) -> Read:
-    """Shorter side to `resize`, then the middle square of `size`: as torchvision's Resize and CenterCrop on PIL images."""
+    """Shorter side to `resize`, then the middle square of `size`: torchvision's Resize and CenterCrop on PIL images."""
     return lambda image: TF.center_crop(TF.resize(image, [resize], antialias=True), [size, size])
 
 
@@ -59,12 +70,14 @@ def training_side(data: ImageSet, least: int, per_class: int | None = None) -> i
     RDED, Minimax and concord store squares, and crops are taken from them at full size; photographs of any shape come
     as the middle square at the student's size. A side above twice the student's is brought down to that.
     """
-    sides = {
-        size for entry in data.classes for item in _first(data, entry.label, per_class) for size in [_size(data, item)]
-    }
-    if len(sides) == 1 and len(set(*sides)) == 1:
-        return min(next(iter(sides))[0], 2 * least)
-    return least
+    side = None
+    for entry in data.classes:
+        for item in _first(data, entry.label, per_class):
+            width, height = data.size(item)
+            if width != height or side not in (None, width):
+                return least
+            side = width
+    return least if side is None else min(side, 2 * least)
 
 
 def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
@@ -78,17 +91,23 @@ def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
     Raises:
         ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
     """
-    items = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        arrays = pool.map(lambda pair: np.asarray(read(data.read(pair[1]))), items)
-        images: Tensor | None = None
-        for i, array in enumerate(arrays):
-            if images is None:
-                images = torch.empty(len(items), 3, *array.shape[:2], dtype=torch.uint8)
-            images[i] = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    if images is None:
+    labelled = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
+    if not labelled:
         raise ConcordError("the data hold no images")
-    return TensorSet(images, torch.tensor([label for label, _ in items]))
+
+    def pixels(place: int) -> Tensor:
+        return torch.from_numpy(np.array(read(data.read(labelled[place][1])))).permute(2, 0, 1)
+
+    # In the order of the references: so files lie on a disk, and rows in a Parquet file.
+    order = sorted(range(len(labelled)), key=lambda place: labelled[place][1])
+    images = torch.empty(len(order), *pixels(order[0]).shape, dtype=torch.uint8)
+
+    def fill(place: int) -> None:
+        images[place] = pixels(place)
+
+    for _ in in_threads(fill, order):
+        pass
+    return TensorSet(images, torch.tensor([label for label, _ in labelled]))
 
 
 def _first(data: ImageSet, label: int, per_class: int | None) -> Sequence[str]:
@@ -98,8 +117,3 @@ def _first(data: ImageSet, label: int, per_class: int | None) -> Sequence[str]:
     if len(items) < per_class:
         raise ConcordError(f'the class "{data.classes[label].key}" has {len(items)} images, fewer than ipc={per_class}')
     return items[:per_class]
-
-
-def _size(data: ImageSet, item: str) -> tuple[int, int]:
-    size: tuple[int, int] = data.read(item).size
-    return size

@@ -125,7 +125,7 @@ class Maker:
         """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
         for network in networks:
             if network is not None and self._recipe.memory.channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                network.to(memory_format=torch.channels_last)
             if network is not None and self._recipe.memory.compile:
                 network.compile()
 

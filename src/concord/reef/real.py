@@ -9,7 +9,7 @@ from PIL import Image
 
 from concord.data import Named, class_table
 from concord.reef.text import PHRASES
-from concord.reef.world import SPECIES, Fish, render, sample_set
+from concord.reef.world import SIZE, SPECIES, Fish, render, sample_set
 
 SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
 """Seeds of the instances that models are trained on and distilled from, and of those for testing."""
@@ -18,11 +18,11 @@ SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
 class RealSet:
     """Instances of every species, an `ImageSet`; a reference is "species name/number"."""
 
-    def __init__(self, per_species: int, seed: int) -> None:
+    def __init__(self, per_species: int, seed: int, notes: Sequence[str] = ()) -> None:
         self._per_species, self._seed = per_species, seed
         self.classes = class_table(Named(species.name) for species in SPECIES)
         self.known_details = {s.name: [PHRASES[detail] for detail in s.details] for s in SPECIES}
-        self.notes: Sequence[str] = ()
+        self.notes = notes
 
     @property
     def fingerprint(self) -> str:
@@ -45,12 +45,15 @@ class RealSet:
     def read(self, item: str) -> Image.Image:
         return render(self.fish(item))
 
+    def size(self, item: str) -> tuple[int, int]:
+        return SIZE, SIZE
+
 
 def real_set(per_species: int = 500) -> RealSet:
     """The real training set: the first instances that the models saw."""
     return RealSet(per_species, SEED_TRAIN)
 
 
-def test_set(per_species: int = 300) -> RealSet:
+def test_set(per_species: int = 300, notes: Sequence[str] = ()) -> RealSet:
     """Real instances that no model was trained on."""
-    return RealSet(per_species, SEED_TEST)
+    return RealSet(per_species, SEED_TEST, notes)

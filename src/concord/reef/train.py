@@ -84,7 +84,7 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + step)
         rate = lr * min(1, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
         value = loss(model, step, np.random.default_rng((seed, step)))
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = rate

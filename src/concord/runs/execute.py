@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 from concord.data import ClassTable, ImageSet, open_data, restrict
-from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
+from concord.parallel import CONTEXT, spread
 from concord.recipe import CHOSEN, Format, Recipe, models
 from concord.resources import cores, find_model, memory, resolve_device, resolve_dtype, size_of
 from concord.runs import workspace
@@ -261,33 +254,8 @@ def _make(method: Method, job: Job) -> list[Finished]:
 
 
 def _parallel(recipe: Recipe, jobs: Iterable[Job], workers: int, device: str) -> Iterator[list[Encoded]]:
-    """Yield finished jobs as they come; at most two a worker wait, so that a plan of a million needs no memory."""
-    context = multiprocessing.get_context("spawn")  # a forked child of a process that used CUDA or threads hangs
-    rank = context.Value("i", 0)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(recipe, device, rank))
-    queue = iter(jobs)
-    running: set[Future[list[Encoded]]] = set()
-    try:
-        while True:
-            for job in islice(queue, 2 * workers - len(running)):
-                running.add(pool.submit(_work, job))
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                running.remove(future)
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise ConcordError(
-            f"one of {workers} worker processes was ended from outside, often for want of memory;"
-            " give the same command again with fewer --workers: what is finished stays"
-        ) from error
-    except BaseException:
-        # A batch may take minutes: after an error or ctrl-c nobody waits for it.
-        for process in dict(getattr(pool, "_processes", None) or {}).values():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """Yield finished jobs as they come."""
+    yield from spread(_work, jobs, workers, _start, (recipe, device, CONTEXT.Value("i", 0)))
 
 
 @dataclass
@@ -302,10 +270,8 @@ _worker: _Worker | None = None
 
 
 def _start(recipe: Recipe, device: str, rank: Any) -> None:
-    """Prepare a worker process: its device, its threads, and its end when the parent's comes."""
+    """Prepare a worker process: its device and its threads."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     if needs_torch(recipe):
         import torch
 
@@ -315,14 +281,6 @@ def _start(recipe: Recipe, device: str, rank: Any) -> None:
                 device = f"cuda:{rank.value % torch.cuda.device_count()}"
                 rank.value += 1
     _worker = _Worker(recipe.model_copy(update={"device": device}))
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, it could not say so, and the pool would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(job: Job) -> list[Encoded]:

@@ -100,15 +100,17 @@ def saying(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Hold a directory as its only writer; the operating system frees it when the process ends, however it ends.
+def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
+
+    The operating system frees it when the process ends, however it ends.
 
     Raises:
         ConcordError: another process holds it, or it cannot be written.
     """
     with saying(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / LOCK, "a+b")  # noqa: SIM115 - open as long as the lock is held
+        file = open(directory / name, "a+b")  # noqa: SIM115 - open as long as the lock is held
     with file:
         try:
             if sys.platform == "win32":

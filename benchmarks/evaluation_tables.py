@@ -1,0 +1,207 @@
+"""Tables of accuracies: CIFAR-10 against the field's, clothing photographs, and reef.
+
+    python benchmarks/evaluation_tables.py cifar10 --data DIR    # DIR/train.parquet, DIR/test.parquet
+    python benchmarks/evaluation_tables.py clothing --data DIR   # DIR/train, DIR/validation: a folder a class
+    python benchmarks/evaluation_tables.py reef
+
+Everything goes through the command line, as a user would do it; the commands are in the record, and a killed benchmark
+goes on where it was. Sets, teachers and evaluations lie below --work; benchmarks/results/evaluation_NAME.json has the
+cells. On two CPU cores each table takes about an hour.
+
+Students compute in bfloat16 (`dtype`), which the CPU's matrix units make twice as fast; evaluation_speed.json has the
+accuracies of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from concord.resources import cores, package_version, version
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Set:
+    """A small set: how it is made (arguments of `concord distill`), and which part of its directory is evaluated."""
+
+    name: str
+    distill: tuple[str, ...]
+    runs: tuple[tuple[str, ...], ...]
+    part: str = ""
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A benchmark: teacher (arguments of `concord teacher`), test set, and sets with their evaluations."""
+
+    test: str
+    sets: tuple[Set, ...]
+    teacher: tuple[str, ...] = ()
+    published: dict[str, Any] = field(default_factory=dict)
+    not_run: tuple[str, ...] = ()
+
+
+def cifar10(data: Path, work: Path) -> Table:
+    """ConvNet-3 with the DC protocol; random sets are drawn anew for each seed, as there."""
+    train, teacher = str(data / "train.parquet"), str(work / "teacher.safetensors")
+    common = ("student=convnet-3", "protocol=dc", "dtype=bfloat16")
+    small = (*common, "ipc=1,10")
+    chosen = ("data=" + train, "size=null", "ipc=50")
+    sets = [
+        Set(
+            f"random-{draw}",
+            ("photos", *chosen, "method=random", f"seed={draw}"),
+            ((*small, f"seeds=[{draw}]"), *(((*common, "ipc=50", f"seeds=[{draw}]"),) if draw < 2 else ())),
+        )
+        for draw in range(5)
+    ]
+    for method in ("herding", "k_center"):
+        for space in ("teacher", "pixels"):
+            whole = ((*common, "ipc=50", "seeds=1"),) if space == "teacher" else ()
+            features = ("features=teacher", f"teacher={teacher}") if space == "teacher" else ("features=pixels",)
+            sets.append(
+                Set(
+                    f"{method}-{space}",
+                    ("photos", *chosen, f"method={method}", *features),
+                    ((*small, "seeds=3"), *whole),
+                )
+            )
+    return Table(
+        str(data / "test.parquet"),
+        tuple(sets),
+        (train, "student=convnet-3", "epochs=6", "batch=256", "dtype=bfloat16"),
+        {
+            "source": "Zhao et al. 2021 (DC), Table 1, top-1 mean ± std in percent",
+            "random": {"1": "14.4 ± 2.0", "10": "26.0 ± 1.2", "50": "43.4 ± 1.0"},
+            "herding": {"1": "21.5 ± 1.2", "10": "31.6 ± 0.7", "50": "40.4 ± 0.6"},
+            "k_center": {"1": "21.5 ± 1.3", "10": "14.7 ± 0.9", "50": "27.0 ± 1.4"},
+        },
+    )
+
+
+def clothing(data: Path, work: Path) -> Table:
+    """ConvNet-4 at 64 px with RDED's protocol, by a teacher of the same kind."""
+    train, teacher = str(data / "train"), str(work / "teacher.safetensors")
+    common = ("student=convnet-4", "size=64", "protocol=rded", "dtype=bfloat16", f"teacher={teacher}")
+    made = ("photos", f"data={train}", "size=64", "ipc=10", f"teacher={teacher}")
+    runs = ((*common, "ipc=1", "seeds=3"), (*common, "ipc=10", "seeds=2"))
+    methods = {
+        "random": ("method=random",),
+        "k_center": ("method=k_center", "features=teacher"),
+        "herding": ("method=herding", "features=teacher"),
+        "rded": ("method=rded",),
+    }
+    whole = (("photos", f"data={train}", "size=64", "method=full"), ((*common, "epochs=20", "seeds=1"),))
+    return Table(
+        str(data / "validation"),
+        (*(Set(name, (*made, *how), runs) for name, how in methods.items()), Set("full", *whole)),
+        (train, "student=convnet-4", "size=64", "epochs=40", "batch=100", "dtype=bfloat16"),
+        not_run=("IPC 50", "ConvNet-5 at 128 px", "ResNet-18 at 224 px: these want a GPU"),
+    )
+
+
+def reef(data: Path, work: Path) -> Table:
+    """ConvNet-3 of width 32 at 64 px: hard labels, and reef's own teacher's soft ones."""
+    common = ("student=convnet-3", "width=32", "dtype=bfloat16", "seeds=3")
+    runs = (
+        (*common, "ipc=1,10", "protocol=rded,hard", "epochs=300"),
+        (*common, "ipc=50", "protocol=rded,hard", "epochs=100"),
+    )
+    informed = ("reef", "ipc=50")
+    return Table(
+        "reef-test",
+        (
+            Set("informed", informed, runs),
+            Set(
+                "uninformed", informed, tuple((*run, "teacher=reef:teacher") for run in runs), "uninformed", "informed"
+            ),
+            Set("random", ("reef", "method=random", "ipc=50"), runs),
+        ),
+    )
+
+
+TABLES = {"cifar10": cifar10, "clothing": clothing, "reef": reef}
+
+
+def concord(arguments: Sequence[str], log: list[str], work: Path) -> None:
+    """Run a command of concord; it says why it failed itself."""
+    said = shlex.join(["concord", *arguments]).replace(str(work), "WORK")
+    log.append(said)
+    print(f"$ {said}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "concord.cli", *arguments], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def measure(name: str, data: Path, work: Path) -> dict[str, Any]:
+    """Make everything that is not there yet, and collect the cells."""
+    table, commands = TABLES[name](data, work), list[str]()
+    work.mkdir(parents=True, exist_ok=True)
+    teacher = work / "teacher.safetensors"
+    record: dict[str, Any] = {}
+    if table.teacher:
+        arguments = ["teacher", *table.teacher, "--out", str(teacher), "--test", table.test, "--quiet"]
+        if teacher.is_file():
+            commands.append(shlex.join(["concord", *arguments]).replace(str(work), "WORK"))
+        else:
+            concord(arguments, commands, work)
+        from concord.models.classifier_file import load_classifier
+
+        record["teacher"] = dict(load_classifier(teacher).facts)
+    for one in table.sets:
+        out = work / (one.of or one.name)
+        concord(["distill", *one.distill, "--out", str(out), "--quiet"], commands, work)
+        for run in one.runs:
+            where = str(out / one.part) if one.part else str(out)
+            concord(["evaluate", where, "--test", table.test, *run, "--quiet"], commands, work)
+    sets = {one.name: cells(work / (one.of or one.name) / one.part) for one in table.sets}
+    return record | {"sets": sets, "published": table.published, "not_run": list(table.not_run), "commands": commands}
+
+
+def cells(folder: Path) -> list[dict[str, Any]]:
+    """The cells of an evaluation.json, without what takes much room."""
+    values = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    left_out = ("confusion", "per_class", "settings")
+    return [{key: value for key, value in cell.items() if key not in left_out} for cell in values["cells"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--data", type=Path, default=Path("."), help="the folder of the real images")
+    parser.add_argument("--work", type=Path, help="where sets and teachers lie; out/evaluation/TABLE if not given")
+    options = parser.parse_args()
+    work = options.work or Path("out") / "evaluation" / options.table
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    record = {
+        "schema": 1,
+        "command": f"python benchmarks/evaluation_tables.py {options.table}",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
+        "concord": version(),
+        "torch": package_version("torch"),
+    } | measure(options.table, options.data, work)
+    data = str(options.data)
+    text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK").replace(data, "DATA")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"evaluation_{options.table}.json").write_text(text + "\n", encoding="utf-8")
+    sets: dict[str, list[dict[str, Any]]] = record["sets"]
+    for name, found in sets.items():
+        for cell in found:
+            top1 = cell["top1"][cell["reports"]]
+            print(f"{name:<18} {cell['protocol']:<6} IPC {cell['ipc']}: {top1['mean']:.1f} ± {top1['std']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

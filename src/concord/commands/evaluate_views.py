@@ -1,0 +1,122 @@
+"""What `concord evaluate` shows: trainings as they end, then the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from concord.console import Console, duration, plain
+from concord.evaluation.evaluating import Silent
+from concord.evaluation.settings import Settings, Way
+
+
+class Live(Silent):
+    """Hears an evaluation: a line a training that ended, and a bar below on a terminal."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self._console, self._quiet = console, quiet
+        self._since = time.monotonic()
+        self._bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("reading", total=None)
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        self._bar.update(self._task, description=plain(text))
+
+    def note(self, text: str) -> None:
+        self._say(Text(f"  {plain(text)}", "dim"))
+
+    def begin(self, total: int, done: int) -> None:
+        if done:
+            self.note(f"{done} of {total} trainings are there already")
+        self._since = time.monotonic()
+        self._bar.update(self._task, description="trainings", total=total, completed=done)
+
+    def trained(self, cell: dict[str, Any], seed: int) -> None:
+        values = {which: cell["top1"][which]["values"][-1] for which in ("last", "best")}
+        took = duration(time.monotonic() - self._since)
+        self._say(
+            Text.assemble(
+                f"  {_title(cell)}, seed {seed}: ",
+                (f"{values['last']:.1f} %", "bold"),
+                f" last, {values['best']:.1f} % best",
+                (f"  ({took} since the start)", "dim"),
+            )
+        )
+        self._bar.advance(self._task)
+
+    def _say(self, text: Text) -> None:
+        if not self._quiet:
+            self._bar.console.print(text, soft_wrap=True)
+
+
+def show(record: Mapping[str, Any], settings: Settings, ways: Sequence[Way], where: Path) -> None:
+    """Print the table of all cells: a row a student and protocol, a column an IPC, the accuracy that tables report."""
+    console = Console()
+    cells = record["cells"]
+    ipcs = list(dict.fromkeys(cell["ipc"] for cell in cells))
+    rows: dict[tuple[str, str], dict[Any, str]] = {}
+    for cell in cells:
+        rows.setdefault((cell["student"], _protocol(cell)), {})[cell["ipc"]] = _accuracy(cell)
+    heads = ["student", "protocol", *("all images" if ipc is None else f"IPC {ipc}" for ipc in ipcs)]
+    lines = [[*key, *(of.get(ipc, "") for ipc in ipcs)] for key, of in rows.items()]
+    widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
+    console.print()
+    for number, line in enumerate([heads, *lines]):
+        cells_of = [
+            f"{word:<{w}}" if i < 2 else f"{word:>{w}}" for i, (word, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        console.print(Text("  " + "  ".join(cells_of), "dim" if not number else ""), soft_wrap=True)
+    counts = {len(cell["seeds"]) for cell in cells}
+    seeds = (
+        f"{min(counts)} to {max(counts)} seeds" if len(counts) > 1 else f"{max(counts)} seed{'s' * (max(counts) > 1)}"
+    )
+    console.print(
+        Text(
+            f"\n  top-1 in percent, mean ± standard deviation over {seeds}; the last accuracy in brackets where the"
+            " protocol's tables report the best",
+            "dim",
+        ),
+        soft_wrap=True,
+    )
+    file = where if where.suffix == ".json" else where / "evaluation.json"
+    console.print(
+        Text.assemble(("  figures  ", "dim"), plain(str(file)), ("  all seeds, per class", "dim")), soft_wrap=True
+    )
+
+
+def _title(cell: Mapping[str, Any]) -> str:
+    ipc = "all images" if cell["ipc"] is None else f"IPC {cell['ipc']}"
+    return f"{cell['student']}, {_protocol(cell)}, {ipc}"
+
+
+def _protocol(cell: Mapping[str, Any]) -> str:
+    changed = ", ".join(f"{key}={value}" for key, value in cell["changed"].items())
+    return plain(cell["protocol"] + (f" ({changed})" if changed else ""))
+
+
+def _accuracy(cell: Mapping[str, Any]) -> str:
+    def say(which: str) -> str:
+        return f"{cell['top1'][which]['mean']:.1f} ± {cell['top1'][which]['std']:.1f}"
+
+    return say("last") if cell["reports"] == "last" else f"{say('best')} ({cell['top1']['last']['mean']:.1f})"

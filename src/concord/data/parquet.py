@@ -1,0 +1,139 @@
+"""Parquet sets, as the Hugging Face hub and `concord export --layout parquet` write them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from concord.data.classes import ClassTable, class_table
+from concord.data.columns import LABEL
+from concord.data.labels import Labels, named, names_of, read_labels
+from concord.data.reading import read_image, read_size
+from concord.data.rows import Rows
+from concord.data.splits import TRAIN, Part, listed, split_of, wanted
+from concord.errors import ConcordError
+
+
+class ParquetSet:
+    """The rows of Parquet files by class; an `ImageSet`. A reference is "file below the root/number of the row"."""
+
+    known_details = None
+
+    def __init__(
+        self,
+        root: Path,
+        rows: Rows,
+        classes: ClassTable,
+        items: Sequence[Sequence[str]],
+        fingerprint: str,
+        notes: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.root, self.classes, self.fingerprint, self.notes = root, classes, fingerprint, notes
+        self._rows, self._items, self._hint = rows, items, hint
+
+    def items(self, class_index: int) -> Sequence[str]:
+        return self._items[class_index]
+
+    def read(self, item: str) -> Image.Image:
+        return read_image(self._file(item), self._hint, f"{self.root}/{item}")
+
+    def size(self, item: str) -> tuple[int, int]:
+        return read_size(self._file(item), self._hint, f"{self.root}/{item}")
+
+    def _file(self, item: str) -> io.BytesIO:
+        file, _, row = item.rpartition("/")
+        data = self._rows.read(file, int(row))
+        if data is None:
+            raise ConcordError(f"cannot read the image {self.root / item}: its row holds no bytes{self._hint}")
+        return io.BytesIO(data)
+
+
+def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = "train") -> ParquetSet:
+    """Open the Parquet files of a set; the images stay where they are.
+
+    Classes are what the ``huggingface`` metadata calls the labels, or the lines of a ``classes.txt`` beside the files,
+    or the numbers themselves; labels that are strings are their classes.
+
+    Args:
+        path: the file or folder that the user named.
+        files: what `parquet_files` found there.
+        hint: added to the error on an image that cannot be read.
+        part: which of the splits in a folder to take.
+
+    Raises:
+        ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told, or a label has no class.
+    """
+    root = path if path.is_dir() else path.parent
+    notes: list[str] = []
+    ways = _ways(path, files, part)
+    for chosen, note in ways:
+        notes += [note] if note else []
+        labels = read_labels(root, chosen)
+        if labels.are_there:
+            break
+        notes.append("that split is not labelled")
+    names = names_of(labels, root)
+    items = _by_class(labels, names)
+    if not any(items.values()):
+        raise ConcordError(f"data: {path} has no rows")
+    if labels.label not in LABEL:
+        notes.append(f'labels are those of the column "{labels.label}"')
+    empty = [name for number, name in names.items() if not items[number]]
+    if empty:
+        notes.append(f"{len(empty)} of the {len(names)} classes have no images and are left out: {listed(empty)}")
+    kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
+    classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
+    return ParquetSet(
+        root,
+        Rows(root, labels.image),
+        classes,
+        [by_key[entry.key] for entry in classes],
+        _fingerprint(root, labels, names),
+        notes,
+        hint,
+    )
+
+
+def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str], str]]:
+    """Return the files to take, with what to say about it; further ones for where those are not labelled."""
+    if path.is_file():
+        return [(list(files), "")]
+    of: dict[str | None, list[str]] = {}
+    for file in files:
+        of.setdefault(split_of(file), []).append(file)
+    if len(of) == 1 and (part == "train" or not of.keys() & {*TRAIN}):
+        return [(list(files), "")]
+    shown = ", ".join(sorted(split for split in of if split))
+    ways = [(of[split], f"{path} has splits ({shown}): {split} is the data") for split in wanted(part) if split in of]
+    if not ways and None in of:
+        ways = [(of[None], f"{path} has splits ({shown}): the files of none are the data")]
+    if not ways:
+        wish = "training split" if part == "train" else "split held out from training"
+        raise ConcordError(f"data: {path} has no {wish}, only {shown}; name another folder, or one file")
+    return ways
+
+
+def _by_class(labels: Labels, names: Mapping[int, str]) -> dict[int, list[str]]:
+    """Return number -> references to the rows that have it, for every class."""
+    items: dict[int, list[str]] = {number: [] for number in names}
+    for file, numbers in labels.numbers.items():
+        digits = max(5, len(str(len(numbers) - 1)))  # so that sorted references are in the order of the rows
+        for row, number in enumerate(numbers.tolist()):
+            items[number].append(f"{file}/{row:0{digits}d}")
+    return items
+
+
+def _fingerprint(root: Path, labels: Labels, names: Mapping[int, str]) -> str:
+    """A digest of the files' names and sizes, of all labels in order and of what they are called."""
+    digest = hashlib.sha256()
+    sizes = {file: (root / file).stat().st_size for file in labels.numbers}
+    digest.update(json.dumps([sizes, [labels.image, labels.label], names]).encode())
+    for numbers in labels.numbers.values():
+        digest.update(numbers.tobytes() + b"/")
+    return digest.hexdigest()[:16]

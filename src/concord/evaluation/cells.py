@@ -1,0 +1,243 @@
+"""The cells of an evaluation: planned, trained seed by seed, in this process or in several, and recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from concord.data import ImageSet
+from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
+from concord.evaluation.batches import Batches, Drawn
+from concord.evaluation.protocol import Protocol, batch_size, passes
+from concord.evaluation.record import Trial, find, placed, with_trial
+from concord.evaluation.settings import Settings, Way
+from concord.evaluation.training import Compute, train
+from concord.models.students import build_student, canonical, default_size
+from concord.models.teachers import Teacher
+from concord.parallel import spread
+from concord.resources import cores, resolve_device, resolve_dtype
+
+
+@dataclass(frozen=True)
+class Look:
+    """A student as it is built: its name, its images' side, and what the settings say of it."""
+
+    student: str
+    size: int
+    norm: str | None
+    pool: str | None
+    width: int | None
+
+    def build(self, classes: int, protocol: Protocol, seed: int) -> torch.nn.Module:
+        mean, std = protocol.mean_std
+        leaves_open = self.student.startswith(("convnet", "resnetap"))
+        norm = self.norm or (protocol.norm if leaves_open else None)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return build_student(
+                self.student,
+                classes,
+                self.size,
+                norm=norm,
+                pool=self.pool or "avg",
+                width=self.width,
+                mean=mean,
+                std=std,
+            )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table, before it is trained. ipc: None where the set is taken whole and its classes are uneven."""
+
+    look: Look
+    way: Way
+    ipc: int | None
+    train: TensorSet = field(repr=False)
+    test: TensorSet = field(repr=False)
+    classes: int
+    epochs: int
+    batch: int
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training: a cell and a seed."""
+
+    cell: Cell
+    seed: int
+    compute: Compute
+    teacher: Teacher | None = field(repr=False)
+    stored: str | None = None
+
+
+def compute_of(settings: Settings) -> Compute:
+    """Where and in what a student is computed.
+
+    Raises:
+        ConcordError: the device is not there.
+    """
+    device = resolve_device(settings.device)
+    dtype = resolve_dtype(settings.dtype, device)
+    return Compute(device, getattr(torch, dtype), settings.compile)
+
+
+def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way], teacher: str | None) -> list[Cell]:
+    """Load what the cells need and say what each is; nothing is trained.
+
+    Args:
+        data, test: the small set, and test images with the same classes.
+        teacher: the teacher's fingerprint, None without one.
+
+    Raises:
+        ConcordError: an unknown student, a size that it cannot take, or fewer images than an IPC asks for.
+    """
+    classes = len(data.classes)
+    counts = [len(data.items(entry.label)) for entry in data.classes]
+
+    @cache
+    def trained_on(least: int, ipc: int | None) -> TensorSet:
+        return load(data, for_training(training_side(data, least, ipc)), ipc).shared()
+
+    @cache
+    def tested_on(size: int, resize: int) -> TensorSet:
+        return load(test, for_testing(size, resize)).shared()
+
+    cells = []
+    whole = counts[0] if min(counts) == max(counts) else None
+    ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
+    for ipc in ipcs:
+        for student in dict.fromkeys(map(canonical, settings.student)):
+            least = settings.size or default_size(student)
+            small = trained_on(least, ipc)
+            size = settings.size or min(least, small.side)
+            look = Look(student, size, settings.norm, settings.pool, settings.width)
+            for way in ways:
+                mean_ipc = len(small) / classes
+                epochs = passes(way.protocol, mean_ipc, classes)
+                batch = batch_size(way.protocol, mean_ipc, classes, len(small))
+                held = tested_on(size, way.protocol.test_side(size))
+                record = {
+                    "student": student,
+                    "protocol": way.protocol.name,
+                    "ipc": ipc,
+                    "changed": dict(way.changed) | _student_changes(settings),
+                    "images": len(small),
+                    "size": size,
+                    "epochs": epochs,
+                    "batch": batch,
+                    "reports": way.protocol.reports,
+                }
+                soft = way.protocol.labels == "soft"
+                record["settings"] = _digest(
+                    way.protocol.model_dump(mode="json"),
+                    record,
+                    small.digest(),
+                    held.digest(),
+                    teacher if soft else None,
+                    settings.soft_labels if soft else None,
+                )
+                cells.append(Cell(look, way, ipc, small, held, classes, epochs, batch, record))
+    return cells
+
+
+def _student_changes(settings: Settings) -> dict[str, Any]:
+    return {key: getattr(settings, key) for key in ("norm", "pool", "width") if getattr(settings, key) is not None}
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(
+    cells: Sequence[Cell],
+    settings: Settings,
+    record: dict[str, Any],
+    save: Callable[[dict[str, Any]], None],
+    teacher: Teacher | None = None,
+    told: Callable[[dict[str, Any], int], None] = lambda cell, seed: None,
+) -> dict[str, Any]:
+    """Train every seed of every cell that `record` does not have yet; return the whole record.
+
+    Args:
+        record: what evaluation.json holds; cells of the same name but other settings or data are replaced.
+        save: called with the record after every seed.
+        teacher: of soft labels.
+        told: called with a cell's new record and the seed.
+    """
+    compute = compute_of(settings)
+    waiting: list[Unit] = []
+    for cell in cells:
+        earlier = find(record, cell.record)
+        have = set(earlier["seeds"]) if earlier else set()
+        waiting += [
+            Unit(cell, seed, compute, teacher, settings.soft_labels) for seed in settings.seeds if seed not in have
+        ]
+    by_name = {id(cell): find(record, cell.record) or cell.record for cell in cells}
+    places = {cell.record["settings"]: cell for cell in cells}
+    for key, trial in _trained(waiting, worker_count(settings, len(waiting), compute)):
+        cell = places[key]
+        by_name[id(cell)] = with_trial(by_name[id(cell)], trial)
+        record = {**record, "cells": placed(record.get("cells", []), by_name[id(cell)])}
+        save(record)
+        told(by_name[id(cell)], trial.seed)
+    return record
+
+
+def worker_count(settings: Settings, units: int, compute: Compute) -> int:
+    """How many trainings run at once."""
+    if settings.workers != "auto":
+        return max(1, min(settings.workers, units))
+    return max(1, min(cores(), units)) if compute.device == "cpu" else 1
+
+
+def _trained(units: Sequence[Unit], workers: int) -> Iterator[tuple[str, Trial]]:
+    if workers < 2:
+        yield from map(try_out, units)
+    else:
+        yield from spread(try_out, units, workers, torch.set_num_threads, (max(1, cores() // workers),))
+
+
+def try_out(unit: Unit) -> tuple[str, Trial]:
+    """Train one student; a function of the unit alone, but for rounding by device and number of threads."""
+    begun = time.perf_counter()
+    cell, protocol = unit.cell, unit.cell.way.protocol
+    net = cell.look.build(cell.classes, protocol, unit.seed)
+    soft = protocol.labels == "soft"
+    course = train(
+        net,
+        cell.train,
+        batches_of(unit),
+        protocol,
+        cell.epochs,
+        cell.look.size,
+        test=cell.test,
+        labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
+        compute=unit.compute,
+    )
+    if course.predictions is None:
+        raise RuntimeError("a training ends with an accuracy")
+    confusion = np.zeros((cell.classes, cell.classes), dtype=np.int64)
+    np.add.at(confusion, (cell.test.labels.numpy(), course.predictions.cpu().numpy()), 1)
+    seconds = time.perf_counter() - begun
+    return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion)
+
+
+def batches_of(unit: Unit) -> Batches:
+    """The batches of a unit: drawn from its seed, or those of the stored labels."""
+    cell = unit.cell
+    if unit.stored is not None and cell.way.protocol.labels == "soft":
+        from concord.evaluation.soft_labels import open_labels
+
+        return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
+    return Drawn(cell.way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, unit.seed)

@@ -1,0 +1,89 @@
+"""From a set's directory to its stored soft labels: one cell of an evaluation, without the student."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from concord.data import open_data, restrict
+from concord.errors import ConcordError
+from concord.evaluation.batches import Drawn
+from concord.evaluation.cells import compute_of, plan
+from concord.evaluation.evaluating import sound_teacher
+from concord.evaluation.protocol import protocol
+from concord.evaluation.settings import Settings, Way, changed_protocol, read_values, validated
+from concord.evaluation.soft_labels import Form, store_labels
+from concord.overrides import override
+
+_SINGLE = ("student", "protocol", "ipc")
+
+
+def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, Way], Form]:
+    """Read ``key=value`` texts: one cell, one seed, and the form of the store.
+
+    Raises:
+        ConcordError: an unknown key, a value that does not fit, more than one cell, or hard labels.
+    """
+    values: dict[str, Any] = {}
+    rest = []
+    for text in texts:
+        if text.partition("=")[0].strip() in Form.model_fields:
+            override(Form, values, text)
+        else:
+            rest.append(text)
+    settings, of_protocol = read_values(Settings, rest)
+    if not any(text.partition("=")[0].strip() == "seeds" for text in rest):
+        settings = settings.model_copy(update={"seeds": [0]})
+    for key in (*_SINGLE, "seeds"):
+        if len(getattr(settings, key) or [0]) > 1:
+            raise ConcordError(f"{key}: soft labels are stored for one at a time, got {getattr(settings, key)}")
+    way = changed_protocol(protocol(settings.protocol[0]), of_protocol)
+    if way.protocol.labels != "soft":
+        raise ConcordError(f'protocol "{way.protocol.name}" has no soft labels; give protocol=rded or protocol=paper')
+    return (settings, way), validated(Form, values)
+
+
+def label(
+    directory: Path,
+    out: Path,
+    settings: tuple[Settings, Way],
+    form: Form,
+    test: str | None = None,
+    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> dict[str, Any]:
+    """Store soft labels for a cell of `directory`; return what labels.json holds, with `seconds`.
+
+    Args:
+        test: images to check the teacher on; the set's own where None.
+
+    Raises:
+        ConcordError: no sound teacher, or `out` holds labels of something else.
+    """
+    begun = time.perf_counter()
+    chosen, way = settings
+    data = restrict(open_data(str(directory)), chosen.classes, {})
+    if test is None:
+        held = data
+    else:
+        from concord.data import open_test
+        from concord.data.matching import matched
+
+        held = matched(open_test(test), data)
+    teacher, check = sound_teacher(directory, data, held, chosen)
+    [cell] = plan(data, held, chosen, [way], teacher.fingerprint)
+    facts = {
+        "images": len(cell.train),
+        "size": cell.look.size,
+        "epochs": cell.epochs,
+        "batch": cell.batch,
+        "seed": chosen.seeds[0],
+        "teacher": teacher.fingerprint,
+        "teacher_name": teacher.name,
+        "teacher_accuracy": round(100 * check.accuracy, 2),
+        "classes": [entry.folder for entry in data.classes],
+    }
+    batches = Drawn(way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, chosen.seeds[0])
+    head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute_of(chosen), told)
+    return {**head, "seconds": round(time.perf_counter() - begun, 2)}

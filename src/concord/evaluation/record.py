@@ -1,0 +1,104 @@
+"""evaluation.json: accuracies by cell (student, protocol, IPC), written after every seed so that a kill loses one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concord.errors import ConcordError
+from concord.runs.store import write_json
+
+FILE = "evaluation.json"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and by given class."""
+
+    seed: int
+    last: float
+    best: float
+    seconds: float
+    confusion: np.ndarray
+
+
+def read_record(path: Path) -> Json:
+    """Read evaluation.json; empty where there is none.
+
+    Raises:
+        ConcordError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sound = isinstance(values, dict) and all(isinstance(cell, dict) for cell in values.get("cells", ()))
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConcordError(f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew")
+    return dict(values)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write evaluation.json, atomically."""
+    write_json(path, {key: value for key, value in record.items() if key != "schema"})
+
+
+def find(record: Mapping[str, Any], cell: Mapping[str, Any]) -> Json | None:
+    """Return the earlier cell of the same name and settings, with the seeds that it has."""
+    for other in record.get("cells", ()):
+        if name(other) == name(cell) and other.get("settings") == cell["settings"]:
+            return dict(other)
+    return None
+
+
+def name(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a cell goes by: student, protocol, IPC and what was changed of the protocol."""
+    return cell["student"], cell["protocol"], cell["ipc"], json.dumps(cell.get("changed") or {}, sort_keys=True)
+
+
+def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
+    """Return the cell with another seed in it.
+
+    Means over seeds, and sample standard deviations (n - 1), 0 for a single seed; `values` are in the order of `seeds`.
+    """
+    top1 = cell.get("top1") or {}
+    seeds = [*cell.get("seeds", ()), trial.seed]
+    values = {
+        which: [*(top1.get(which) or {}).get("values", ()), round(getattr(trial, which), 4)]
+        for which in ("last", "best")
+    }
+    before = cell.get("confusion")
+    confusion = trial.confusion if before is None else np.array(before) + trial.confusion
+    return {
+        **cell,
+        "seeds": seeds,
+        "top1": {which: spread(of) for which, of in values.items()},
+        "seconds": round(float(cell.get("seconds") or 0) + trial.seconds, 2),
+        "per_class": [round(100 * float(share), 2) for share in recalls(confusion)],
+        "confusion": confusion.tolist(),
+    }
+
+
+def spread(values: Sequence[float]) -> Json:
+    """Mean and sample standard deviation of accuracies, and the accuracies."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": round(float(np.mean(values)), 4), "std": round(std, 4), "values": list(values)}
+
+
+def recalls(confusion: np.ndarray) -> np.ndarray:
+    """The share of each class's test images that are recognised, (K,)."""
+    return np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
+
+
+def placed(cells: Sequence[Json], cell: Json) -> list[Json]:
+    """Return cells with one put in the place of its earlier state, or of an outdated one of its name, or at the end."""
+    out = [cell if name(other) == name(cell) else other for other in cells]
+    return out if any(name(other) == name(cell) for other in cells) else [*out, cell]

@@ -1,0 +1,139 @@
+"""Settings of `concord evaluate`: ``key=value``, of the evaluation itself or of its protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+
+from concord.errors import ConcordError, nearest
+from concord.evaluation.protocol import Norm, Protocol, protocol
+from concord.overrides import complaints, keys, override
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """What is evaluated, and how it is computed.
+
+    student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell. ipc null
+    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`;
+    arch: its network, where a `.pth` does not tell. remap: put a teacher's classes in order by its own confusions.
+    size: pixels of the student's images, null for RDED's by student, never above those of the set. norm, pool, width:
+    of students that leave them open. soft_labels: a directory of labels that ``concord teacher``'s users stored ahead.
+    dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere. workers: seeds that train at once, ``auto`` as many as there
+    are cores on the CPU (a core a student is faster than all cores on one), and one on a GPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
+    protocol: Annotated[list[str], Field(min_length=1)] = ["rded"]
+    ipc: list[PositiveInt] | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0, 1, 2]
+    classes: list[str] | None = None
+    teacher: str | None = None
+    arch: str | None = None
+    remap: bool = False
+    soft_labels: str | None = None
+    size: Annotated[int, Field(ge=8)] | None = None
+    norm: Norm | None = None
+    pool: Literal["avg", "max", "none"] | None = None
+    width: PositiveInt | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: Literal["auto"] | PositiveInt = "auto"
+    compile: bool = False
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, seeds: Any) -> Any:
+        return list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else _listed(seeds)
+
+    @field_validator("ipc", mode="before")
+    @classmethod
+    def _one(cls, ipc: Any) -> Any:
+        return [ipc] if isinstance(ipc, int) and not isinstance(ipc, bool) else _listed(ipc)
+
+    @field_validator("student", "protocol", "ipc", "seeds")
+    @classmethod
+    def _once(cls, values: Any) -> Any:
+        return None if values is None else list(dict.fromkeys(values))
+
+
+def _listed(values: Any) -> Any:
+    """A text such as ``1,10,50`` as its parts."""
+    return [part.strip() for part in values.split(",")] if isinstance(values, str) else values
+
+
+@dataclass(frozen=True)
+class Way:
+    """A protocol as it is used. changed: the settings that differ from the preset's."""
+
+    protocol: Protocol
+    changed: Mapping[str, Any]
+
+
+def read_settings(texts: Sequence[str]) -> tuple[Settings, list[Way]]:
+    """Read ``key=value`` texts: keys of `Settings`, or of every chosen protocol.
+
+    Raises:
+        ConcordError: an unknown key (the nearest is named), or a value that does not fit.
+    """
+    settings, of_protocol = read_values(Settings, texts)
+    return settings, [changed_protocol(protocol(name), of_protocol) for name in settings.protocol]
+
+
+def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[str]]:
+    """Read ``key=value`` texts into a model; return it with the texts that are keys of `Protocol` instead.
+
+    Raises:
+        ConcordError: an unknown key (the nearest is named), or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    rest = []
+    for text in texts:
+        key = text.partition("=")[0].strip()
+        first = key.partition(".")[0]
+        if first in model.model_fields:
+            override(model, values, text)
+        elif first in Protocol.model_fields and first != "name":
+            rest.append(text)
+        elif "=" not in text:
+            raise ConcordError(f'expected key=value, as in ipc=10, got "{text}"')
+        else:
+            raise ConcordError(f'unknown key "{key}"{nearest(key, [*keys(model), *keys(Protocol)])}')
+    return validated(model, values), rest
+
+
+def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
+    """Return a preset with some settings changed.
+
+    Raises:
+        ConcordError: a value does not fit.
+    """
+    before = preset.model_dump(mode="json")
+    values = preset.model_dump()
+    for text in texts:
+        override(Protocol, values, text)
+    after = validated(Protocol, values)
+    return Way(after, dict(_differences(before, after.model_dump(mode="json"))))
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in after.items():
+        if isinstance(value, dict) and isinstance(before[key], dict):
+            found += _differences(before[key], value, f"{prefix}{key}.")
+        elif value != before[key]:
+            found.append((prefix + key, value))
+    return found
+
+
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConcordError(complaints(model, error)) from None

@@ -1,0 +1,262 @@
+"""Soft labels stored ahead, after Fast Knowledge Distillation (Shen and Xing 2022).
+
+The teacher sees every view of every epoch once; what was random about the view (order, crop, flip, mixing) is stored
+with the teacher's answer. A training then needs no teacher, and the set can be shared with its labels. Whole float32
+answers give the very training that a teacher online gives with the same seed; the k largest, in fewer bits, take a
+fraction of the room.
+
+A store is a directory: ``labels.json`` says what it is of, ``epoch-00000.safetensors`` and so on hold an epoch each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from torch import Tensor
+
+from concord.data.tensors import TensorSet
+from concord.errors import ConcordError
+from concord.evaluation.augment import apply
+from concord.evaluation.batches import Batch, Batches
+from concord.evaluation.mixing import mix
+from concord.evaluation.protocol import Protocol
+from concord.evaluation.training import HERE, Compute, Labeller, soft_labels
+from concord.runs.store import lock, write_atomically, write_json
+
+Bits = Literal["float32", "float16", "uint8"]
+_OF_BATCH = ("lam", "box", "dsa_family")
+"""What a view has once a batch; everything else it has once an image."""
+_STATED = ("protocol", "images", "set", "size", "epochs", "batch", "seed", "teacher", "top_k", "bits")
+
+
+class Form(BaseModel):
+    """How much of the teacher's answer is stored.
+
+    top_k: so many of the largest probabilities, null for all; the rest is spread evenly over the other classes.
+    bits: of a probability; ``uint8`` between the smallest and largest stored of each view.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: PositiveInt | None = None
+    bits: Bits = "float32"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Probabilities as stored: values (N, k) of `bits`, classes (N, k) or None for all, range (N, 2) for uint8."""
+
+    values: Tensor
+    classes: Tensor | None
+    range: Tensor | None
+
+    def tensors(self) -> dict[str, Tensor]:
+        found = {"values": self.values, "classes": self.classes, "range": self.range}
+        return {f"soft.{key}": value for key, value in found.items() if value is not None}
+
+
+def pack(probabilities: Tensor, form: Form) -> Packed:
+    """Store probabilities (N, K) float32 in fewer bytes."""
+    count = probabilities.shape[1]
+    values, classes = probabilities, None
+    if form.top_k is not None and form.top_k < count:
+        values, found = probabilities.topk(form.top_k, dim=1)
+        classes = found.to(torch.uint8 if count <= 256 else torch.uint16)
+    if form.bits == "float16":
+        return Packed(values.half(), classes, None)
+    if form.bits == "uint8":
+        low, high = values.amin(1, keepdim=True).half(), values.amax(1, keepdim=True).half()
+        span = (high - low).float().clamp_min(1e-8)
+        steps = ((values - low.float()) / span * 255).round().clamp(0, 255).to(torch.uint8)
+        return Packed(steps, classes, torch.cat([low, high], dim=1))
+    return Packed(values, classes, None)
+
+
+def unpack(packed: Packed, classes: int) -> Tensor:
+    """Probabilities (N, classes) float32; what was not stored shares the rest evenly, so that a row sums to one."""
+    values = packed.values.float()
+    if packed.range is not None:
+        low, high = packed.range.float().split(1, dim=1)
+        values = low + values / 255 * (high - low)
+    if packed.classes is None:
+        return values if packed.values.dtype == torch.float32 else values / values.sum(1, keepdim=True)
+    kept = values.shape[1]
+    values = values / values.sum(1, keepdim=True).clamp_min(1.0)  # rounding may lift the sum above one
+    rest = (1 - values.sum(1, keepdim=True)).clamp_min(0) / (classes - kept)
+    whole = rest.expand(-1, classes).clone()
+    return whole.scatter_(1, packed.classes.long(), values)
+
+
+def store_labels(
+    out: Path,
+    data: TensorSet,
+    batches: Batches,
+    labeller: Labeller,
+    protocol: Protocol,
+    facts: dict[str, Any],
+    form: Form,
+    compute: Compute = HERE,
+    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> dict[str, Any]:
+    """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
+
+    Args:
+        out: the directory.
+        facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
+        told: called after each epoch.
+
+    Raises:
+        ConcordError: `out` holds labels of something else, or cannot be written.
+    """
+    from safetensors.torch import save
+
+    head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest(), **form.model_dump(), **facts}
+    with lock(out):
+        earlier = _head(out / "labels.json", missing=True)
+        if earlier is not None and any(earlier.get(key) != head[key] for key in _STATED):
+            keys = ", ".join(key for key in _STATED if earlier.get(key) != head[key])
+            raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
+        write_json(out / "labels.json", head)
+        device = data.to(compute.device)
+        for epoch in range(facts["epochs"]):
+            file = _file(out, epoch)
+            if not file.is_file():
+                made = _of_epoch(device, batches, labeller, protocol, facts, form, compute, epoch)
+                write_atomically(file, save(made))
+            told(epoch + 1, facts["epochs"])
+        size = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
+        head["bytes"] = size
+        write_json(out / "labels.json", head)
+    return head
+
+
+def _of_epoch(
+    data: TensorSet,
+    batches: Batches,
+    labeller: Labeller,
+    protocol: Protocol,
+    facts: dict[str, Any],
+    form: Form,
+    compute: Compute,
+    epoch: int,
+) -> dict[str, Tensor]:
+    mean, std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
+    seen, soft = [], []
+    for batch in batches.epoch(epoch):
+        images = data.images[batch.index.to(data.images.device)]
+        pixels = mix(apply(protocol.augment, images, batch.view, facts["size"], mean, std), batch.mixing)
+        soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
+        seen.append(batch)
+    return joined(seen) | pack(torch.cat(soft), form).tensors()
+
+
+def joined(batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """The batches of an epoch as a few tensors, by image (N, ...) or by batch (B, ...)."""
+    found = {
+        "index": torch.cat([batch.index for batch in batches]).to(torch.int32),
+        "sizes": torch.tensor([len(batch.index) for batch in batches], dtype=torch.int32),
+        "mixed": torch.tensor([bool(batch.mixing) for batch in batches]),
+    }
+    for part in ("view", "mixing"):
+        views = [view for batch in batches if (view := getattr(batch, part))]
+        for key in views[0] if views else ():
+            values = [view[key] for view in views]
+            found[f"{part}.{key}"] = torch.stack(values) if key in _OF_BATCH else torch.cat(values)
+    return found
+
+
+def parted(tensors: dict[str, Tensor], classes: int) -> Iterator[Batch]:
+    """The batches of an epoch from what `joined` made of them, with their soft labels."""
+    names = {f"soft.{key}": tensors.get(f"soft.{key}") for key in ("values", "classes", "range")}
+    soft = unpack(Packed(tensors["soft.values"], names["soft.classes"], names["soft.range"]), classes)
+    sizes = tensors["sizes"].tolist()
+    at, mixed_at, mixed_number = 0, 0, 0
+    for number, (n, mixed) in enumerate(zip(sizes, tensors["mixed"].tolist(), strict=True)):
+        rows = slice(at, at + n)
+        view = _view(tensors, "view.", rows, number)
+        mixing = _view(tensors, "mixing.", slice(mixed_at, mixed_at + n), mixed_number) if mixed else {}
+        yield Batch(tensors["index"][rows].long(), view, mixing, soft[rows])
+        at += n
+        mixed_at, mixed_number = (mixed_at + n, mixed_number + 1) if mixed else (mixed_at, mixed_number)
+
+
+def _view(tensors: dict[str, Tensor], prefix: str, rows: slice, number: int) -> dict[str, Tensor]:
+    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {name: value[number] if name in _OF_BATCH else value[rows] for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Batches out of a store; see `open_labels`."""
+
+    folder: Path
+    classes: int
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        file = _file(self.folder, number)
+        try:
+            tensors = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ConcordError(f"cannot read the soft labels {file}: {error}; store them anew") from error
+        yield from parted(tensors, self.classes)
+
+
+def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: TensorSet) -> Stored:
+    """Open a store for a cell.
+
+    Args:
+        cell: the cell's record: images, size, epochs, batch.
+
+    Raises:
+        ConcordError: there is none, it is not finished, or it is of another set, protocol or size.
+    """
+    head = _head(folder / "labels.json")
+    if head is None or "bytes" not in head:
+        raise ConcordError(f"{folder} is not finished: give the same `concord labels` command again")
+    wanted = {
+        "set": data.digest(),
+        "size": cell["size"],
+        "epochs": cell["epochs"],
+        "batch": cell["batch"],
+        "protocol": protocol.model_dump(mode="json"),
+    }
+    for key, value in wanted.items():
+        if head.get(key) != value:
+            said = {
+                "set": "other images (or another IPC)",
+                "protocol": f"the protocol {_differing(head.get(key) or {}, value)}",
+            }.get(key, f"{key}={head.get(key)}, not {value}")
+            raise ConcordError(f"the soft labels in {folder} are of {said}; store them for this cell")
+    return Stored(folder, len(head["classes"]))
+
+
+def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
+    keys = [key for key in here if there.get(key) != here[key]]
+    return f"{there.get('name')} with another {', '.join(keys)}"
+
+
+def _head(path: Path, missing: bool = False) -> dict[str, Any] | None:
+    if not path.is_file():
+        if missing:
+            return None
+        raise ConcordError(f"{path.parent} holds no soft labels: expected labels.json, as `concord labels` leaves it")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ConcordError(f"{path} is damaged; store the labels anew, in another directory")
+    return values
+
+
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:05d}.safetensors"

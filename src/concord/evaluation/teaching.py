@@ -1,0 +1,178 @@
+"""Training a teacher: a student on the whole real set, saved with its classes, and resumed where it was killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from concord.data import ImageSet
+from concord.data.tensors import for_testing, for_training, load, training_side
+from concord.errors import ConcordError
+from concord.evaluation.batches import Drawn
+from concord.evaluation.cells import Look
+from concord.evaluation.protocol import TEACHER, Norm, Protocol, batch_size, passes
+from concord.evaluation.settings import changed_protocol, read_values
+from concord.evaluation.training import Compute, Course, Trainer, train
+from concord.models.classifier_file import save_classifier
+from concord.models.students import Student, canonical, default_size
+from concord.resources import resolve_device, resolve_dtype
+from concord.runs.store import lock, write_atomically
+
+EVERY = 60.0
+"""Seconds between two checkpoints, at least; one is taken at the end of an epoch."""
+
+
+class TeacherSettings(BaseModel):
+    """What is trained, on what; keys of the protocol (`concord.evaluation.protocol.TEACHER`) go beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: str = "resnet-18"
+    size: Annotated[int, Field(ge=8)] | None = None
+    norm: Norm | None = None
+    pool: Literal["avg", "max", "none"] | None = None
+    width: PositiveInt | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    classes: list[str] | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A teacher that was trained. accuracy: top-1 in percent on the test images, None without any."""
+
+    path: Path
+    student: str
+    images: int
+    classes: int
+    size: int
+    epochs: int
+    accuracy: float | None
+    seconds: float
+    course: Course = field(repr=False, default_factory=Course)
+
+
+def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protocol]:
+    """Read ``key=value`` texts.
+
+    Raises:
+        ConcordError: an unknown key, a value that does not fit, or soft labels.
+    """
+    settings, of_protocol = read_values(TeacherSettings, texts)
+    protocol = changed_protocol(TEACHER, of_protocol).protocol
+    if protocol.labels == "soft":
+        raise ConcordError("labels: a teacher is trained with the set's own labels; leave out labels=soft")
+    return settings, protocol
+
+
+def teach(
+    data: ImageSet,
+    test: ImageSet | None,
+    settings: TeacherSettings,
+    protocol: Protocol,
+    out: Path,
+    told: Callable[[int, int, float | None], None] = lambda epoch, epochs, accuracy: None,
+) -> Taught:
+    """Train a teacher on all images of `data` and write it to `out`, a safetensors file that names its classes.
+
+    A checkpoint beside it (``.NAME.part``) lets the same call go on where it was killed; it is removed at the end.
+
+    Args:
+        test: images to read its accuracy on, with the same classes in the same order; None: it is not read.
+        told: called after each epoch with its number, the epochs in all, and the accuracy where it was read.
+
+    Raises:
+        ConcordError: `out` is there already or cannot be written, or the data do not suit the network.
+    """
+    if out.suffix != ".safetensors":
+        raise ConcordError(f"{out}: give a name that ends in .safetensors")
+    if out.exists():
+        raise ConcordError(f"{out} is there already; take it away, or give another --out")
+    begun = time.perf_counter()
+    device = resolve_device(settings.device)
+    compute = Compute(device, getattr(torch, resolve_dtype(settings.dtype, device)), settings.compile)
+    student = canonical(settings.student)
+    least = settings.size or default_size(student)
+    side = training_side(data, least)
+    size = settings.size or min(least, side)
+    look = Look(student, size, settings.norm, settings.pool, settings.width)
+    classes = len(data.classes)
+    net = look.build(classes, protocol, settings.seed)
+    with lock(out.parent, f".{out.name}.lock"):
+        images = load(data, for_training(side))
+        epochs = passes(protocol, len(images) / classes, classes)
+        batch = batch_size(protocol, len(images) / classes, classes, len(images))
+        held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else images
+        identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest()])
+        part = out.with_name(f".{out.name}.part")
+        earlier = _read(part, identity)
+        saved = time.monotonic()
+        accuracies: dict[int, float] = dict(earlier["accuracies"]) if earlier else {}
+
+        def after(epoch: int, trainer: Trainer, course: Course) -> None:
+            nonlocal saved
+            accuracies.update(course.accuracies)
+            if time.monotonic() - saved > EVERY and epoch < epochs - 1:
+                _write(part, identity, epoch + 1, trainer, accuracies)
+                saved = time.monotonic()
+            told(epoch + 1, epochs, course.accuracies.get(epoch) if test is not None else None)
+
+        course = train(
+            net,
+            images,
+            Drawn(protocol, len(images), images.side, size, batch, settings.seed),
+            protocol,
+            epochs,
+            size,
+            test=held,
+            compute=compute,
+            start=earlier["epoch"] if earlier else 0,
+            state=earlier["state"] if earlier else None,
+            after=after,
+        )
+        accuracy = course.last if test is not None else None
+        facts: dict[str, Any] = {
+            "epochs": epochs,
+            "images": len(images),
+            "seed": settings.seed,
+            "accuracy": None if accuracy is None else round(accuracy, 2),
+        }
+        if not isinstance(net, Student):
+            raise RuntimeError("a look builds students")
+        save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts)
+        part.unlink(missing_ok=True)
+        (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
+    seconds = time.perf_counter() - begun
+    return Taught(out, student, len(images), classes, size, epochs, accuracy, seconds, course)
+
+
+def _write(part: Path, identity: str, epoch: int, trainer: Trainer, accuracies: dict[int, float]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"identity": identity, "epoch": epoch, "state": trainer.state(), "accuracies": dict(accuracies)}, buffer)
+    write_atomically(part, buffer.getvalue())
+
+
+def _read(part: Path, identity: str) -> dict[str, Any] | None:
+    """The checkpoint of an earlier call; None where there is none.
+
+    Raises:
+        ConcordError: it is of another training.
+    """
+    if not part.is_file():
+        return None
+    values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
+    if values["identity"] != identity:
+        raise ConcordError(
+            f"{part} is of a training with other settings or images; take it away, or give another --out"
+        )
+    return values

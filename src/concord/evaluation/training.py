@@ -1,0 +1,237 @@
+"""Training a student on a small set that lies in memory, and reading its accuracy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from concord.data.tensors import TensorSet
+from concord.evaluation.augment import apply
+from concord.evaluation.batches import Batch, Batches
+from concord.evaluation.mixing import mix, mixed_share
+from concord.evaluation.protocol import Protocol, judged, rate
+
+Labeller = Callable[[Tensor], Tensor]
+"""Pixels (B, 3, S, S) in [0, 1] to a teacher's logits (B, K)."""
+JUDGING = 500
+"""Test images at once."""
+
+
+@dataclass
+class Course:
+    """What a training came to. accuracies: epoch (from 0) to top-1 in percent, where it was read.
+
+    predictions: int64 (N,), the classes that the trained student gives the test images.
+    """
+
+    accuracies: dict[int, float] = field(default_factory=dict)
+    predictions: Tensor | None = None
+
+    @property
+    def last(self) -> float:
+        return self.accuracies[max(self.accuracies)]
+
+    @property
+    def best(self) -> float:
+        return max(self.accuracies.values())
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a student is computed: device, dtype of the networks (float32 or bfloat16, by autocast), torch.compile."""
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    compile: bool = False
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, self.dtype, enabled=self.dtype != torch.float32)
+
+    def place(self, net: nn.Module) -> nn.Module:
+        """Bring a student to the device, in the layout in which its convolutions are fastest.
+
+        Channels-last suits batch norm; group norm (instance norm, as the field writes it) has no fast kernel for it on
+        the CPU: there it takes three times as long (docs/evaluation.md).
+        """
+        net = net.to(self.device)
+        grouped = any(isinstance(module, nn.GroupNorm) for module in net.modules())
+        if torch.device(self.device).type == "cuda" or not grouped:
+            net = net.to(memory_format=torch.channels_last)
+        if self.compile:
+            net.compile()
+        return net
+
+
+HERE = Compute()
+"""The CPU, in float32."""
+
+
+def train(
+    net: nn.Module,
+    data: TensorSet,
+    batches: Batches,
+    protocol: Protocol,
+    epochs: int,
+    size: int,
+    *,
+    test: TensorSet,
+    labeller: Labeller | None = None,
+    compute: Compute = HERE,
+    start: int = 0,
+    state: Mapping[str, Any] | None = None,
+    after: Callable[[int, Trainer, Course], None] | None = None,
+) -> Course:
+    """Train a student and judge it where the protocol says.
+
+    Args:
+        net: the student, from nothing; pixels (B, 3, size, size) in [0, 1] to logits. It is trained in place.
+        data: the small set, on any device; it is moved to the student's.
+        batches: what each step sees.
+        protocol: how.
+        epochs: passes over the set.
+        size: pixels of the student's images.
+        test: test images at that size.
+        labeller: the teacher, where labels are soft and not stored in the batches.
+        compute: device and dtype.
+        start, state: go on before this epoch from what `Trainer.state` returned.
+        after: called after each epoch.
+    """
+    trainer = Trainer(net, data.to(compute.device), protocol, size, labeller, compute)
+    if state is not None:
+        trainer.load(state)
+    course, test = Course(), test.to(compute.device)
+    for epoch in range(start, epochs):
+        trainer.begin(rate(protocol.schedule, epoch, epochs))
+        for batch in batches.epoch(epoch):
+            trainer.step(batch)
+        if judged(protocol, epoch, epochs):
+            course.predictions = predict(net, test, compute)
+            course.accuracies[epoch] = accuracy(course.predictions, test.labels)
+        if after is not None:
+            after(epoch, trainer, course)
+    return course
+
+
+class Trainer:
+    """A student in training, step by step."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: TensorSet,
+        protocol: Protocol,
+        size: int,
+        labeller: Labeller | None = None,
+        compute: Compute = HERE,
+    ) -> None:
+        self.net, self._data, self._protocol, self._size = compute.place(net), data, protocol, size
+        self._labeller, self._compute = labeller, compute
+        self._share = 1.0
+        self._mean, self._std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
+        self._optimiser = self._fresh()
+
+    def _fresh(self) -> torch.optim.Optimizer:
+        protocol = self._protocol
+        named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        # RDED: "weight" in the name and more than one dimension; the rest is not decayed.
+        decayed = [p for _, p in named if protocol.decay == "all" or p.ndim > 1]
+        rest = [p for _, p in named if protocol.decay == "matrices" and p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": protocol.weight_decay},
+            *([{"params": rest, "weight_decay": 0.0}] if rest else []),
+        ]
+        if protocol.optimiser == "adamw":
+            return torch.optim.AdamW(groups, lr=protocol.lr, betas=(0.9, 0.999), foreach=True)
+        return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum, foreach=True)
+
+    def begin(self, share: float) -> None:
+        """Set the learning rate of an epoch, as a share of the first."""
+        if self._protocol.schedule == "dc" and share != self._share:
+            self._optimiser = self._fresh()  # DC makes a new optimiser where the rate drops
+        self._share = share
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._protocol.lr * share
+
+    def step(self, batch: Batch) -> None:
+        """Train on one batch."""
+        protocol, data = self._protocol, self._data
+        images = data.images[batch.index.to(data.images.device)]
+        plain = apply(protocol.augment, images, batch.view, self._size, self._mean, self._std)
+        pixels = mix(plain, batch.mixing)
+        self.net.train()
+        if protocol.double_pass:
+            with torch.no_grad(), self._compute.autocast():
+                # RDED cuts the batch in place, so that this pass sees the mixed images; mixup makes a new tensor.
+                self.net(plain if protocol.mixing.kind == "mixup" else pixels)
+        targets = self._soft(batch, pixels) if protocol.labels == "soft" else None
+        with self._compute.autocast():
+            logits = self.net(pixels)
+        if targets is not None:
+            loss = soft_loss(logits.float(), targets, protocol.temperature)
+        else:
+            labels = data.labels[batch.index.to(data.labels.device)]
+            loss = hard_loss(logits.float(), labels, batch, self._size)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+
+    def _soft(self, batch: Batch, pixels: Tensor) -> Tensor:
+        if batch.soft is not None:
+            return batch.soft.to(pixels.device)
+        if self._labeller is None:
+            raise ValueError("soft labels need a teacher, or batches that hold them")
+        return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on."""
+        return {"net": self.net.state_dict(), "optimiser": self._optimiser.state_dict(), "share": self._share}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._share = state["share"]
+
+
+def soft_labels(labeller: Labeller, pixels: Tensor, temperature: float, compute: Compute = HERE) -> Tensor:
+    """A teacher's probabilities (B, K), float32, at a temperature."""
+    with torch.no_grad(), compute.autocast():
+        logits = labeller(pixels)
+    return F.softmax(logits.float() / temperature, dim=1)
+
+
+def soft_loss(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """KL(targets || softmax(logits / T)), the mean over the batch, without the factor T^2 (RDED)."""
+    return F.kl_div(F.log_softmax(logits / temperature, dim=1), targets, reduction="batchmean")
+
+
+def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor:
+    """Cross entropy; with mixed images, of both labels by the share of pixels that each image has."""
+    own = F.cross_entropy(logits, labels)
+    if not batch.mixing:
+        return own
+    share = mixed_share(batch.mixing, size, size)
+    other = F.cross_entropy(logits, labels[batch.mixing["index"].to(labels.device)])
+    return own * share + other * (1 - share)
+
+
+@torch.no_grad()
+def predict(net: nn.Module, test: TensorSet, compute: Compute = HERE) -> Tensor:
+    """The classes that a student gives test images, int64 (N,)."""
+    net.eval()
+    found = []
+    for index in torch.arange(len(test), device=test.images.device).split(JUDGING):
+        with compute.autocast():
+            found.append(net(test.pixels(index)).argmax(dim=1))
+    return torch.cat(found)
+
+
+def accuracy(predictions: Tensor, labels: Tensor) -> float:
+    """Top-1 in percent."""
+    return 100 * float((predictions == labels.to(predictions.device)).double().mean())

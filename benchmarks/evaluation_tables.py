@@ -69,13 +69,13 @@ def cifar10(data: Path, work: Path) -> Table:
     ]
     for method in ("herding", "k_center"):
         for space in ("teacher", "pixels"):
-            whole = ((*common, "ipc=50", "seeds=1"),) if space == "teacher" else ()
+            runs = ((*small, "seeds=3"), (*common, "ipc=50", "seeds=1"))
             features = ("features=teacher", f"teacher={teacher}") if space == "teacher" else ("features=pixels",)
             sets.append(
                 Set(
                     f"{method}-{space}",
                     ("photos", *chosen, f"method={method}", *features),
-                    ((*small, "seeds=3"), *whole),
+                    runs if space == "teacher" else ((*common, "ipc=10", "seeds=1"),),
                 )
             )
     return Table(
@@ -96,7 +96,7 @@ def clothing(data: Path, work: Path) -> Table:
     train, teacher = str(data / "train"), str(work / "teacher.safetensors")
     common = ("student=convnet-4", "size=64", "protocol=rded", "dtype=bfloat16", f"teacher={teacher}")
     made = ("photos", f"data={train}", "size=64", "ipc=10", f"teacher={teacher}")
-    runs = ((*common, "ipc=1", "seeds=3"), (*common, "ipc=10", "seeds=2"))
+    runs = ((*common, "ipc=1", "seeds=3"), (*common, "ipc=10", "seeds=2", "epochs=150"))
     methods = {
         "random": ("method=random",),
         "k_center": ("method=k_center", "features=teacher"),
@@ -116,8 +116,9 @@ def reef(data: Path, work: Path) -> Table:
     """ConvNet-3 of width 32 at 64 px: hard labels, and reef's own teacher's soft ones."""
     common = ("student=convnet-3", "width=32", "dtype=bfloat16", "seeds=3")
     runs = (
-        (*common, "ipc=1,10", "protocol=rded,hard", "epochs=300"),
-        (*common, "ipc=50", "protocol=rded,hard", "epochs=100"),
+        (*common, "ipc=1", "protocol=rded,hard", "epochs=300"),
+        (*common, "ipc=10", "protocol=rded,hard", "epochs=150"),
+        (*common, "ipc=50", "protocol=rded,hard", "epochs=60"),
     )
     informed = ("reef", "ipc=50")
     return Table(

@@ -13,9 +13,11 @@ from concord.data.matching import matched
 from concord.data.overlap import shared_images
 from concord.data.tensors import for_testing, load
 from concord.errors import ConcordError
+from concord.evaluation.beyond import coverage, ranking
 from concord.evaluation.cells import Cell, compute_of, plan, run
 from concord.evaluation.record import FILE, find, read_record, write_record
 from concord.evaluation.settings import Settings, Way
+from concord.evaluation.soft_labels import store_facts
 from concord.models.teachers import Check, Teacher, check_teacher, load_teacher, remap, require_sound
 from concord.resources import package_version, version
 from concord.runs.store import lock
@@ -61,6 +63,8 @@ def evaluate(
     ways: Sequence[Way],
     out: Path | None = None,
     told: Told | None = None,
+    random: Path | None = None,
+    full: Path | None = None,
 ) -> dict[str, Any]:
     """Train students on a small set and return what evaluation.json holds; cells that it has are not trained again.
 
@@ -70,6 +74,8 @@ def evaluate(
         settings, ways: see `read_settings`.
         out: where the record goes instead of `directory`/evaluation.json.
         told: hears of it.
+        random, full: directories of random real images and of the full real set, evaluated before with the same
+            students; with them DD-Ranking's scores are computed.
 
     Raises:
         ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
@@ -105,6 +111,14 @@ def evaluate(
         done = _done(record, cells, settings)
         told.begin(len(cells) * len(settings.seeds), done)
         record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
+        told.stage("comparing with real images")
+        largest = max(cells, key=lambda cell: len(cell.train))
+        record["coverage"] = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+        if settings.soft_labels is not None and soft:
+            record["soft_labels"] = store_facts(Path(settings.soft_labels))
+        if random is not None or full is not None:
+            there = [read_record(place / FILE).get("cells", []) if place else [] for place in (random, full)]
+            record["ranking"] = ranking(record["cells"], *there)
         write_record(path, record)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
         from concord.report.page import write_report

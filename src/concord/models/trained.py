@@ -97,12 +97,18 @@ def _from_file(path: Path, classes: int, arch: str | None, size: int | None) -> 
         stem = state.get("layer0.conv1.weight")
         choices["norm"] = "batch" if "layer0.bn1.running_mean" in state else "instance"
         if size is None and stem is not None and stem.shape[-1:] == (3,):
-            raise ConcordError(f"{path} does not tell whether its resnetap-10 is for 64 or for 128 pixels; give teacher_size")
+            raise ConcordError(
+                f"{path} does not tell whether its resnetap-10 is for 64 or for 128 pixels; give teacher_size"
+            )
     student = build_student(name, classes, size or default_size(name), **choices)
     last = state.get(head(student.net, classes) + ".weight")
     if last is not None and last.ndim and len(last) != classes:
         student = build_student(name, len(last), student.size, **choices)
-    fill(student.net, state, f"{path} does not fit a {name} for {student.size} pixels, give its own arch and teacher_size")
+    fill(
+        student.net,
+        state,
+        f"{path} does not fit a {name} for {student.size} pixels, give its own arch and teacher_size",
+    )
     return Trained(student, None, size)
 
 

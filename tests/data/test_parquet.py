@@ -23,6 +23,7 @@ from parquets import about, colour, encoded, write  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from concord.data import ImageSet, open_data, open_test  # noqa: E402
+from concord.data.survey import Split, held_out  # noqa: E402
 from concord.errors import ConcordError  # noqa: E402
 from concord.recipe import load as load_recipe  # noqa: E402
 from concord.recipe import validate  # noqa: E402
@@ -145,6 +146,14 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
             data.read(f"a.parquet/{row:05d}")
 
 
+def test_what_is_held_out_in_a_folder_of_files_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1])
+    assert held_out(open_data(str(tmp_path)), tmp_path) == []
+    write(tmp_path / "test.parquet", [0, 1, 1])
+    assert held_out(open_data(str(tmp_path)), tmp_path) == [Split(tmp_path, 3, True)]
+    assert held_out(open_data(str(tmp_path / "train.parquet")), tmp_path / "train.parquet") == []
+
+
 def test_files_of_splits(tmp_path: Path) -> None:
     for name, labels in {
         "train-00000-of-00002": [0, 1],
@@ -174,7 +183,9 @@ def test_splits_as_folders_and_an_unlabelled_test_split(tmp_path: Path) -> None:
 def test_the_training_split_is_never_tested_on(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", [0, 1])
     assert "no split held out from training" in refused(tmp_path, open_test)
+    assert not open_data(str(tmp_path)).notes
     shutil.move(tmp_path / "train.parquet", tmp_path / "test.parquet")
+    assert open_data(str(tmp_path)).notes == [f"{tmp_path} has the split test alone"]
     write(tmp_path / "validation.parquet", [0, 1])
     assert "no training split, only test, validation" in refused(tmp_path)
 

@@ -82,7 +82,8 @@ def _nearest_key(model: type[BaseModel], key: str) -> str:
 def _value(text: str, annotation: Any, key: str) -> Any:
     """Parse an override's value as YAML, except that text stays text: a folder may be called 007 or no."""
     plain, nullable = _plain(annotation)
-    if nullable and text.strip().lower() in ("null", "~", "none", ""):
+    word = text.strip().lower()
+    if nullable and word in ("null", "~", "none", "") and word not in get_args(plain):  # norm=none is a norm
         return None
     if plain is str:
         return text

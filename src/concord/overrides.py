@@ -150,7 +150,9 @@ def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
-        return ".".join(part for part in (key, message.removeprefix("Value error, ")) if part)
+        # The complaint of a part, given keys and values, begins with the key that it is about; that of a value does not.
+        joint = "." if isinstance(given, dict) else ": "
+        return joint.join(part for part in (key, message.removeprefix("Value error, ")) if part)
     hint, expected = "", []
     for error in errors:
         if error["type"] == "literal_error":

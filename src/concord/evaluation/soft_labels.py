@@ -234,11 +234,10 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
         "protocol": protocol.model_dump(mode="json"),
     }
     for key, value in wanted.items():
-        if head.get(key) != value:
-            said = {
-                "set": "other images (or another IPC)",
-                "protocol": f"the protocol {_differing(head.get(key) or {}, value)}",
-            }.get(key, f"{key}={head.get(key)}, not {value}")
+        there = head.get(key)
+        if there != value:
+            said = "other images (or another IPC)" if key == "set" else f"{key}={there}, not {value}"
+            said = _differing(there, value) if isinstance(there, dict) and isinstance(value, dict) else said
             raise ConcordError(f"the soft labels in {folder} are of {said}; store them for this cell")
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()[:16]
     return Stored(folder, len(head["classes"]), digest)
@@ -257,7 +256,7 @@ def store_facts(folder: Path) -> dict[str, Any]:
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
     keys = [key for key in here if there.get(key) != here[key]]
-    return f"{there.get('name')} with another {', '.join(keys)}"
+    return f"the protocol {there.get('name')} with another {', '.join(keys)}"
 
 
 def _head(path: Path, missing: bool = False) -> dict[str, Any] | None:

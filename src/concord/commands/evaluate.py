@@ -43,10 +43,10 @@ def evaluate(
 
       concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
     """
-    where = out or directory
-    with told(where):
+    with told(out or directory):
         from concord.commands.evaluate_views import Live, show
         from concord.evaluation.evaluating import evaluate as run
+        from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
 
         settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
@@ -55,4 +55,4 @@ def evaluate(
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:
-            show(record, settings, ways, where)
+            show(record, record_path(directory, out))

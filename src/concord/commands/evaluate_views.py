@@ -13,7 +13,7 @@ from rich.text import Text
 
 from concord.console import Console, duration, plain
 from concord.evaluation.evaluating import Silent
-from concord.evaluation.settings import Settings, Way
+from concord.evaluation.record import way
 
 
 class Live(Silent):
@@ -53,7 +53,8 @@ class Live(Silent):
         self._bar.update(self._task, description="trainings", total=total, completed=done)
 
     def trained(self, cell: dict[str, Any], seed: int) -> None:
-        values = {which: cell["top1"][which]["values"][-1] for which in ("last", "best")}
+        place = cell["seeds"].index(seed)
+        values = {which: cell["top1"][which]["values"][place] for which in ("last", "best")}
         took = duration(time.monotonic() - self._since)
         self._say(
             Text.assemble(
@@ -70,14 +71,17 @@ class Live(Silent):
             self._bar.console.print(text, soft_wrap=True)
 
 
-def show(record: Mapping[str, Any], settings: Settings, ways: Sequence[Way], where: Path) -> None:
-    """Print the table of all cells: a row a student and protocol, a column an IPC, the accuracy that tables report."""
+def show(record: Mapping[str, Any], path: Path) -> None:
+    """Print the table of all cells: a row a student and protocol, a column an IPC, the accuracy that tables report.
+
+    path: where the record lies.
+    """
     console = Console()
     cells = record["cells"]
     ipcs = list(dict.fromkeys(cell["ipc"] for cell in cells))
     rows: dict[tuple[str, str], dict[Any, str]] = {}
     for cell in cells:
-        rows.setdefault((cell["student"], _protocol(cell)), {})[cell["ipc"]] = _accuracy(cell)
+        rows.setdefault((_student(cell, cells), _protocol(cell, cells)), {})[cell["ipc"]] = _accuracy(cell)
     heads = ["student", "protocol", *("all images" if ipc is None else f"IPC {ipc}" for ipc in ipcs)]
     lines = [[*key, *(of.get(ipc, "") for ipc in ipcs)] for key, of in rows.items()]
     widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
@@ -99,9 +103,8 @@ def show(record: Mapping[str, Any], settings: Settings, ways: Sequence[Way], whe
         ),
         soft_wrap=True,
     )
-    file = where if where.suffix == ".json" else where / "evaluation.json"
     console.print(
-        Text.assemble(("  figures  ", "dim"), plain(str(file)), ("  all seeds, per class", "dim")), soft_wrap=True
+        Text.assemble(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim")), soft_wrap=True
     )
 
 
@@ -110,9 +113,17 @@ def _title(cell: Mapping[str, Any]) -> str:
     return f"{cell['student']}, {_protocol(cell)}, {ipc}"
 
 
-def _protocol(cell: Mapping[str, Any]) -> str:
-    changed = ", ".join(f"{key}={value}" for key, value in cell["changed"].items())
-    return plain(cell["protocol"] + (f" ({changed})" if changed else ""))
+def _student(cell: Mapping[str, Any], among: Sequence[Mapping[str, Any]]) -> str:
+    """The student; with its size where others of its name have another."""
+    sizes = {other.get("size") for other in among if other["student"] == cell["student"]}
+    return plain(cell["student"] + (f" at {cell['size']} px" if len(sizes) > 1 else ""))
+
+
+def _protocol(cell: Mapping[str, Any], among: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The protocol; with the teacher where there are several."""
+    teachers = {other.get("teacher") for other in among} - {None}
+    told = f", {cell['teacher']}" if len(teachers) > 1 and cell.get("teacher") else ""
+    return plain(way(cell) + told)
 
 
 def _accuracy(cell: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from PIL import Image
 
 from concord.comparison.run import Json, Place, Run, check_same_data
 from concord.errors import ConcordError
+from concord.evaluation.record import name as name_of
+from concord.evaluation.record import same_test, way
 from concord.evaluation.significance import Difference, paired, unpaired
 from concord.recipe import differing
 from concord.resources import cores
@@ -99,6 +101,8 @@ def compare(a: Run, b: Run) -> Comparison:
     with ThreadPoolExecutor(cores()) as pool:
         changes = list(pool.map(lambda place: _change(a, b, place), places))
     pairs = [_pair(a, b, place, *change, rated) for place, change in zip(places, changes, strict=True)]
+    if not same_test(a.evaluation, b.evaluation):
+        notes.append("accuracies were read on different test images and are not compared")
     if not all(pair.same_seed for pair in pairs):
         notes.append("seeds differ: a pair shares class and index, not its noise")
     lacking = sum(not pair.details for pair in pairs)
@@ -214,13 +218,16 @@ def _of_results(a: Run, b: Run) -> Iterator[Measure]:
             yield _plain(name, label, form, better, first, second)
 
 
+_NAMED = {"student", "protocol", "ipc"}
+
+
 def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
-    """Accuracies, in per cent, of the cells (student, protocol, IPC) that both evaluations have."""
-    first, second = (
-        {(c.get("student"), c.get("protocol"), c.get("ipc")): c for c in e.get("cells", ())} for e in (a, b)
-    )
+    """Accuracies, in per cent, of the cells (student, protocol, IPC, what was changed) that both evaluations have."""
+    if not same_test(a, b):
+        return
+    first, second = ({name_of(c): c for c in e.get("cells", ()) if c.keys() >= _NAMED} for e in (a, b))
     for cell in [cell for cell in first if cell in second]:
-        student, protocol, ipc = cell
+        student, protocol, ipc = cell[0], way(first[cell]), cell[2]
         for which in ("last", "best"):
             one, two = (_number(of[cell], f"top1.{which}.mean") for of in (first, second))
             if one is None or two is None:

@@ -18,6 +18,8 @@ from concord.scoring.coverage import coverage_report
 PIXELS = 32
 """Side of an image in the space of pixels, where there is no teacher."""
 AT_ONCE = 200
+_ALIKE = ("student", "protocol", "changed", "size", "teacher", "soft_labels")
+"""What two cells have in common whose accuracies are compared."""
 
 
 def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device: str = "cpu") -> dict[str, Any]:
@@ -47,9 +49,10 @@ def ranking(
 ) -> list[dict[str, Any]]:
     """DD-Ranking's scores for each student and IPC of a set, out of recorded cells.
 
-    The label-robust score needs a cell with hard labels of the set and of the full data, and one with soft labels
-    (`rded` or `paper`) of the set and of random real images. The augmentation-robust score needs `rded` and `plain`
-    of the set and of random real images. What lacks is None.
+    The label-robust score needs a cell with hard labels (`hard` or `dc`) of the set and of the full data, and one with
+    soft labels (`rded` or `paper`; hard ones where there are none) of the set and of random real images. The
+    augmentation-robust score needs `rded` and `plain` of the set and of random real images. Two accuracies are
+    compared only where the protocol is the same, with the same settings. What lacks is None.
 
     Args:
         cells: of the set's evaluation.json. random: of as many random real images. full: of the full real set.
@@ -59,28 +62,18 @@ def ranking(
     """
     found = []
     for student, ipc in dict.fromkeys((cell["student"], cell["ipc"]) for cell in cells):
-
-        def at(of: Sequence[Mapping[str, Any]], *protocols: str, whole: bool = False) -> float | None:
-            for name in protocols:
-                for cell in of:
-                    if (cell["student"], cell["protocol"]) == (student, name) and (whole or cell["ipc"] == ipc):  # noqa: B023
-                        return float(cell["top1"][cell["reports"]]["mean"])
-            return None
-
-        label = {
-            "full_hard": at(full, "hard", "dc", whole=True),
-            "made_hard": at(cells, "hard", "dc"),
-            "made_any": at(cells, "rded", "paper", "hard", "dc"),
-            "random_any": at(random, "rded", "paper", "hard", "dc"),
-        }
-        augmented = {
-            "made_augmented": at(cells, "rded"),
-            "random_augmented": at(random, "rded"),
-            "made_plain": at(cells, "plain"),
-            "random_plain": at(random, "plain"),
-        }
-        lrs = label_robust_score(**_whole(label)) if None not in label.values() else None
-        ars = augmentation_robust_score(**_whole(augmented)) if None not in augmented.values() else None
+        mine = [cell for cell in cells if (cell["student"], cell["ipc"]) == (student, ipc)]
+        chance = [cell for cell in random if cell["ipc"] == ipc]
+        label = [*_both(mine, full, "hard", "dc"), *_both(mine, chance, "rded", "paper", "hard", "dc")]
+        augmented = [*_both(mine, chance, "rded"), *_both(mine, chance, "plain")]
+        lrs = ars = None
+        if len(label) == 4:
+            lrs = label_robust_score(
+                **dict(zip(("made_hard", "full_hard", "made_any", "random_any"), label, strict=True))
+            )
+        if len(augmented) == 4:
+            keys = ("made_augmented", "random_augmented", "made_plain", "random_plain")
+            ars = augmentation_robust_score(**dict(zip(keys, augmented, strict=True)))
         if lrs or ars:
             found.append({"student": student, "ipc": ipc, "lrs": lrs, "ars": ars})
     if not found:
@@ -92,5 +85,11 @@ def ranking(
     return found
 
 
-def _whole(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {key: value for key, value in values.items() if value is not None}
+def _both(mine: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *protocols: str) -> list[float]:
+    """The accuracies of two sets under the first of some protocols that both have alike; none where there is none."""
+    for protocol in protocols:
+        for one in mine:
+            for other in theirs:
+                if one["protocol"] == protocol and all(one.get(key) == other.get(key) for key in _ALIKE):
+                    return [float(cell["top1"][cell["reports"]]["mean"]) for cell in (one, other)]
+    return []

@@ -94,12 +94,29 @@ def compute_of(settings: Settings) -> Compute:
     return Compute(device, getattr(torch, dtype), settings.compile)
 
 
-def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way], teacher: str | None) -> list[Cell]:
+Read = Callable[[int, int], TensorSet]
+"""Size of an image, and the side that its shorter one is brought to before the crop, to the test images so."""
+
+
+def held_at(test: ImageSet) -> Read:
+    """Test images in memory by size, each read once."""
+    return cache(lambda size, resize: load(test, for_testing(size, resize)).shared())
+
+
+def plan(
+    data: ImageSet,
+    test: ImageSet,
+    settings: Settings,
+    ways: Sequence[Way],
+    teacher: str | None,
+    tested_on: Read | None = None,
+) -> list[Cell]:
     """Load what the cells need and say what each is; nothing is trained.
 
     Args:
         data, test: the small set, and test images with the same classes.
         teacher: the teacher's fingerprint, None without one.
+        tested_on: gives the images of `test`, where some were read before.
 
     Raises:
         ConcordError: an unknown student, a choice, size or batch that it cannot take, fewer images than an IPC asks
@@ -112,10 +129,7 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
     def trained_on(least: int, ipc: int | None) -> TensorSet:
         return load(data, for_training(training_side(data, least, ipc)), ipc).shared()
 
-    @cache
-    def tested_on(size: int, resize: int) -> TensorSet:
-        return load(test, for_testing(size, resize)).shared()
-
+    tested_on = tested_on or held_at(test)
     cells = []
     whole = counts[0] if min(counts) == max(counts) else None
     ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
@@ -151,6 +165,11 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
                 )
                 cells.append(Cell(look, way, ipc, small, held, classes, epochs, batch, record))
     return cells
+
+
+def as_trained(cell: Cell) -> dict[str, Any]:
+    """A cell's record as it will be, with accuracies of nothing."""
+    return {**cell.record, "top1": {which: {"mean": 0.0} for which in ("last", "best")}}
 
 
 def _student_changes(settings: Settings) -> dict[str, Any]:
@@ -218,7 +237,9 @@ def run(
         ]
     by_name = {id(cell): find(record, cell.record) or cell.record for cell in cells}
     places = {cell.record["settings"]: cell for cell in cells}
-    for key, trial in _trained(waiting, worker_count(settings, len(waiting), compute)):
+    # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
+    workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
+    for key, trial in _trained(waiting, workers):
         cell = places[key]
         by_name[id(cell)] = with_trial(by_name[id(cell)], trial)
         record = {**record, "cells": placed(record.get("cells", []), by_name[id(cell)])}
@@ -238,7 +259,8 @@ def _trained(units: Sequence[Unit], workers: int) -> Iterator[tuple[str, Trial]]
     if workers < 2:
         yield from map(try_out, units)
     else:
-        yield from spread(try_out, units, workers, torch.set_num_threads, (max(1, cores() // workers),))
+        threads = max(1, cores() // workers)
+        yield from spread(try_out, units, max(1, min(workers, len(units))), torch.set_num_threads, (threads,))
 
 
 def try_out(unit: Unit) -> tuple[str, Trial]:

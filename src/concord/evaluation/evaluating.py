@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -11,17 +14,16 @@ from typing import Protocol as Interface
 from concord.data import ImageSet, open_data, open_test, restrict
 from concord.data.matching import matched
 from concord.data.overlap import shared_images
-from concord.data.tensors import for_testing, load
+from concord.data.threads import in_threads
 from concord.errors import ConcordError
 from concord.evaluation.beyond import coverage, ranking
-from concord.evaluation.cells import Cell, compute_of, plan, run
-from concord.evaluation.record import FILE, find, read_record, write_record
+from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan, run
+from concord.evaluation.record import find, read_record, record_path, same_test, write_record
 from concord.evaluation.settings import Settings, Way
 from concord.evaluation.soft_labels import store_facts
-from concord.models.teachers import Check, Teacher, check_teacher, load_teacher, remap, require_sound
+from concord.evaluation.soundness import sound_teacher
 from concord.resources import package_version, version
 from concord.runs.store import lock
-from concord.runs.workspace import earlier
 
 
 class Told(Interface):
@@ -81,7 +83,7 @@ def evaluate(
         ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
     """
     told = told or Silent()
-    path = out or (directory if directory.is_dir() else directory.parent) / FILE
+    path = record_path(directory, out)
     told.stage(f"reading {directory} and {test}")
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
@@ -89,36 +91,42 @@ def evaluate(
     warnings = shared_images(data, held)
     for note in warnings:
         told.note(note)
-    with lock(path.parent):
-        soft = any(way.protocol.labels == "soft" for way in ways)
+    of = identity(data, held)
+    others = [_evaluated(place, of) for place in (random, full)]
+    with _alone(path, out):
         record = read_record(path)
+        soft = any(way.protocol.labels == "soft" for way in ways)
+        online = soft and settings.soft_labels is None
+        if settings.teacher is not None and not online:
+            told.note("teacher= is not used: " + ("labels are stored" if soft else "no protocol here has soft labels"))
+        tested_on = held_at(held)
         teacher, facts = None, None
-        if soft and settings.soft_labels is None:
+        if online:
             told.stage("checking the teacher")
-            teacher, check = sound_teacher(directory, data, held, settings)
-            facts = {
-                "name": teacher.name,
-                "accuracy": round(100 * check.accuracy, 2),
-                "images": int(check.confusion.sum()),
-                "remapped": list(teacher.remapped) if teacher.remapped else None,
-            }
-            told.note(f"teacher {teacher.name}: {100 * check.accuracy:.1f} % on the test images")
+            teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
+            told.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
             if teacher.remapped:
                 told.note("its classes were put in order by its confusions on these test images")
         told.stage("reading images")
-        cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None)
-        record = _headed(record, directory, test, data, facts, warnings, settings)
-        done = _done(record, cells, settings)
-        told.begin(len(cells) * len(settings.seeds), done)
+        cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
+        for cell in cells if soft else ():
+            if cell.way.protocol.labels == "soft":
+                cell.record.update(_labels(facts, settings))
+        if random is not None or full is not None:
+            ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
+        record = _headed(_of_these(path, record, of, told), test, data, facts, warnings, settings, of)
+        told.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
         record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
         told.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
-        record["coverage"] = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+        space = [largest.train.digest(), largest.test.digest(), teacher.fingerprint if teacher else None]
+        if record.get("coverage", {}).get("of") != space:
+            found = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+            record["coverage"] = {**found, "of": space}
         if settings.soft_labels is not None and soft:
             record["soft_labels"] = store_facts(Path(settings.soft_labels))
         if random is not None or full is not None:
-            there = [read_record(place / FILE).get("cells", []) if place else [] for place in (random, full)]
-            record["ranking"] = ranking(record["cells"], *there)
+            record["ranking"] = ranking(record["cells"], *others)
         write_record(path, record)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
         from concord.report.page import write_report
@@ -138,47 +146,68 @@ def open_sets(directory: Path, test: str, settings: Settings) -> tuple[ImageSet,
     return data, matched(open_test(test), data)
 
 
-def sound_teacher(directory: Path, data: ImageSet, test: ImageSet, settings: Settings) -> tuple[Teacher, Check]:
-    """Load the teacher and see that it recognises the test images; put its classes in order where asked for.
+@contextlib.contextmanager
+def _alone(path: Path, out: Path | None) -> Iterator[None]:
+    """Hold the set's directory as its only writer, or only the file that is written elsewhere."""
+    if out is None:
+        with lock(path.parent):
+            yield
+        return
+    name = f".{path.name}.lock"
+    with lock(path.parent, name):
+        try:
+            yield
+        finally:
+            (path.parent / name).unlink(missing_ok=True)
 
-    Raises:
-        ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
+
+def identity(data: ImageSet, test: ImageSet) -> str:
+    """A text that tells two sets from others, ``SET-TEST``: the first image of each class, the test images' names.
+
+    A set that grows keeps it; images that change behind the first are seen cell by cell.
     """
-    spec = settings.teacher or _of_recipe(directory)
-    if spec is None:
-        raise ConcordError(
-            "soft labels need a teacher: give teacher=FILE (`concord teacher DATA --out FILE` trains one),"
-            " teacher=torchvision:resnet18 or teacher=timm:NAME; or train with the set's own labels: protocol=hard"
-        )
-    device = compute_of(settings).device
-    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
-    size = teacher.size or settings.size or 224
-    images = load(test, for_testing(size, size // 7 * 8))
-    check = check_teacher(teacher, images)
-    if settings.remap:
-        teacher = remap(teacher, check)
-        check = check_teacher(teacher, images)
-    require_sound(check, teacher)
-    return teacher, check
+    digests = hashlib.sha256(), hashlib.sha256(test.fingerprint.encode())
+    for images, digest in zip((data, test), digests, strict=True):
+        firsts = [images.items(entry.label)[0] for entry in images.classes]
+        for entry, image in zip(images.classes, in_threads(images.read, firsts), strict=True):
+            digest.update(f"{entry.key} {image.size}".encode() + image.tobytes())
+    return "-".join(digest.hexdigest()[:12] for digest in digests)
 
 
-def _of_recipe(directory: Path) -> str | None:
-    """The teacher that the set's own recipe names."""
-    recipe = earlier(directory) if directory.is_dir() else None
-    return recipe.teacher if recipe else None
+def _of_these(path: Path, record: dict[str, Any], of: str, told: Told) -> dict[str, Any]:
+    """The record of these sets; that of others, which lies in its place, is put beside it."""
+    if record.get("of") in (None, of):
+        return record
+    aside = path.with_stem(f"{path.stem}-{record['of']}")
+    os.replace(path, aside)
+    told.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
+    return read_record(path.with_stem(f"{path.stem}-{of}"))
+
+
+def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
+    """The cells of a set that was evaluated before on the same test images, for DD-Ranking's scores."""
+    if place is None:
+        return []
+    record = read_record(record_path(place))
+    if not record.get("cells"):
+        raise ConcordError(f"{place} was not evaluated: no accuracies in {record_path(place)}; evaluate it first")
+    if not same_test(record, {"of": of}):
+        raise ConcordError(f"{place} was evaluated on other test images ({record.get('test')}); evaluate it on these")
+    return list(record["cells"])
 
 
 def _headed(
     record: dict[str, Any],
-    directory: Path,
     test: str,
     data: ImageSet,
     teacher: dict[str, Any] | None,
     notes: Sequence[str],
     settings: Settings,
+    of: str,
 ) -> dict[str, Any]:
     compute = compute_of(settings)
     return {
+        "of": of,
         "test": test,
         "classes": [entry.class_name for entry in data.classes],
         "teacher": teacher or record.get("teacher"),
@@ -192,6 +221,14 @@ def _headed(
         },
         "cells": record.get("cells", []),
     } | {key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record}
+
+
+def _labels(teacher: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """Whose soft labels a cell has: what it is told from others by, beside its settings."""
+    if teacher is not None:
+        return {"teacher": teacher["name"]}
+    store = store_facts(Path(settings.soft_labels or ""))
+    return {"teacher": store["teacher_name"], "soft_labels": {key: store[key] for key in ("top_k", "bits")}}
 
 
 def _done(record: dict[str, Any], cells: Sequence[Cell], settings: Settings) -> int:

@@ -11,11 +11,11 @@ from concord.data import open_data, open_test, restrict
 from concord.data.matching import matched
 from concord.errors import ConcordError
 from concord.evaluation.batches import Drawn
-from concord.evaluation.cells import compute_of, plan
-from concord.evaluation.evaluating import sound_teacher
+from concord.evaluation.cells import compute_of, held_at, plan
 from concord.evaluation.protocol import protocol
 from concord.evaluation.settings import Settings, Way, changed_protocol, read_values, validated
 from concord.evaluation.soft_labels import Form, store_labels
+from concord.evaluation.soundness import sound_teacher
 from concord.overrides import override
 
 _SINGLE = ("student", "protocol", "ipc")
@@ -66,8 +66,9 @@ def label(
     chosen, way = settings
     data = restrict(open_data(str(directory)), chosen.classes, {})
     held = data if test is None else matched(open_test(test), data)
-    teacher, check = sound_teacher(directory, data, held, chosen)
-    [cell] = plan(data, held, chosen, [way], teacher.fingerprint)
+    tested_on = held_at(held)
+    teacher, found = sound_teacher(directory, data, tested_on, chosen)
+    [cell] = plan(data, held, chosen, [way], teacher.fingerprint, tested_on)
     facts = {
         "images": len(cell.train),
         "size": cell.look.size,
@@ -76,7 +77,7 @@ def label(
         "seed": chosen.seeds[0],
         "teacher": teacher.fingerprint,
         "teacher_name": teacher.name,
-        "teacher_accuracy": round(100 * check.accuracy, 2),
+        "teacher_accuracy": found["accuracy"],
         "classes": [entry.folder for entry in data.classes],
     }
     batches = Drawn(way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, chosen.seeds[0])

@@ -32,6 +32,20 @@ class Trial:
     confusion: np.ndarray
 
 
+def record_path(directory: Path, out: Path | None = None) -> Path:
+    """Where the record of a set lies: in its directory, beside its Parquet file, or where it was asked for.
+
+    Raises:
+        ConcordError: that is a directory.
+    """
+    path = out or (directory if directory.is_dir() else directory.parent) / FILE
+    if path.is_dir():
+        raise ConcordError(
+            f"{path} is a directory: expected the name of a file for the results, as in --out {path}/{FILE}"
+        )
+    return path
+
+
 def read_record(path: Path) -> Json:
     """Read evaluation.json; empty where there is none.
 
@@ -68,8 +82,24 @@ def find(record: Mapping[str, Any], cell: Mapping[str, Any]) -> Json | None:
 
 
 def name(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a cell goes by: student, protocol, IPC and what was changed of the protocol."""
-    return cell["student"], cell["protocol"], cell["ipc"], json.dumps(cell.get("changed") or {}, sort_keys=True)
+    """What a cell goes by: student, protocol, IPC, what was changed of the protocol, size, and whose labels it has."""
+    more = [cell.get("changed") or {}, *(cell.get(key) for key in ("size", "teacher", "soft_labels"))]
+    return cell["student"], cell["protocol"], cell["ipc"], json.dumps(more, sort_keys=True)
+
+
+def same_test(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records are of the same test images, as far as they say; see `evaluating.identity`."""
+    digests = {str(record["of"]).rpartition("-")[2] for record in (one, other) if record.get("of")}
+    return len(digests) < 2
+
+
+def way(cell: Mapping[str, Any]) -> str:
+    """A cell's protocol for people, with what was changed of it."""
+    changed = [f"{key}={value}" for key, value in (cell.get("changed") or {}).items()]
+    if stored := cell.get("soft_labels"):
+        most = f"top {stored['top_k']} of " if stored["top_k"] else ""
+        changed.append(f"{most}labels stored in {stored['bits']}")
+    return str(cell["protocol"]) + (f" ({', '.join(changed)})" if changed else "")
 
 
 def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:

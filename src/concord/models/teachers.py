@@ -213,8 +213,12 @@ def remap(teacher: Teacher, check: Check) -> Teacher:
             f"right for {hits / n:.1%} of the others (chance: {1 / k:.1%}); it was not trained on these classes, or "
             "the images are too few: give a larger test set"
         )
-    order = [int(i) for i in _order(check.confusion.numpy())]
-    before = teacher.remapped or tuple(range(k))
+    return reordered(teacher, [int(i) for i in _order(check.confusion.numpy())])
+
+
+def reordered(teacher: Teacher, order: Sequence[int]) -> Teacher:
+    """The same teacher with its columns in another order: class i takes the column that class order[i] had."""
+    before = teacher.remapped or tuple(range(len(order)))
     return replace(
         teacher,
         columns=tuple(teacher.columns[i] for i in order),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from concord.errors import ConcordError
+from concord.evaluation.record import way
 from concord.report.headline import Value, pick
 
 TABLE, CHART = 24, 100
@@ -57,6 +58,11 @@ def detailed_cells(evaluation: Mapping[str, Any]) -> list[Cell]:
     return [cell for cell in cells if cell.bars or cell.shares or cell.mistakes]
 
 
+def protocol(cell: Mapping[str, Any]) -> str:
+    """The protocol of a cell, and what was changed of it."""
+    return way(cell) if "protocol" in cell else ""
+
+
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Keys and plain values of a JSON object as a reader sees them: words, megabytes, yes and no."""
     return [
@@ -73,7 +79,7 @@ def _cell(evaluation: Mapping[str, Any], cell: Mapping[str, Any], place: int) ->
             raise ConcordError(
                 f"{FILE} is damaged: cell {place} has {length} {what} for {len(names)} classes; evaluate again"
             )
-    title = ", ".join(str(cell[key]) for key in ("student", "protocol") if key in cell)
+    title = ", ".join(str(text) for text in (cell.get("student"), protocol(cell)) if text)
     title += f", {cell['ipc']} a class" if "ipc" in cell else ""
     shares = confusion / confusion.sum(1, keepdims=True).clip(1)
     bars, cut = _bars(evaluation, names, recalls, shares, place)

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from concord.report.accuracy import FILE as EVALUATION
-from concord.report.accuracy import detailed_cells, facts
+from concord.report.accuracy import detailed_cells, facts, protocol
 from concord.report.contents import contents
 from concord.report.distribution import HEIGHT, WIDTH, pictures
 from concord.report.headline import Form, Value, comparisons, pick, reach, shown
@@ -95,7 +95,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"figure": _figure, "shown": shown, "facts": facts}
+    environment.globals |= {"figure": _figure, "shown": shown, "facts": facts, "protocol": protocol}
     environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return environment
 

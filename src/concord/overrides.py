@@ -150,7 +150,7 @@ def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
-        # The complaint of a part, given keys and values, begins with the key that it is about; that of a value does not.
+        # What is said of a part, given as keys and values, begins with the key that it is about.
         joint = "." if isinstance(given, dict) else ": "
         return joint.join(part for part in (key, message.removeprefix("Value error, ")) if part)
     hint, expected = "", []

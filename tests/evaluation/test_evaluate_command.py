@@ -154,7 +154,8 @@ def test_cut_off_at_any_training_it_goes_on_and_comes_to_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(evaluating, "write_record", cut)
         for number in range(1, 5):
-            code = pytest.raises(AssertionError, succeed, *command, tmp_path / "cut.json")
+            with pytest.raises(AssertionError) as code:
+                succeed(*command, tmp_path / "cut.json")
             assert "the same command goes on from there" in str(code.value)
             assert len(trained) == number
     succeed(*command, tmp_path / "cut.json")

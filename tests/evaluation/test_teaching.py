@@ -84,7 +84,7 @@ def test_killed_it_goes_on_bit_for_bit(
     one = taught(whole, data, test, "epochs=5")
     with pytest.raises(Killed):
         taught(torn, data, test, "epochs=5", told=stop)
-    assert not torn.exists() and (tmp_path / ".torn.safetensors.part").exists()
+    assert not torn.exists() and (tmp_path / ".torn.safetensors.checkpoint").exists()
     torch.rand(7)  # another process has another random state
     other = taught(torn, data, test, "epochs=5", told=lambda epoch, *_: told.append(epoch))
     assert told == list(range(after + 1, 6))
@@ -155,9 +155,11 @@ def test_a_damaged_checkpoint_is_named(
     damage: Any, data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = stopped(data, tmp_path, monkeypatch)
-    part = out.with_name(f".{out.name}.part")
+    part = out.with_name(f".{out.name}.checkpoint")
     part.write_bytes(damage(part.read_bytes()))
-    with pytest.raises(ConcordError, match=r"\.teacher\.safetensors\.part is damaged; take it away to begin anew"):
+    with pytest.raises(
+        ConcordError, match=r"\.teacher\.safetensors\.checkpoint is damaged; take it away to begin anew"
+    ):
         taught(out, data, None, "epochs=3")
 
 

@@ -37,6 +37,7 @@ def evaluate(
     """Train students on a small set from nothing: top-1 by student, protocol and IPC, over seeds.
 
     Protocols: rded (soft labels, the paper's), paper (its App. B), hard (Minimax's), dc (dataset condensation's).
+
     Killed, the same command goes on with the seed that it was at.
 
       concord evaluate out/reef --test reef-test student=convnet-3 protocol=rded,hard ipc=1,10

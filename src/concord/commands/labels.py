@@ -26,8 +26,9 @@ def labels(
 ) -> None:
     """Store soft labels ahead (Fast Knowledge Distillation): a training with them needs no teacher.
 
-    top_k=N keeps the N largest probabilities, bits=float16 or uint8 fewer bits of each; whole float32 labels (the
-    default) train exactly as the teacher online. Killed, the same command goes on.
+    top_k=N keeps the N largest probabilities, bits=float16 or uint8 fewer bits of each.
+
+    Whole float32 labels (the default) train exactly as the teacher online. Killed, the same command goes on.
 
       concord labels out/reef --out reef-labels student=convnet-3 ipc=10 top_k=5 bits=float16
 

@@ -23,23 +23,25 @@ def teacher(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a teacher from nothing, 300 epochs unless told otherwise. Killed, the same command goes on.
+    """Train a teacher from nothing on real images, 300 epochs unless told otherwise.
 
-    concord teacher photos --out teacher.safetensors student=resnet-18
+    Killed, the same command goes on.
+
+      concord teacher photos --out teacher.safetensors student=resnet-18
+
+      concord evaluate my-set --test photos/validation teacher=teacher.safetensors
     """
     with told(out.parent):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from concord.data import open_data, open_test, restrict
-        from concord.data.matching import matched
-        from concord.evaluation.teaching import read_teacher_settings, teach
+        from concord.data import open_data, restrict
+        from concord.evaluation.teaching import held_out, read_teacher_settings, teach
 
         settings, protocol = read_teacher_settings(overrides or [])
         console = Console(stderr=True)
-        images = restrict(open_data(data), settings.classes, {})
-        beside = open_test(test or data)
-        apart = test is not None or beside.fingerprint != open_data(data).fingerprint
-        held = matched(beside, images) if apart else None
+        whole = open_data(data)
+        images = restrict(whole, settings.classes, {})
+        held = held_out(data, test, whole, images)
         if not quiet:
             for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
                 console.print(f"  {plain(note)}", style="dim", soft_wrap=True)

@@ -228,10 +228,10 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
         raise ConcordError(f"{folder} is not finished: give the same `concord labels` command again")
     wanted = {
         "set": data.digest(),
+        "protocol": protocol.model_dump(mode="json"),
         "size": cell["size"],
         "epochs": cell["epochs"],
         "batch": cell["batch"],
-        "protocol": protocol.model_dump(mode="json"),
     }
     for key, value in wanted.items():
         there = head.get(key)
@@ -255,6 +255,8 @@ def store_facts(folder: Path) -> dict[str, Any]:
 
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
+    if there.get("name") != here["name"]:
+        return f"the protocol {there.get('name')}, not {here['name']}"
     keys = [key for key in here if there.get(key) != here[key]]
     return f"the protocol {there.get('name')} with another {', '.join(keys)}"
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from concord.data import ImageSet
+from concord.data import ImageSet, open_test
+from concord.data.matching import matched
 from concord.data.tensors import for_testing, for_training, load, training_side
 from concord.errors import ConcordError
 from concord.evaluation.batches import Drawn
@@ -76,6 +77,27 @@ def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protoc
     return settings, protocol
 
 
+def held_out(data: str, test: str | None, whole: ImageSet, images: ImageSet) -> ImageSet | None:
+    """Images to judge a teacher on: those that are named, else a split held out beside the training split.
+
+    Args:
+        data, test: as they were given. whole: what `data` opens as. images: those of its classes that are trained on.
+
+    Returns:
+        None where none are named and none lie there with labels.
+
+    Raises:
+        ConcordError: the named ones cannot be opened, or they lack a class.
+    """
+    if test is not None:
+        return matched(open_test(test), images)
+    try:
+        beside = open_test(data)
+    except ConcordError:
+        return None  # splits without class folders, as of a competition
+    return matched(beside, images) if beside.fingerprint != whole.fingerprint else None
+
+
 def teach(
     data: ImageSet,
     test: ImageSet | None,
@@ -86,7 +108,7 @@ def teach(
 ) -> Taught:
     """Train a teacher on all images of `data` and write it to `out`, a safetensors file that names its classes.
 
-    A checkpoint beside it (``.NAME.part``) lets the same call go on where it was killed; it is removed at the end.
+    A checkpoint beside it (``.NAME.checkpoint``) lets the same call go on where it was killed; it goes at the end.
 
     Args:
         test: images to read its accuracy on, with the same classes in the same order; None: it is not read.
@@ -116,7 +138,7 @@ def teach(
         require_fit(look, classes, protocol, len(images), batch)
         held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
         identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest()])
-        part = out.with_name(f".{out.name}.part")
+        part = out.with_name(f".{out.name}.checkpoint")
         earlier = _read(part, identity)
         saved = time.monotonic()
         accuracies: dict[int, float] = dict(earlier["accuracies"]) if earlier else {}

@@ -43,7 +43,13 @@ def command(*arguments: object, code: str = "") -> list[str]:
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distill", "--help"], ["distill", "photos"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["--version"], ["distill", "--help"], ["distill", "photos"]),
+        *(["evaluate", "--help"], ["teacher", "--help"], ["labels", "--help"], ["evaluate"]),
+    ],
+)
 def test_no_heavy_library_is_imported_before_it_is_needed(arguments: Sequence[str]) -> None:
     check = (
         "import atexit, sys\n"

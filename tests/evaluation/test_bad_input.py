@@ -214,7 +214,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3))
+@given(st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=2))
 def test_any_settings_are_taken_or_refused_in_a_line(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[str, str]]
 ) -> None:

@@ -128,6 +128,7 @@ def _protocol(cell: Mapping[str, Any], among: Sequence[Mapping[str, Any]] = ()) 
 
 def _accuracy(cell: Mapping[str, Any]) -> str:
     def say(which: str) -> str:
-        return f"{cell['top1'][which]['mean']:.1f} ± {cell['top1'][which]['std']:.1f}"
+        mean, spread = (cell["top1"][which][key] for key in ("mean", "std"))
+        return f"{mean:.1f} ± {spread:.1f}" if len(cell["seeds"]) > 1 else f"{mean:.1f}"
 
     return say("last") if cell["reports"] == "last" else f"{say('best')} ({cell['top1']['last']['mean']:.1f})"

@@ -13,7 +13,8 @@ from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
 from concord.evaluation.ranking import augmentation_robust_score, label_robust_score
 from concord.models.teachers import Teacher
-from concord.scoring.coverage import coverage_report
+from concord.scoring.coverage import MOST, coverage_report
+from concord.scoring.embeddings import spread
 
 PIXELS = 32
 """Side of an image in the space of pixels, where there is no teacher."""
@@ -28,8 +29,14 @@ def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device:
     The space is what the teacher has before its last layer, or the pixels at 32 px without a teacher.
     """
     name = f"teacher {teacher.name}, before its last layer" if teacher else f"pixels at {PIXELS} px"
+    notes = []
+    if len(small) > MOST:  # a whole data set: each image is held against every other
+        notes.append(f"Of the {len(small)} images of the set, {MOST} were taken, evenly spaced.")
+        some = torch.tensor(spread(len(small), MOST))
+        small = TensorSet(small.images[some], small.labels[some])
     made, there = (_features(images, teacher, device) for images in (small, real))
-    return coverage_report(made, small.labels, there, real.labels, name)
+    found = coverage_report(made, small.labels, there, real.labels, name)
+    return {**found, "notes": [*found["notes"], *notes]}
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def evaluate(
     of = identity(data, held)
     others = [_evaluated(place, of) for place in (random, full)]
     with _alone(path, out):
-        record = read_record(path)
+        record = _of_these(path, of)
         soft = any(way.protocol.labels == "soft" for way in ways)
         online = soft and settings.soft_labels is None
         if settings.teacher is not None and not online:
@@ -114,7 +114,8 @@ def evaluate(
                 cell.record.update(_labels(facts, settings))
         if random is not None or full is not None:
             ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
-        record = _headed(_of_these(path, record, of, told), test, data, facts, warnings, settings, of)
+        _set_aside(path, of, told)
+        record = _headed(record, test, data, facts, warnings, settings, of)
         told.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
         record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
         told.stage("comparing with real images")
@@ -174,14 +175,19 @@ def identity(data: ImageSet, test: ImageSet) -> str:
     return "-".join(digest.hexdigest()[:12] for digest in digests)
 
 
-def _of_these(path: Path, record: dict[str, Any], of: str, told: Told) -> dict[str, Any]:
-    """The record of these sets; that of others, which lies in its place, is put beside it."""
-    if record.get("of") in (None, of):
-        return record
-    aside = path.with_stem(f"{path.stem}-{record['of']}")
-    os.replace(path, aside)
-    told.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
-    return read_record(path.with_stem(f"{path.stem}-{of}"))
+def _of_these(path: Path, of: str) -> dict[str, Any]:
+    """The record of these sets: what lies in its place, or was set aside from there."""
+    record = read_record(path)
+    return record if record.get("of") in (None, of) else read_record(path.with_stem(f"{path.stem}-{of}"))
+
+
+def _set_aside(path: Path, of: str, told: Told) -> None:
+    """Put the record of other sets, which lies in its place, beside it."""
+    there = read_record(path).get("of")
+    if there not in (None, of):
+        aside = path.with_stem(f"{path.stem}-{there}")
+        os.replace(path, aside)
+        told.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
 
 
 def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:

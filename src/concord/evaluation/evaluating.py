@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -39,6 +39,10 @@ class Told(Interface):
         """So many trainings are to be had, of which `done` are there."""
         ...
 
+    def training(self, total: int, seen: Callable[[], int]) -> None:
+        """They will see so many images in all; `seen` says how many they have."""
+        ...
+
     def trained(self, cell: dict[str, Any], seed: int) -> None:
         """Another one is."""
         ...
@@ -52,6 +56,8 @@ class Silent:
     def note(self, text: str) -> None: ...
 
     def begin(self, total: int, done: int) -> None: ...
+
+    def training(self, total: int, seen: Callable[[], int]) -> None: ...
 
     def trained(self, cell: dict[str, Any], seed: int) -> None: ...
 
@@ -110,7 +116,7 @@ def evaluate(
         record = _headed(record, directory, test, data, facts, warnings, settings)
         done = _done(record, cells, settings)
         told.begin(len(cells) * len(settings.seeds), done)
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
         told.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
         record["coverage"] = coverage(largest.train, largest.test, teacher, compute_of(settings).device)

@@ -82,7 +82,8 @@ def _nearest_key(model: type[BaseModel], key: str) -> str:
 def _value(text: str, annotation: Any, key: str) -> Any:
     """Parse an override's value as YAML, except that text stays text: a folder may be called 007 or no."""
     plain, nullable = _plain(annotation)
-    if nullable and text.strip().lower() in ("null", "~", "none", ""):
+    word = text.strip().lower()
+    if nullable and word in ("null", "~", "none", "") and word not in get_args(plain):  # norm=none is a norm
         return None
     if plain is str:
         return text
@@ -149,7 +150,9 @@ def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
-        return ".".join(part for part in (key, message.removeprefix("Value error, ")) if part)
+        # What is said of a part, given as keys and values, begins with the key that it is about.
+        joint = "." if isinstance(given, dict) else ": "
+        return joint.join(part for part in (key, message.removeprefix("Value error, ")) if part)
     hint, expected = "", []
     for error in errors:
         if error["type"] == "literal_error":

@@ -16,10 +16,12 @@ import torch
 
 from concord.data import ImageSet
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
+from concord.errors import ConcordError
 from concord.evaluation.batches import Batches, Drawn
 from concord.evaluation.protocol import Protocol, batch_size, passes
 from concord.evaluation.record import Trial, find, placed, with_trial
 from concord.evaluation.settings import Settings, Way
+from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, train
 from concord.models.students import build_student, canonical, default_size
 from concord.models.teachers import Teacher
@@ -41,7 +43,7 @@ class Look:
         mean, std = protocol.mean_std
         leaves_open = self.student.startswith(("convnet", "resnetap"))
         norm = self.norm or (protocol.norm if leaves_open else None)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_student(
                 self.student,
@@ -100,7 +102,8 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
         teacher: the teacher's fingerprint, None without one.
 
     Raises:
-        ConcordError: an unknown student, a size that it cannot take, or fewer images than an IPC asks for.
+        ConcordError: an unknown student, a choice, size or batch that it cannot take, fewer images than an IPC asks
+            for, soft labels without a teacher, or stored ones of something else.
     """
     classes = len(data.classes)
     counts = [len(data.items(entry.label)) for entry in data.classes]
@@ -126,6 +129,7 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
                 mean_ipc = len(small) / classes
                 epochs = passes(way.protocol, mean_ipc, classes)
                 batch = batch_size(way.protocol, mean_ipc, classes, len(small))
+                require_fit(look, classes, way.protocol, len(small), batch)
                 held = tested_on(size, way.protocol.test_side(size))
                 record = {
                     "student": student,
@@ -138,14 +142,12 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
                     "batch": batch,
                     "reports": way.protocol.reports,
                 }
-                soft = way.protocol.labels == "soft"
                 record["settings"] = _digest(
                     way.protocol.model_dump(mode="json"),
                     record,
                     small.digest(),
                     held.digest(),
-                    teacher if soft else None,
-                    settings.soft_labels if soft else None,
+                    *_labels(way.protocol, settings, teacher, record, small),
                 )
                 cells.append(Cell(look, way, ipc, small, held, classes, epochs, batch, record))
     return cells
@@ -153,6 +155,37 @@ def plan(data: ImageSet, test: ImageSet, settings: Settings, ways: Sequence[Way]
 
 def _student_changes(settings: Settings) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in ("norm", "pool", "width") if getattr(settings, key) is not None}
+
+
+@cache
+def require_fit(look: Look, classes: int, protocol: Protocol, images: int, batch: int) -> None:
+    """Build a student, so that what it does not take is said before anything is trained.
+
+    Raises:
+        ConcordError: a choice or size that it does not have, or batch norm over one pixel of one image.
+    """
+    net = look.build(classes, protocol, 0)
+    if (images - 1) % batch == 0:  # the last batch has one image
+        try:
+            net.train()(torch.zeros(1, 3, look.size, look.size))
+        except ValueError as error:
+            raise ConcordError(
+                f"{look.student} at {look.size} px cannot be trained on one image alone ({error}), and {images} images"
+                f" in batches of {batch} come to one; give another batch=, or a larger size="
+            ) from error
+
+
+def _labels(
+    protocol: Protocol, settings: Settings, teacher: str | None, cell: dict[str, Any], data: TensorSet
+) -> tuple[str | None, str | None]:
+    """Whose labels a cell is trained with: the teacher's fingerprint, or the digest of those that were stored."""
+    if protocol.labels == "hard":
+        return None, None
+    if settings.soft_labels is not None:
+        return None, open_labels(Path(settings.soft_labels), cell, protocol, data).digest
+    if teacher is None:
+        raise ConcordError(f"{protocol.name}: soft labels need a teacher, or a directory that holds them: soft_labels=")
+    return teacher, None
 
 
 def _digest(*values: Any) -> str:
@@ -245,6 +278,7 @@ def try_out(unit: Unit) -> tuple[str, Trial]:
         cell.epochs,
         cell.look.size,
         test=cell.test,
+        seed=unit.seed,
         labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
         compute=unit.compute,
         after=lambda *_: _count(len(cell.train)),
@@ -261,7 +295,5 @@ def batches_of(unit: Unit) -> Batches:
     """The batches of a unit: drawn from its seed, or those of the stored labels."""
     cell = unit.cell
     if unit.stored is not None and cell.way.protocol.labels == "soft":
-        from concord.evaluation.soft_labels import open_labels
-
         return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
     return Drawn(cell.way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, unit.seed)

@@ -24,8 +24,9 @@ class Protocol(BaseModel):
     """How a student is trained and judged.
 
     labels: ``soft`` ones of a teacher on each augmented and mixed batch, or the set's own (``hard``).
-    temperature: of both sides of the soft loss; the KL divergence is not multiplied by its square (RDED).
-    decay: weight decay on all parameters, or on ``matrices`` alone (more than one dimension, RDED).
+    temperature: of both sides of the soft loss; the KL divergence is not multiplied by its square (RDED, which has 20
+    with CutMix and 4 with mixup).
+    decay: weight decay on all parameters, or on ``matrices`` alone (weights of more than one dimension, RDED).
     epochs: passes over the set, null for Minimax's table by IPC (`ipc_epochs`).
     schedule: of the learning rate, see `rate`; ``dc`` also forgets the momentum where it drops.
     batch: images a step: a number, ``rded`` for that table by IPC, ``ipc``, or null for the whole set up to 256 (DC).
@@ -37,7 +38,7 @@ class Protocol(BaseModel):
     to that size. norm: of students that leave it open. normalise: by the means of ImageNet or of CIFAR-10.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     labels: Literal["soft", "hard"]
@@ -66,7 +67,8 @@ class Protocol(BaseModel):
 
     def test_side(self, size: int) -> int:
         """Pixels that a test image's shorter side is brought to before the centre crop of `size`."""
-        return size // 7 * 8 if self.test_resize == "8/7" else size
+        # A side that is no multiple of 7 may round to less than the crop, whose border would then be black.
+        return max(size, size // 7 * 8) if self.test_resize == "8/7" else size
 
 
 RDED = Protocol(
@@ -153,10 +155,10 @@ def protocol(name: str) -> Protocol:
 
 
 def rate(schedule: str, epoch: int, epochs: int) -> float:
-    """The learning rate in an epoch (from 0) as a share of the first.
+    """The learning rate in an epoch (from 0) of so many (`passes`), as a share of the first.
 
     half-cosine: 0.5 (1 + cos(pi e / 2E)), which ends at a half (RDED). cosine: to zero. multi-step: a fifth from 2E/3
-    on, a twenty-fifth from 5E/6 on (IDC, Minimax). dc: a tenth after epoch E/2 + 1.
+    on, a twenty-fifth from 5E/6 on (IDC, Minimax). dc: a tenth after epoch E/2 + 1, of the E + 1 epochs of DC's loop.
     """
     match schedule:
         case "half-cosine":
@@ -166,7 +168,7 @@ def rate(schedule: str, epoch: int, epochs: int) -> float:
         case "multi-step":
             return 0.2 ** ((epoch >= 2 * epochs // 3) + (epoch >= 5 * epochs // 6))
         case "dc":
-            return 0.1 if epoch > epochs // 2 + 1 else 1.0
+            return 0.1 if epoch > (epochs - 1) // 2 + 1 else 1.0
     return 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,16 @@ def read_record(path: Path) -> Json:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        sound = isinstance(values, dict) and all(isinstance(cell, dict) for cell in values.get("cells", ()))
-    except ValueError:
-        sound = False
-    if not sound:
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or not _sound(values.get("cells", [])):
         raise ConcordError(f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew")
-    return dict(values)
+    return values
+
+
+def _sound(cells: Any) -> bool:
+    named = {"student", "protocol", "ipc"}
+    return isinstance(cells, list) and all(isinstance(cell, dict) and named <= cell.keys() for cell in cells)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -70,21 +75,23 @@ def name(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
     """Return the cell with another seed in it.
 
-    Means over seeds, and sample standard deviations (n - 1), 0 for a single seed; `values` are in the order of `seeds`.
+    Means over seeds, and sample standard deviations (n - 1), 0 for a single seed; `values` are in the order of `seeds`,
+    which ascend whatever order they were trained in.
     """
     top1 = cell.get("top1") or {}
-    seeds = [*cell.get("seeds", ()), trial.seed]
-    order = sorted(range(len(seeds)), key=seeds.__getitem__)  # trainings side by side end in any order
+    seeds = [*cell.get("seeds", ())]
+    place = bisect(seeds, trial.seed)
+    seeds.insert(place, trial.seed)
     values = {}
     for which in ("last", "best"):
-        of = [*(top1.get(which) or {}).get("values", ()), round(getattr(trial, which), 4)]
-        values[which] = [of[i] for i in order]
+        values[which] = [*(top1.get(which) or {}).get("values", ())]
+        values[which].insert(place, round(getattr(trial, which), 4))
     before = cell.get("confusion")
     confusion = trial.confusion if before is None else np.array(before) + trial.confusion
     recalled = (len(seeds) - 1) * np.array(cell.get("per_class") or 0) + 100 * recalls(trial.confusion)
     return {
         **cell,
-        "seeds": [seeds[i] for i in order],
+        "seeds": seeds,
         "top1": {which: summary(of) for which, of in values.items()},
         "seconds": round(float(cell.get("seconds") or 0) + trial.seconds, 2),
         "per_class": [round(float(percent), 3) for percent in recalled / len(seeds)],

@@ -13,6 +13,8 @@ from concord.evaluation.protocol import Norm, Protocol, protocol
 from concord.overrides import complaints, keys, override
 
 Model = TypeVar("Model", bound=BaseModel)
+MANY = 1000
+"""Seeds at most, where their number is given."""
 
 
 class Settings(BaseModel):
@@ -52,7 +54,11 @@ class Settings(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _counted(cls, seeds: Any) -> Any:
-        return list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else _listed(seeds)
+        if not isinstance(seeds, int) or isinstance(seeds, bool):
+            return _listed(seeds)
+        if not 1 <= seeds <= MANY:
+            raise ValueError(f"expected a number of seeds from 1 to {MANY}, or a list of them as in 0,5, got {seeds}")
+        return list(range(seeds))
 
     @field_validator("ipc", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ A store is a directory: ``labels.json`` says what it is of, ``epoch-00000.safete
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def pack(probabilities: Tensor, form: Form) -> Packed:
         return Packed(values.half(), classes, None)
     if form.bits == "uint8":
         low, high = values.amin(1, keepdim=True).half(), values.amax(1, keepdim=True).half()
-        span = (high - low).float().clamp_min(1e-8)
+        span = (high.float() - low.float()).clamp_min(1e-8)  # as `unpack` has it: in half the difference is rounded
         steps = ((values - low.float()) / span * 255).round().clamp(0, 255).to(torch.uint8)
         return Packed(steps, classes, torch.cat([low, high], dim=1))
     return Packed(values, classes, None)
@@ -193,10 +194,11 @@ def _view(tensors: dict[str, Tensor], prefix: str, rows: slice, number: int) -> 
 
 @dataclass(frozen=True)
 class Stored:
-    """Batches out of a store; see `open_labels`."""
+    """Batches out of a store; see `open_labels`. digest: a text that changes when what is stored does."""
 
     folder: Path
     classes: int
+    digest: str
 
     def epoch(self, number: int) -> Iterator[Batch]:
         from safetensors import SafetensorError
@@ -206,7 +208,9 @@ class Stored:
         try:
             tensors = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise ConcordError(f"cannot read the soft labels {file}: {error}; store them anew") from error
+            raise ConcordError(
+                f"cannot read the soft labels {file}: {error}; take that file away, and `concord labels` makes it again"
+            ) from error
         yield from parted(tensors, self.classes)
 
 
@@ -230,13 +234,13 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
         "protocol": protocol.model_dump(mode="json"),
     }
     for key, value in wanted.items():
-        if head.get(key) != value:
-            said = {
-                "set": "other images (or another IPC)",
-                "protocol": f"the protocol {_differing(head.get(key) or {}, value)}",
-            }.get(key, f"{key}={head.get(key)}, not {value}")
+        there = head.get(key)
+        if there != value:
+            said = "other images (or another IPC)" if key == "set" else f"{key}={there}, not {value}"
+            said = _differing(there, value) if isinstance(there, dict) and isinstance(value, dict) else said
             raise ConcordError(f"the soft labels in {folder} are of {said}; store them for this cell")
-    return Stored(folder, len(head["classes"]))
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()[:16]
+    return Stored(folder, len(head["classes"]), digest)
 
 
 def store_facts(folder: Path) -> dict[str, Any]:
@@ -252,7 +256,7 @@ def store_facts(folder: Path) -> dict[str, Any]:
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
     keys = [key for key in here if there.get(key) != here[key]]
-    return f"{there.get('name')} with another {', '.join(keys)}"
+    return f"the protocol {there.get('name')} with another {', '.join(keys)}"
 
 
 def _head(path: Path, missing: bool = False) -> dict[str, Any] | None:

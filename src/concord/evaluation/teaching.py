@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from concord.data import ImageSet
 from concord.data.tensors import for_testing, for_training, load, training_side
 from concord.errors import ConcordError
 from concord.evaluation.batches import Drawn
-from concord.evaluation.cells import Look
+from concord.evaluation.cells import Look, require_fit
 from concord.evaluation.protocol import TEACHER, Norm, Protocol, batch_size, passes
 from concord.evaluation.settings import changed_protocol, read_values
 from concord.evaluation.training import Compute, Course, Trainer, train
@@ -112,7 +113,8 @@ def teach(
         images = load(data, for_training(side))
         epochs = passes(protocol, len(images) / classes, classes)
         batch = batch_size(protocol, len(images) / classes, classes, len(images))
-        held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else images
+        require_fit(look, classes, protocol, len(images), batch)
+        held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
         identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest()])
         part = out.with_name(f".{out.name}.part")
         earlier = _read(part, identity)
@@ -125,7 +127,7 @@ def teach(
             if time.monotonic() - saved > EVERY and epoch < epochs - 1:
                 _write(part, identity, epoch + 1, trainer, accuracies)
                 saved = time.monotonic()
-            told(epoch + 1, epochs, course.accuracies.get(epoch) if test is not None else None)
+            told(epoch + 1, epochs, course.accuracies.get(epoch))
 
         course = train(
             net,
@@ -135,11 +137,13 @@ def teach(
             epochs,
             size,
             test=held,
+            seed=settings.seed,
             compute=compute,
             start=earlier["epoch"] if earlier else 0,
             state=earlier["state"] if earlier else None,
             after=after,
         )
+        course.accuracies = accuracies
         accuracy = course.last if test is not None else None
         facts: dict[str, Any] = {
             "epochs": epochs,
@@ -166,12 +170,16 @@ def _read(part: Path, identity: str) -> dict[str, Any] | None:
     """The checkpoint of an earlier call; None where there is none.
 
     Raises:
-        ConcordError: it is of another training.
+        ConcordError: it is of another training, or damaged.
     """
     if not part.is_file():
         return None
-    values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-    if values["identity"] != identity:
+    try:
+        values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
+        known = values["identity"]
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ConcordError(f"{part} is damaged; take it away to begin anew") from error
+    if known != identity:
         raise ConcordError(
             f"{part} is of a training with other settings or images; take it away, or give another --out"
         )

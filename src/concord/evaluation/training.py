@@ -81,7 +81,8 @@ def train(
     epochs: int,
     size: int,
     *,
-    test: TensorSet,
+    test: TensorSet | None,
+    seed: int = 0,
     labeller: Labeller | None = None,
     compute: Compute = HERE,
     start: int = 0,
@@ -97,7 +98,8 @@ def train(
         protocol: how.
         epochs: passes over the set.
         size: pixels of the student's images.
-        test: test images at that size.
+        test: test images at that size; None: accuracy is not read.
+        seed: of what the student itself draws, such as dropout; torch's global random state is left as it was.
         labeller: the teacher, where labels are soft and not stored in the batches.
         compute: device and dtype.
         start, state: go on before this epoch from what `Trainer.state` returned.
@@ -106,16 +108,18 @@ def train(
     trainer = Trainer(net, data.to(compute.device), protocol, size, labeller, compute)
     if state is not None:
         trainer.load(state)
-    course, test = Course(), test.to(compute.device)
-    for epoch in range(start, epochs):
-        trainer.begin(rate(protocol.schedule, epoch, epochs))
-        for batch in batches.epoch(epoch):
-            trainer.step(batch)
-        if judged(protocol, epoch, epochs):
-            course.predictions = predict(net, test, compute)
-            course.accuracies[epoch] = accuracy(course.predictions, test.labels)
-        if after is not None:
-            after(epoch, trainer, course)
+    course, test = Course(), test.to(compute.device) if test is not None else None
+    with torch.random.fork_rng([compute.device] if compute.device.startswith("cuda") else []):
+        for epoch in range(start, epochs):
+            torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
+            trainer.begin(rate(protocol.schedule, epoch, epochs))
+            for batch in batches.epoch(epoch):
+                trainer.step(batch)
+            if test is not None and judged(protocol, epoch, epochs):
+                course.predictions = predict(net, test, compute)
+                course.accuracies[epoch] = accuracy(course.predictions, test.labels)
+            if after is not None:
+                after(epoch, trainer, course)
     return course
 
 
@@ -141,8 +145,9 @@ class Trainer:
         protocol = self._protocol
         named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
         # RDED: "weight" in the name and more than one dimension; the rest is not decayed.
-        decayed = [p for _, p in named if protocol.decay == "all" or p.ndim > 1]
-        rest = [p for _, p in named if protocol.decay == "matrices" and p.ndim <= 1]
+        matrices = {name for name, p in named if "weight" in name and p.ndim > 1}
+        decayed = [p for name, p in named if protocol.decay == "all" or name in matrices]
+        rest = [p for name, p in named if protocol.decay == "matrices" and name not in matrices]
         groups = [
             {"params": decayed, "weight_decay": protocol.weight_decay},
             *([{"params": rest, "weight_decay": 0.0}] if rest else []),

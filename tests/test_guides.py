@@ -95,6 +95,15 @@ def test_the_guide_to_ones_own_photographs(place: Path) -> None:
     assert (place / "cats-set" / "README.md").is_file()
 
 
+def test_the_guide_to_coresets(place: Path) -> None:
+    photos = [arguments for arguments in commands(ROOT / "docs" / "coresets.md") if arguments[1] == "photos"]
+    assert len(photos) == 4
+    for arguments in photos:
+        run(arguments, "")
+        results = json.loads((place / arguments[-1] / "results.json").read_text())
+        assert results["images"] == (63 if results["method"] == "full" else 30)
+
+
 def test_the_readmes_commands(place: Path) -> None:
     with language_model(place / "server") as server:
         run(["distill", "reef", "--out", "out/reef"], server)

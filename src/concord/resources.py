@@ -11,6 +11,8 @@ from typing import Any
 
 from concord.errors import ConcordError, nearest
 
+WEIGHTS = (".safetensors", ".pth", ".pt")
+"""Names of files that hold the weights of one network."""
 REEF_WEIGHTS = Path(__file__).parent / "reef" / "weights"
 
 
@@ -56,12 +58,12 @@ def hub_cache() -> Path:
 
 
 def find_model(model: str) -> Path | None:
-    """Return the directory that holds a model on this machine, or None: it is missing or would be downloaded."""
+    """Return the directory or file that holds a model here, or None: it is missing or would be downloaded."""
     try:
         local = Path(model_path(model)).expanduser()
     except ConcordError:
         return None
-    if local.is_dir():
+    if local.is_dir() or (local.suffix in WEIGHTS and local.is_file()):
         return local
     cached = hub_cache() / f"models--{model.replace('/', '--')}"
     with contextlib.suppress(OSError):
@@ -102,7 +104,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all files below a directory (links followed: the hub's cache is made of them)."""
+    """Return the bytes of a file, or of all below a directory (links followed: the hub's cache is made of them)."""
+    if directory.is_file():
+        return directory.stat().st_size
     return sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
 
 

@@ -24,6 +24,7 @@ from concord.comparison.page import page
 from concord.comparison.run import read_run
 from concord.comparison.wording import change, verdict
 from concord.errors import ConcordError
+from concord.evaluation.significance import summary
 from concord.recipe import validate
 from concord.runs.execute import distill
 
@@ -187,11 +188,8 @@ def test_accuracies_over_seeds_have_welchs_interval(pair: tuple[Path, Path]) -> 
 
 
 def evaluated(out: Path, seeds: list[int], values: list[float]) -> None:
-    last = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
-    edit(
-        out / "evaluation.json",
-        cells=[{"student": "c3", "protocol": "dc", "ipc": 1, "seeds": seeds, "top1": {"last": last}}],
-    )
+    cell = {"student": "c3", "protocol": "dc", "ipc": 1, "seeds": seeds, "top1": {"last": summary(values)}}
+    edit(out / "evaluation.json", cells=[cell])
 
 
 def test_the_same_seeds_are_paired_seed_by_seed(pair: tuple[Path, Path]) -> None:

@@ -68,8 +68,8 @@ def test_a_copy_is_found_whatever_its_name_class_and_format(places: tuple[Path, 
 
 def test_equal_bytes_of_another_shape_are_another_image(places: tuple[Path, Path]) -> None:
     train, test = places
-    save(Image.new("RGB", (4, 9), "red"), train / "a" / "x.png")
-    save(Image.new("RGB", (9, 4), "red"), test / "a" / "x.png")
+    save(Image.new("RGB", (8, 9), "red"), train / "a" / "x.png")
+    save(Image.new("RGB", (9, 8), "red"), test / "a" / "x.png")
     assert found(places) == []
 
 

@@ -23,6 +23,7 @@ from parquets import about, colour, encoded, write  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from concord.data import ImageSet, open_data, open_test  # noqa: E402
+from concord.data.survey import Split, held_out  # noqa: E402
 from concord.errors import ConcordError  # noqa: E402
 from concord.recipe import load as load_recipe  # noqa: E402
 from concord.recipe import validate  # noqa: E402
@@ -145,6 +146,14 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
             data.read(f"a.parquet/{row:05d}")
 
 
+def test_what_is_held_out_in_a_folder_of_files_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1])
+    assert held_out(open_data(str(tmp_path)), tmp_path) == []
+    write(tmp_path / "test.parquet", [0, 1, 1])
+    assert held_out(open_data(str(tmp_path)), tmp_path) == [Split(tmp_path, 3, True)]
+    assert held_out(open_data(str(tmp_path / "train.parquet")), tmp_path / "train.parquet") == []
+
+
 def test_files_of_splits(tmp_path: Path) -> None:
     for name, labels in {
         "train-00000-of-00002": [0, 1],
@@ -174,7 +183,9 @@ def test_splits_as_folders_and_an_unlabelled_test_split(tmp_path: Path) -> None:
 def test_the_training_split_is_never_tested_on(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", [0, 1])
     assert "no split held out from training" in refused(tmp_path, open_test)
+    assert not open_data(str(tmp_path)).notes
     shutil.move(tmp_path / "train.parquet", tmp_path / "test.parquet")
+    assert open_data(str(tmp_path)).notes == [f"{tmp_path} has the split test alone"]
     write(tmp_path / "validation.parquet", [0, 1])
     assert "no training split, only test, validation" in refused(tmp_path)
 
@@ -238,9 +249,23 @@ def test_threads_and_processes_read_the_same_rows(tmp_path: Path) -> None:
         assert [colour(image) for image in pool.map(data.read, items)] == order
     again = pickle.loads(pickle.dumps(data))
     assert (contents(again), again.fingerprint) == (contents(data), data.fingerprint)
-    if "fork" in multiprocessing.get_all_start_methods():
-        with data._rows._lock, multiprocessing.get_context("fork").Pool(1) as workers:  # type: ignore[attr-defined]
-            assert [colour(image) for image in workers.map_async(data.read, items[:5]).get(60)] == order[:5]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_forked_process_reads_though_a_thread_of_its_parent_was_reading(tmp_path: Path) -> None:
+    data: Any = open_data(str(write(tmp_path / "a.parquet", [0, 1] * 5)))
+    assert colour(data.read("a.parquet/00003")) == 3
+
+    def child() -> None:
+        sys.exit(0 if colour(data.read("a.parquet/00003")) == 3 else 1)
+
+    with data._rows._lock:
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(20)
+    process.kill()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_group_of_rows_is_decoded_once_and_let_go_where_there_is_no_room(
@@ -274,6 +299,18 @@ def test_every_row_is_in_its_class_once_in_order(tmp_path: Path, labels: list[in
     expected = {names[k]: [row for row, label in enumerate(labels) if label == k] for k in set(labels)}
     assert contents(data) == expected
     assert all(list(data.items(e.label)) == sorted(data.items(e.label)) for e in data.classes)
+
+
+def test_rows_are_loaded_under_their_labels(tmp_path: Path) -> None:
+    from concord.data.tensors import for_training, load
+
+    labels = [2, 0, 1, 0, 2, 2, 1]
+    data = open_data(str(write(tmp_path / "a.parquet", labels, ["a", "b", "c"])))
+    found = load(data, for_training(4))
+    assert found.labels.tolist() == sorted(labels)
+    order = sorted(range(len(labels)), key=lambda row: (labels[row], row))
+    assert found.images[:, 0, 0, 0].tolist() == order
+    assert load(data, for_training(4), per_class=1).images[:, 0, 0, 0].tolist() == [1, 2, 0]
 
 
 def test_without_pyarrow_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def radius(features: np.ndarray, chosen: list[int]) -> float:
     return float(pairwise_distances(features, features[chosen]).min(axis=1).max())
 
 
+@settings(deadline=None)
 @given(SMALL)
 def test_the_orders_are_permutations_and_each_step_is_the_greedy_one(features: np.ndarray) -> None:
     exact = features.astype(np.float64)
@@ -66,6 +67,7 @@ def test_the_orders_are_permutations_and_each_step_is_the_greedy_one(features: n
 
 
 @BOTH
+@settings(deadline=None)
 @given(features=SMALL)
 def test_of_equal_images_the_first_goes_first(greedy: Greedy, features: np.ndarray) -> None:
     place = {row: position for position, row in enumerate(greedy(features))}
@@ -74,7 +76,7 @@ def test_of_equal_images_the_first_goes_first(greedy: Greedy, features: np.ndarr
             assert place[a] < place[b]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(2, 9), st.just(2)), elements=st.floats(-9, 9)), st.integers(1, 4))
 def test_k_center_leaves_no_image_farther_than_twice_the_optimum(features: np.ndarray, k: int) -> None:
     k = min(k, len(features))

@@ -167,7 +167,7 @@ def test_a_resnet_of_rded_loads_by_its_keys_and_takes_images_as_they_come(tmp_pa
 def test_a_resnetap_of_minimax_needs_its_size(tmp_path: Path) -> None:
     student = build_student("resnetap-10", 4, 80).eval()
     save_file(student.net.state_dict(), tmp_path / "ap.safetensors")
-    with pytest.raises(ConcordError, match=r"64 or for 128 pixels; give --size"):
+    with pytest.raises(ConcordError, match=r"64 or for 128 pixels; give teacher_size"):
         load_teacher(str(tmp_path / "ap.safetensors"), table(*NAMES))
     teacher = load_teacher(str(tmp_path / "ap.safetensors"), table(*NAMES), size=80)
     pixels = torch.rand(1, 3, 80, 80)
@@ -177,7 +177,7 @@ def test_a_resnetap_of_minimax_needs_its_size(tmp_path: Path) -> None:
 def test_arch_names_the_network_of_a_file(tmp_path: Path) -> None:
     net = timm.create_model("resnet10t", num_classes=4).eval()
     torch.save(net.state_dict(), tmp_path / "t.pt")
-    with pytest.raises(ConcordError, match="name it with --arch"):
+    with pytest.raises(ConcordError, match="name it with arch=NAME"):
         load_teacher(str(tmp_path / "t.pt"), table(*NAMES))
     teacher = load_teacher(str(tmp_path / "t.pt"), table(*NAMES), arch="timm:resnet10t", size=32)
     pixels = torch.rand(1, 3, 32, 32)
@@ -282,7 +282,7 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch
         load_teacher("conv3", table(*NAMES))
     with pytest.raises(ConcordError, match="no model"):
         load_teacher("torchvision:resnet17", table(*NAMES))
-    with pytest.raises(ConcordError, match="--arch conv3 is for a file"):
+    with pytest.raises(ConcordError, match="arch=conv3 is for a file"):
         load_teacher("resnet18", table(*NAMES), arch="conv3")
 
 

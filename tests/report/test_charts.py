@@ -74,6 +74,13 @@ def test_a_heat_map_shows_the_values_and_not_the_diagonal() -> None:
     assert written == sorted(["0.25", "0.25", "\N{MINUS SIGN}0.50", "\N{MINUS SIGN}0.50", "0.00", "0.00"])
 
 
+def test_a_confusion_has_its_diagonal_and_a_note_of_its_own() -> None:
+    figure = heatmap(["a", "b"], np.array([[0.75, 0.25], [0, 1]]), "Confusion", "share $x$", diagonal=True)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.75", "0.25", "0.00", "1.00"]
+    assert [text.get_text() for text in figure.texts] == ["Confusion", r"share \$x\$"]
+    assert heatmap(["alone"], np.ones((1, 1)), diagonal=True)
+
+
 def test_a_matrix_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="2 names need a matrix of 2 x 2"):
         heatmap(["a", "b"], np.eye(3))

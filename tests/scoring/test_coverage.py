@@ -120,10 +120,10 @@ def test_a_report_has_every_class_by_itself_and_says_what_is_missing() -> None:
     assert [third[name] for name in NAMES] == [None] * 4
     assert report["within_classes"]["precision"] == 0.5
     assert report["within_classes"]["recall"] == first["recall"]
-    assert [note.split(":")[0][:30] for note in report["notes"]] == [
-        "recall within classes needs mo",
-        "1 of 3 classes have no image i",
-        "1 of 3 classes have too few re",
+    assert report["notes"] == [
+        "Recall needs more than 5 images of the set in a class: 1 of 3 have no more.",
+        "The set has no image of 1 of 3 classes.",
+        "1 of 3 classes have too few real images for 5 neighbours, and no score.",
     ]
 
 
@@ -135,10 +135,7 @@ def test_one_image_a_class_has_no_recall_within_classes_and_says_so() -> None:
     assert report["within_classes"]["recall"] is None
     assert report["within_classes"]["coverage"] > 0
     assert report["all"]["recall"] is not None, "six images are more than k"
-    assert report["notes"] == [
-        "recall within classes needs more than 5 images of the set in a class: 6 of 6 classes have no more, and no"
-        " recall"
-    ]
+    assert report["notes"] == ["Recall needs more than 5 images of the set in a class: 6 of 6 have no more."]
 
 
 def test_many_real_images_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +146,7 @@ def test_many_real_images_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
     assert report["all"]["real"] == 20
     assert report["all"]["coverage"] is not None and report["all"]["coverage"] > 0.5, "both classes are among the 20"
     assert report["classes"][0]["real"] == 50
-    assert report["notes"] == ["as a whole, the set is measured against 20 of the 100 real images, evenly spaced"]
+    assert report["notes"] == ["As a whole, the set is measured against 20 of the 100 real images, evenly spaced."]
 
 
 def test_what_does_not_fit_is_named() -> None:

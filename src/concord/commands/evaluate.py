@@ -24,6 +24,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where results go; DIR/evaluation.json if not given.")
     ] = None,
+    random: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores."),
+    ] = None,
+    full: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +51,7 @@ def evaluate(
 
         settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
         with Live(Console(stderr=True), quiet) as live:
-            record = run(directory, test, settings, ways, out, live)
+            record = run(directory, test, settings, ways, out, live, random, full)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

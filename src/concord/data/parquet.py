@@ -108,7 +108,8 @@ def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str],
     for file in files:
         of.setdefault(split_of(file), []).append(file)
     if len(of) == 1 and (part == "train" or not of.keys() & {*TRAIN}):
-        return [(list(files), "")]
+        only = next(iter(of))
+        return [(list(files), "" if only in (None, *wanted(part)) else f"{path} has the split {only} alone")]
     shown = ", ".join(sorted(split for split in of if split))
     ways = [(of[split], f"{path} has splits ({shown}): {split} is the data") for split in wanted(part) if split in of]
     if not ways and None in of:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from concord.data import ImageSet
+from concord.data import ImageSet, open_test
 from concord.data.folder import FolderSet, open_folder
+from concord.data.parquet import ParquetSet
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
 
@@ -76,14 +78,24 @@ def survey(data: ImageSet, opened: int = 200) -> Survey:
 
 
 def held_out(data: ImageSet, folder: Path) -> list[Split]:
-    """Return the splits of `folder` beside the training split that `data` was opened from; none where it has none."""
+    """Return the splits of `folder` beside the training split that `data` was opened from; none where it has none.
+
+    Of a folder of Parquet files it is the one that `open_test` takes, with the folder as its path.
+    """
+    own: set[str] = {entry.key for entry in data.classes}
+    found: list[Split] = []
+    if isinstance(data, ParquetSet) and folder.expanduser().is_dir():
+        with contextlib.suppress(ConcordError):  # there is no other split, or it has no labels
+            test = open_test(str(folder))
+            if test.fingerprint != data.fingerprint:
+                found.append(_split(folder, test, own))
+        return found
     if (
         not isinstance(data, FolderSet)
         or data.root.parent != folder.expanduser()
         or (data.root / "metadata.jsonl").is_file()
     ):
         return []
-    own, found = {entry.key for entry in data.classes}, []
     for path in sorted(
         p for p in data.root.parent.iterdir() if p.is_dir() and p != data.root and not p.name.startswith(".")
     ):
@@ -92,9 +104,13 @@ def held_out(data: ImageSet, folder: Path) -> list[Split]:
         except ConcordError:
             found.append(Split(path, 0, False))  # its images lie there without classes, or there are none
             continue
-        count = sum(len(beside.items(entry.label)) for entry in beside.classes)
-        found.append(Split(path, count, {entry.key for entry in beside.classes} == own))
+        found.append(_split(path, beside, own))
     return found
+
+
+def _split(path: Path, beside: ImageSet, own: set[str]) -> Split:
+    count = sum(len(beside.items(entry.label)) for entry in beside.classes)
+    return Split(path, count, {entry.key for entry in beside.classes} == own)
 
 
 def _warnings(

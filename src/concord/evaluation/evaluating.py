@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -13,9 +13,11 @@ from concord.data.matching import matched
 from concord.data.overlap import shared_images
 from concord.data.tensors import for_testing, load
 from concord.errors import ConcordError
+from concord.evaluation.beyond import coverage, ranking
 from concord.evaluation.cells import Cell, compute_of, plan, run
 from concord.evaluation.record import FILE, find, read_record, write_record
 from concord.evaluation.settings import Settings, Way
+from concord.evaluation.soft_labels import store_facts
 from concord.models.teachers import Check, Teacher, check_teacher, load_teacher, remap, require_sound
 from concord.resources import package_version, version
 from concord.runs.store import lock
@@ -37,6 +39,10 @@ class Told(Interface):
         """So many trainings are to be had, of which `done` are there."""
         ...
 
+    def training(self, total: int, seen: Callable[[], int]) -> None:
+        """They will see so many images in all; `seen` says how many they have."""
+        ...
+
     def trained(self, cell: dict[str, Any], seed: int) -> None:
         """Another one is."""
         ...
@@ -51,6 +57,8 @@ class Silent:
 
     def begin(self, total: int, done: int) -> None: ...
 
+    def training(self, total: int, seen: Callable[[], int]) -> None: ...
+
     def trained(self, cell: dict[str, Any], seed: int) -> None: ...
 
 
@@ -61,6 +69,8 @@ def evaluate(
     ways: Sequence[Way],
     out: Path | None = None,
     told: Told | None = None,
+    random: Path | None = None,
+    full: Path | None = None,
 ) -> dict[str, Any]:
     """Train students on a small set and return what evaluation.json holds; cells that it has are not trained again.
 
@@ -70,6 +80,8 @@ def evaluate(
         settings, ways: see `read_settings`.
         out: where the record goes instead of `directory`/evaluation.json.
         told: hears of it.
+        random, full: directories of random real images and of the full real set, evaluated before with the same
+            students; with them DD-Ranking's scores are computed.
 
     Raises:
         ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
@@ -104,7 +116,15 @@ def evaluate(
         record = _headed(record, directory, test, data, facts, warnings, settings)
         done = _done(record, cells, settings)
         told.begin(len(cells) * len(settings.seeds), done)
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
+        told.stage("comparing with real images")
+        largest = max(cells, key=lambda cell: len(cell.train))
+        record["coverage"] = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+        if settings.soft_labels is not None and soft:
+            record["soft_labels"] = store_facts(Path(settings.soft_labels))
+        if random is not None or full is not None:
+            there = [read_record(place / FILE).get("cells", []) if place else [] for place in (random, full)]
+            record["ranking"] = ranking(record["cells"], *there)
         write_record(path, record)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
         from concord.report.page import write_report
@@ -137,7 +157,7 @@ def sound_teacher(directory: Path, data: ImageSet, test: ImageSet, settings: Set
             " teacher=torchvision:resnet18 or teacher=timm:NAME; or train with the set's own labels: protocol=hard"
         )
     device = compute_of(settings).device
-    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.size, device=device)
+    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
     size = teacher.size or settings.size or 224
     images = load(test, for_testing(size, size // 7 * 8))
     check = check_teacher(teacher, images)

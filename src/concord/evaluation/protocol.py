@@ -85,6 +85,9 @@ PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": 
 pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
 best."""
 
+PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
+"""RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
+
 HARD = Protocol(
     name="hard",
     labels="hard",
@@ -136,7 +139,7 @@ TEACHER = Protocol(
 )
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
 
-PROTOCOLS = {protocol.name: protocol for protocol in (RDED, PAPER, HARD, DC)}
+PROTOCOLS = {protocol.name: protocol for protocol in (RDED, PAPER, HARD, DC, PLAIN)}
 
 
 def protocol(name: str) -> Protocol:

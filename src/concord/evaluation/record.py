@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from concord.errors import ConcordError
+from concord.evaluation.significance import summary
 from concord.runs.store import write_json
 
 FILE = "evaluation.json"
+CONFUSION = 300
+"""Up to so many classes the confusions are recorded; of a thousand they would take megabytes a cell."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and by given class."""
+    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and given class."""
 
     seed: int
     last: float
@@ -85,20 +88,15 @@ def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
         values[which].insert(place, round(getattr(trial, which), 4))
     before = cell.get("confusion")
     confusion = trial.confusion if before is None else np.array(before) + trial.confusion
+    recalled = (len(seeds) - 1) * np.array(cell.get("per_class") or 0) + 100 * recalls(trial.confusion)
     return {
         **cell,
         "seeds": seeds,
-        "top1": {which: spread(of) for which, of in values.items()},
+        "top1": {which: summary(of) for which, of in values.items()},
         "seconds": round(float(cell.get("seconds") or 0) + trial.seconds, 2),
-        "per_class": [round(100 * float(share), 2) for share in recalls(confusion)],
-        "confusion": confusion.tolist(),
+        "per_class": [round(float(percent), 3) for percent in recalled / len(seeds)],
+        "confusion": confusion.tolist() if len(confusion) <= CONFUSION else None,
     }
-
-
-def spread(values: Sequence[float]) -> Json:
-    """Mean and sample standard deviation of accuracies, and the accuracies."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": round(float(np.mean(values)), 4), "std": round(std, 4), "values": list(values)}
 
 
 def recalls(confusion: np.ndarray) -> np.ndarray:

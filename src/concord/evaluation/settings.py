@@ -21,12 +21,13 @@ class Settings(BaseModel):
     """What is evaluated, and how it is computed.
 
     student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell. ipc null
-    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`;
-    arch: its network, where a `.pth` does not tell. remap: put a teacher's classes in order by its own confusions.
-    size: pixels of the student's images, null for RDED's by student, never above those of the set. norm, pool, width:
-    of students that leave them open. soft_labels: a directory of labels that ``concord teacher``'s users stored ahead.
-    dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere. workers: seeds that train at once, ``auto`` as many as there
-    are cores on the CPU (a core a student is faster than all cores on one), and one on a GPU.
+    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`, null
+    for the one that the set's own recipe names; arch, teacher_size: its network and the side of its images, where a
+    `.pth` does not tell. remap: put a teacher's classes in order by its own confusions. soft_labels: a directory that
+    `concord labels` filled, instead of a teacher. size: pixels of the student's images, null for RDED's by student,
+    never above those of the set. norm, pool, width: of students that leave them open. dtype: ``auto`` is bfloat16 on
+    CUDA, float32 elsewhere. workers: trainings at once, each with its share of the cores; ``auto`` is one a core on
+    the CPU and one on a GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +39,7 @@ class Settings(BaseModel):
     classes: list[str] | None = None
     teacher: str | None = None
     arch: str | None = None
+    teacher_size: Annotated[int, Field(ge=8)] | None = None
     remap: bool = False
     soft_labels: str | None = None
     size: Annotated[int, Field(ge=8)] | None = None

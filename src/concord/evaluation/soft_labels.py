@@ -243,6 +243,17 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
     return Stored(folder, len(head["classes"]), digest)
 
 
+def store_facts(folder: Path) -> dict[str, Any]:
+    """What a report says of a store: its teacher, form and size.
+
+    Raises:
+        ConcordError: there is none.
+    """
+    head = _head(folder / "labels.json") or {}
+    keys = ("teacher_name", "teacher_accuracy", "top_k", "bits", "epochs", "images")
+    return {key: head.get(key) for key in keys} | {"store_bytes": head.get("bytes")}
+
+
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
     keys = [key for key in here if there.get(key) != here[key]]
     return f"the protocol {there.get('name')} with another {', '.join(keys)}"

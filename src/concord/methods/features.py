@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,10 +21,13 @@ from concord.data.reading import square
 from concord.recipe import Recipe
 from concord.resources import model_path, resolve_device
 
+if TYPE_CHECKING:
+    from concord.models.teachers import Teacher
+
 PIXELS = 32
 """Side of an image in the space of its pixels."""
 ANY = 224
-"""Side at which an encoder that takes any size sees an image."""
+"""Side at which a network that takes any size sees an image, where nothing else says."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ def class_features(
     return names, np.concatenate(rows[1:] or rows)
 
 
+def seen_side(teacher: Teacher, size: int | None) -> int:
+    """Side at which a teacher is shown images: what it was trained at, else `size`, that of the stored ones."""
+    return teacher.size or size or teacher.network.size or ANY
+
+
 def _encoder(recipe: Recipe) -> Space:
     import torch
 
@@ -105,4 +114,4 @@ def _teacher(recipe: Recipe, model: str, classes: ClassTable) -> Space:
         pixels = torch.from_numpy(bytes_).permute(0, 3, 1, 2).float().div(255)
         return teacher.features(pixels).cpu().numpy()
 
-    return Space(f"teacher {model}", teacher.size or teacher.network.size, embed)
+    return Space(f"teacher {model}", seen_side(teacher, recipe.size), embed)

@@ -25,9 +25,11 @@ from PIL import Image
 
 from concord.data import ImageSet
 from concord.data.ahead import read_ahead
+from concord.data.reading import square
 from concord.errors import ConcordError
 from concord.methods.base import Cost, Made
 from concord.methods.crops import amid, cut, mosaic, random_square, ranks
+from concord.methods.features import seen_side
 from concord.methods.random import RealImages
 from concord.methods.supply import Supply, shuffled
 from concord.recipe import Recipe
@@ -37,6 +39,8 @@ from concord.runs.plan import Crop, Sample, sample_seed
 if TYPE_CHECKING:
     from concord.models.teachers import Teacher
 
+TRIED = 10
+"""Real images a class that the teacher is tried on first."""
 AT_ONCE = 64
 """Crops that the teacher sees at once, or those of one image."""
 
@@ -106,9 +110,23 @@ class Rded(RealImages):
 
     @cached_property
     def _teacher(self) -> Teacher:
-        from concord.models.teachers import load_teacher
+        """The teacher, tried on some real images: one with its classes in another order would take the wrong crops."""
+        import torch
 
-        return load_teacher(self._recipe.teacher or "", self._data.classes, device=resolve_device(self._recipe.device))
+        from concord.data.tensors import TensorSet
+        from concord.models.teachers import check_teacher, load_teacher, require_sound
+
+        device = resolve_device(self._recipe.device)
+        teacher = load_teacher(self._recipe.teacher or "", self._data.classes, device=device)
+        side, images, labels = seen_side(teacher, self._recipe.size), list[np.ndarray](), list[int]()
+        for entry in self._data.classes:
+            some = self._supply.readable(entry.label, TRIED)
+            for batch in read_ahead(self._data, some, lambda _, image: np.asarray(square(image, side))):
+                images += [pixels for _, pixels in batch]
+                labels += [entry.label] * len(batch)
+        tried = TensorSet(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels))
+        require_sound(check_teacher(teacher, tried), teacher)
+        return teacher
 
     def _ranked(self, class_index: int) -> list[tuple[Crop, float]]:
         """The class's crops in the order in which they are taken, as many as the set needs, with their losses."""
@@ -132,7 +150,7 @@ class Rded(RealImages):
 
         teacher, crops = self._teacher, list[list[Crop]]()
         rows = [np.empty((0, self._settings.crops))]
-        size = teacher.size or teacher.network.size
+        size = seen_side(teacher, self._recipe.size)
         side = max(1, size // self._settings.factor)
 
         def cropped(item: str, image: Image.Image) -> tuple[list[Crop], np.ndarray]:

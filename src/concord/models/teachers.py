@@ -114,8 +114,8 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
             by_label[classes.find(label).label] = column
         except ConcordError:
             continue  # a class of its own; those that the data lack in it are named below
-    if outputs == len(classes) == len(by_label):
-        return tuple(by_label[label] for label in range(outputs))
+    if len(by_label) == len(classes):  # it may know more classes than a part of its data has
+        return tuple(by_label[label] for label in range(len(classes)))
     ids = [entry.model_id for entry in classes]
     if outputs == _IMAGENET and all(i is not None and 0 <= i < outputs for i in ids):
         return tuple(i for i in ids if i is not None)
@@ -193,7 +193,7 @@ def require_sound(check: Check, teacher: Teacher) -> None:
             else "its class order may not be that of the data's sorted folders, then --remap puts it right"
         )
         raise ConcordError(
-            f"{says}: {order}; or it was not trained on these classes: check the file, --arch and --size"
+            f"{says}: {order}; or it was not trained on these classes: check the file, arch and teacher_size"
         )
 
 

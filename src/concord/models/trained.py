@@ -62,7 +62,7 @@ def _find(spec: str, classes: int, arch: str | None, size: int | None) -> Traine
         return _from_file(path, classes, arch, size)
     if arch is not None:
         raise ConcordError(
-            f"--arch {arch} is for a file of weights ({', '.join(_FILES)}), and {spec} is none; leave it out"
+            f"arch={arch} is for a file of weights ({', '.join(_FILES)}), and {spec} is none; leave it out"
         )
     if path.is_dir() or spec.startswith("reef:"):
         return _transformers(spec, size)
@@ -97,12 +97,18 @@ def _from_file(path: Path, classes: int, arch: str | None, size: int | None) -> 
         stem = state.get("layer0.conv1.weight")
         choices["norm"] = "batch" if "layer0.bn1.running_mean" in state else "instance"
         if size is None and stem is not None and stem.shape[-1:] == (3,):
-            raise ConcordError(f"{path} does not tell whether its resnetap-10 is for 64 or for 128 pixels; give --size")
+            raise ConcordError(
+                f"{path} does not tell whether its resnetap-10 is for 64 or for 128 pixels; give teacher_size"
+            )
     student = build_student(name, classes, size or default_size(name), **choices)
     last = state.get(head(student.net, classes) + ".weight")
     if last is not None and last.ndim and len(last) != classes:
         student = build_student(name, len(last), student.size, **choices)
-    fill(student.net, state, f"{path} does not fit a {name} for {student.size} pixels, give its own --arch and --size")
+    fill(
+        student.net,
+        state,
+        f"{path} does not fit a {name} for {student.size} pixels, give its own arch and teacher_size",
+    )
     return Trained(student, None, size)
 
 
@@ -115,7 +121,7 @@ def _resnet_of(state: Mapping[str, Tensor], path: Path) -> str:
     depth, stem = _BLOCKS.get((*counts, kind)), state.get("conv1.weight")
     if depth is None or stem is None or stem.ndim != 4:
         some = ", ".join(list(state)[:3])
-        raise ConcordError(f"{path}: its weights ({some}, ...) do not tell the network; name it with --arch")
+        raise ConcordError(f"{path}: its weights ({some}, ...) do not tell the network; name it with arch=NAME")
     return canonical(f"resnet{depth}" + ("_modified" if stem.shape[-1] == 3 else ""))
 
 

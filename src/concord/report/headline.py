@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "unclear"]
-Form = Literal["share", "points", "number", "change", "count", "seconds", "similarity"]
+Form = Literal["share", "points", "number", "change", "count", "seconds", "similarity", "percent", "gain"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def pick(values: Mapping[str, Any], file: str, key: str) -> Value | None:
 
 
 def shown(number: float, form: Form) -> str:
-    """A number as a reader wants it: shares in per cent, changes with their sign, a true minus."""
+    """A number as a reader wants it: shares in per cent, changes with their sign, a true minus.
+
+    Accuracies are in per cent as they stand ("percent"), and so are their differences ("gain").
+    """
     text = {
         "share": lambda: f"{100 * number:.1f} %",
         "points": lambda: f"{100 * number:+.1f}",
@@ -67,6 +70,8 @@ def shown(number: float, form: Form) -> str:
         "count": lambda: f"{number:,.0f}",
         "seconds": lambda: _duration(number),
         "similarity": lambda: f"{number:.2f}",
+        "percent": lambda: f"{number:.1f}",
+        "gain": lambda: f"{number:+.1f}",
     }[form]()
     return text.replace("-", "\N{MINUS SIGN}").replace(" %", "\N{NO-BREAK SPACE}%")
 

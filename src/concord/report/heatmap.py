@@ -1,4 +1,4 @@
-"""How alike the names of classes are, as a heat map: light is unlike, dark is alike."""
+"""How alike classes are, or how often one is taken for another, as a heat map: light is little, dark is much."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ def by_likeness(similarity: np.ndarray) -> np.ndarray:
     return leaves_list(tree)
 
 
-def heatmap(names: Sequence[str], similarity: np.ndarray, title: str = "Similarity between class names") -> Figure:
-    """Draw a similarity matrix, in the order given (`by_likeness` finds a telling one); legible to some 100 classes.
-
-    The diagonal, where each class meets itself, is left out, so that the colours tell the others apart.
+def heatmap(
+    names: Sequence[str],
+    similarity: np.ndarray,
+    title: str = "Similarity between class names",
+    note: str = "cosine of the names' text embeddings",
+    diagonal: bool = False,
+) -> Figure:
+    """Draw a matrix over classes, in the order given (`by_likeness` finds a telling one); legible to some 100 classes.
 
     Args:
         names: of the classes, C of them.
-        similarity: cosines, (C, C).
-        title: stands above.
+        similarity: cosines, or other values that belong to a row and a column, (C, C).
+        title: stands above, and `note` in smaller letters below it.
+        diagonal: whether it is drawn; where each class meets itself alone, it would hide how the others differ.
 
     Raises:
         ValueError: the matrix does not fit the names.
@@ -50,8 +55,8 @@ def heatmap(names: Sequence[str], similarity: np.ndarray, title: str = "Similari
     width, height = margin + side + gap + bar + 0.85, head + side + margin
     figure = new_figure(width, height)
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
-    others = np.ma.masked_array(similarity, mask=np.eye(count, dtype=bool))
-    low, high = (float(others.min()), float(others.max())) if count > 1 else (0.0, 1.0)
+    others = np.ma.masked_array(similarity, mask=np.eye(count, dtype=bool) & (not diagonal))
+    low, high = (float(others.min()), float(others.max())) if others.count() else (0.0, 1.0)
     if high - low < 1e-6:
         low, high = low - 0.5e-2, high + 0.5e-2
     colours = colormaps["YlGnBu"].with_extremes(bad=RULE)
@@ -69,7 +74,7 @@ def heatmap(names: Sequence[str], similarity: np.ndarray, title: str = "Similari
     if count <= _WRITTEN:
         for row in range(count):
             for column in range(count):
-                if row != column:
+                if diagonal or row != column:
                     value = similarity[row, column]
                     dark = value > low + 0.55 * (high - low)
                     axes.text(
@@ -87,5 +92,5 @@ def heatmap(names: Sequence[str], similarity: np.ndarray, title: str = "Similari
     scale.ax.tick_params(length=0, labelsize=9, labelcolor=SOFT)
     left = margin / width if width - margin > 3.6 else 0.12 / width
     figure.text(left, 1 - 0.3 / height, literal(title), fontsize=13, color=INK, va="center")
-    figure.text(left, 1 - 0.55 / height, "cosine of the names' text embeddings", fontsize=9, color=SOFT, va="center")
+    figure.text(left, 1 - 0.55 / height, literal(note), fontsize=9, color=SOFT, va="center")
     return figure

@@ -19,6 +19,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from concord.report.accuracy import FILE as EVALUATION
+from concord.report.accuracy import detailed_cells, facts
 from concord.report.contents import contents
 from concord.report.distribution import HEIGHT, WIDTH, pictures
 from concord.report.headline import Form, Value, comparisons, pick, reach, shown
@@ -32,6 +34,7 @@ NAME = "report.html"
 NEAREST = 12
 """Near copies that the page names."""
 _TEMPLATES = resources.files("concord.report") / "templates"
+_STYLES = ("page", "evaluation")
 _SCRIPTS = ("tiles", "details", "finding", "start")
 
 
@@ -75,7 +78,10 @@ def render(record: Record, budget: int = BUDGET) -> str:
         near=_near(record.near_copies),
         again=_again(record),
         value=lambda key, values=record.results, file="results.json": pick(values, file, key),
-        style=Markup(_text("page.css")),
+        evaluation=record.evaluation,
+        of_evaluation=lambda key: pick(record.evaluation, EVALUATION, key),
+        cells=detailed_cells(record.evaluation),
+        style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -89,7 +95,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"figure": _figure, "shown": shown}
+    environment.globals |= {"figure": _figure, "shown": shown, "facts": facts}
     environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return environment
 

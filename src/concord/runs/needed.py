@@ -9,7 +9,7 @@ from pathlib import Path
 from concord.errors import ConcordError
 from concord.models.licences import licence
 from concord.recipe import CHOSEN, Recipe, models
-from concord.resources import find_model, size_of
+from concord.resources import WEIGHTS, find_model, size_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,21 @@ def _listed(ones: list[Needed], most: int = 4) -> str:
 
 def _is_path(model: str) -> bool:
     """A hub id is ``owner/name`` (or a bare name); whatever else is meant as a directory."""
-    return model.count("/") > 1 or model.startswith((".", "/", "~", "models/")) or "\\" in model
+    return (
+        model.count("/") > 1 or model.endswith(WEIGHTS) or model.startswith((".", "/", "~", "models/")) or "\\" in model
+    )
+
+
+def _of_a_library(model: str) -> bool:
+    """Whether a model is one of timm's or torchvision's, or goes by the name of a student."""
+    if model.startswith(("timm:", "torchvision:")) or "/" in model:
+        return "/" not in model
+    from concord.models.students import canonical
+
+    try:
+        return bool(canonical(model))
+    except ConcordError:
+        return False
 
 
 def _out_of_reach(model: str) -> str:
@@ -74,7 +88,9 @@ def _out_of_reach(model: str) -> str:
     if model.startswith("reef:"):
         return "reinstall concord, its weights are part of it"
     if _is_path(model):
-        return "there is no such directory"
+        return "there is no such file" if model.endswith(WEIGHTS) else "there is no such directory"
+    if _of_a_library(model):
+        return ""  # it fetches its weights, and knows where it keeps them
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
     from huggingface_hub import HfApi

@@ -130,16 +130,13 @@ def _counted(made: torch.Tensor, real: torch.Tensor, k: int) -> dict[str, Any]:
 def _notes(classes: Sequence[dict[str, Any]], real: int, k: int) -> list[str]:
     notes = []
     if few := sum(0 < scores["made"] <= k for scores in classes):
-        notes.append(
-            f"recall within classes needs more than {k} images of the set in a class: {few} of {len(classes)} classes"
-            f" have no more, and no recall"
-        )
+        notes.append(f"Recall needs more than {k} images of the set in a class: {few} of {len(classes)} have no more.")
     if empty := sum(not scores["made"] for scores in classes):
-        notes.append(f"{empty} of {len(classes)} classes have no image in the set: their coverage is 0")
+        notes.append(f"The set has no image of {empty} of {len(classes)} classes.")
     if thin := sum(scores["real"] <= k for scores in classes):
-        notes.append(f"{thin} of {len(classes)} classes have too few real images for {k} neighbours, and no score")
+        notes.append(f"{thin} of {len(classes)} classes have too few real images for {k} neighbours, and no score.")
     if real > MOST:
-        notes.append(f"as a whole, the set is measured against {MOST} of the {real} real images, evenly spaced")
+        notes.append(f"As a whole, the set is measured against {MOST} of the {real} real images, evenly spaced.")
     return notes
 
 

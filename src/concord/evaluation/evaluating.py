@@ -15,6 +15,7 @@ from concord.data.tensors import for_testing, load
 from concord.errors import ConcordError
 from concord.evaluation.beyond import coverage, ranking
 from concord.evaluation.cells import Cell, compute_of, plan, run
+from concord.evaluation.protocol import RDED
 from concord.evaluation.record import FILE, find, read_record, write_record
 from concord.evaluation.settings import Settings, Way
 from concord.evaluation.soft_labels import store_facts
@@ -159,7 +160,7 @@ def sound_teacher(directory: Path, data: ImageSet, test: ImageSet, settings: Set
     device = compute_of(settings).device
     teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
     size = teacher.size or settings.size or 224
-    images = load(test, for_testing(size, size // 7 * 8))
+    images = load(test, for_testing(size, RDED.test_side(size)))
     check = check_teacher(teacher, images)
     if settings.remap:
         teacher = remap(teacher, check)

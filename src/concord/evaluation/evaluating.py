@@ -157,8 +157,9 @@ def sound_teacher(directory: Path, data: ImageSet, test: ImageSet, settings: Set
             "soft labels need a teacher: give teacher=FILE (`concord teacher DATA --out FILE` trains one),"
             " teacher=torchvision:resnet18 or teacher=timm:NAME; or train with the set's own labels: protocol=hard"
         )
-    device = compute_of(settings).device
-    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
+    compute = compute_of(settings)
+    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=compute.device)
+    compute.lay_out(teacher.network)
     size = teacher.size or settings.size or 224
     images = load(test, for_testing(size, RDED.test_side(size)))
     check = check_teacher(teacher, images)

@@ -114,8 +114,8 @@ def clothing(data: Path, work: Path) -> Table:
 
 
 def reef(data: Path, work: Path) -> Table:
-    """ConvNet-3 of width 32 at 64 px: hard labels, and reef's own teacher's soft ones."""
-    common = ("student=convnet-3", "width=32", "dtype=bfloat16", "seeds=3")
+    """ConvNet-3 of width 32 at 64 px: hard labels, and soft ones of reef's teacher; judged in the last fifth."""
+    common = ("student=convnet-3", "width=32", "dtype=bfloat16", "seeds=3", "judge=rded")
     runs = (
         (*common, "ipc=1", "protocol=rded,hard", "epochs=300"),
         (*common, "ipc=10", "protocol=rded,hard", "epochs=150"),

@@ -24,6 +24,7 @@ from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 
 from concord.models.classifier import Classifier
+from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
 from concord.resources import cores, model_path, version
 from concord.runs.execute import distill, open_recipe_data
@@ -122,12 +123,13 @@ class Judge:
     def __init__(self) -> None:
         full = load("reef")
         data = open_recipe_data(full)
-        self.names = [entry.class_name for entry in data.classes]
+        names = [entry.class_name for entry in data.classes]
         known = data.known_details or {}
         details = [list(known[entry.key]) for entry in data.classes]
-        self.vocabulary = Vocabulary.of(self.names, details, shared=True)
-        models = (str(full.scorer.model), str(full.teacher), str(full.nuisance))
-        detector, self.teacher, self.reader = (Classifier.from_pretrained(model_path(m)) for m in models)
+        self.vocabulary = Vocabulary.of(names, details, shared=True)
+        models = (str(full.scorer.model), str(full.nuisance))
+        detector, self.reader = (Classifier.from_pretrained(model_path(m)) for m in models)
+        self.teacher = load_teacher(str(full.teacher), data.classes)
         self.detector = Detector(detector)
 
     def compare(self, after: Pictures, before: Pictures) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class Judge:
         sets = {"informed": after, "uninformed": before}
         return {
             "completeness": completeness(self.detector, self.vocabulary, sets),
-            "teacher_accuracy": teacher_accuracy(self.teacher, self.names, sets),
+            "teacher_accuracy": teacher_accuracy(self.teacher, sets),
             "nuisance_diversity": nuisance_diversity(self.reader, sets),
         }
 

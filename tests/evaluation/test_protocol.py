@@ -237,6 +237,9 @@ FACTS: dict[str, dict[str, Any]] = {
 """What the field's code has, written out."""
 
 
+FACTS["plain"] = {**FACTS["rded"], "augment": Augment(), "mixing": Mixing()}
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_presets_are_what_the_fields_code_does(name: str) -> None:
     found = {key: getattr(protocol(name), key) for key in FACTS[name]}

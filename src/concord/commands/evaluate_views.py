@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from concord.console import Console, duration, plain
@@ -20,13 +20,14 @@ class Live(Silent):
     """Hears an evaluation: a line a training that ended, and a bar below on a terminal."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
-        self._console, self._quiet = console, quiet
+        self._quiet = quiet
         self._since = time.monotonic()
+        self._trainings = 0, 0
+        self._seen: Callable[[], int] = lambda: 0
         self._bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            _Left(self),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
@@ -41,7 +42,7 @@ class Live(Silent):
         self._bar.stop()
 
     def stage(self, text: str) -> None:
-        self._bar.update(self._task, description=plain(text))
+        self._bar.update(self._task, description=plain(text), total=None)
 
     def note(self, text: str) -> None:
         self._say(Text(f"  {plain(text)}", "dim"))
@@ -49,8 +50,21 @@ class Live(Silent):
     def begin(self, total: int, done: int) -> None:
         if done:
             self.note(f"{done} of {total} trainings are there already")
-        self._since = time.monotonic()
-        self._bar.update(self._task, description="trainings", total=total, completed=done)
+        self._trainings = done, total
+
+    def training(self, total: int, seen: Callable[[], int]) -> None:
+        self._seen, self._since = seen, time.monotonic()
+        self._bar.update(self._task, description="training", total=max(1, total), completed=0)
+
+    def left(self, task: Task) -> str:
+        """How far the trainings are, and when they will be done; it moves the bar to there."""
+        if task.total is None:
+            return ""
+        task.completed = self._seen()
+        done, total = self._trainings
+        share, passed = task.completed / task.total, time.monotonic() - self._since
+        when = f" · {duration(passed * (1 - share) / share)} left" if 0.01 < share < 1 else ""
+        return f"{done} of {total} · {share:.0%}{when}"
 
     def trained(self, cell: dict[str, Any], seed: int) -> None:
         place = cell["seeds"].index(seed)
@@ -64,11 +78,22 @@ class Live(Silent):
                 (f"  ({took} since the start)", "dim"),
             )
         )
-        self._bar.advance(self._task)
+        self._trainings = self._trainings[0] + 1, self._trainings[1]
 
     def _say(self, text: Text) -> None:
         if not self._quiet:
             self._bar.console.print(text, soft_wrap=True)
+
+
+class _Left(ProgressColumn):
+    """Asks how far the trainings are whenever the bar is drawn."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__()
+        self._live = live
+
+    def render(self, task: Task) -> Text:
+        return Text(self._live.left(task))
 
 
 def show(record: Mapping[str, Any], path: Path) -> None:

@@ -129,7 +129,7 @@ def apply(
             f" {', '.join(sorted(expected)) or 'nothing'}; draw it anew"
         )
     # A scalar stays on the CPU, which reads it; to ask the device for it would wait for all that the device has to do.
-    view = {name: view[name].to(images.device) if view[name].dim() else view[name] for name in found}
+    view = {name: on(view[name], images.device) if view[name].dim() else view[name] for name in found}
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     # Half precision would move pixels by more than their last bit: views stay as they are within an autocast region.
     with torch.autocast(images.device.type, enabled=False):
@@ -137,11 +137,16 @@ def apply(
         if "jitter" in view:
             pixels = _jitter(pixels, view["jitter"])
         if "lighting" in view:
-            scaled = view["lighting"] * pixels.new_tensor(_EIGENVALUES)
-            pixels = pixels + (scaled @ pixels.new_tensor(_EIGENVECTORS).T)[:, :, None, None]
+            values, vectors = (on(torch.tensor(v), images.device) for v in (_EIGENVALUES, _EIGENVECTORS))
+            pixels = pixels + ((view["lighting"] * values) @ vectors.T)[:, :, None, None]
         if "dsa" in view:
             pixels = dsa.apply(pixels, view, mean, std)
     return pixels
+
+
+def on(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a small tensor from the CPU to a device; a GPU is not waited for, which a plain copy does."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _used(settings: Augment, key: str) -> bool:
@@ -182,7 +187,7 @@ def _geometry(images: Tensor, view: View, size: int) -> Tensor:
     top, left, crop_height, crop_width = (
         view["crop"].float().unbind(1)
         if "crop" in view
-        else images.new_tensor([[0], [0], [height], [width]])  # one for all
+        else on(torch.tensor([[0.0], [0.0], [height], [width]]), images.device)  # one for all
     )
     down, right = view["shift"].unbind(1) if "shift" in view else (0, 0)
     rows = _axis(height, size, top, crop_height, view.get("rows"), down)
@@ -216,7 +221,9 @@ def _axis(
     if order is not None:
         factor = order.shape[1]
         strip = (lies // (length // factor)).clamp(max=factor - 1)  # the last one takes the remainder
-        lies = order.argsort(dim=1)[:, strip].argsort(dim=1, stable=True).argsort(dim=1)
+        place = order.argsort(dim=1)  # (n, factor) how many strips come before each
+        starts = length // factor * place + length % factor * (place > place[:, -1:])
+        lies = starts[:, strip] + lies - length // factor * strip
     scale = (extent / size)[:, None, None]
     position = (lies.float() + 0.5).view(-1, 1, length) - start[:, None, None]
     centre = scale * (shown.float() + 0.5).view(-1, size, 1)
@@ -236,7 +243,7 @@ def _jitter(images: Tensor, factors: Tensor) -> Tensor:
     torchvision's `adjust_*` do the same, but clamp to [0, 1] after each and weigh grey by 0.2989, 0.587 and 0.114.
     """
     brightness, contrast, saturation = (f[:, None, None, None] for f in factors.unbind(1))
-    grey = (images * images.new_tensor(_GREY)[:, None, None]).sum(dim=1, keepdim=True)
+    grey = (images * on(torch.tensor(_GREY), images.device)[:, None, None]).sum(dim=1, keepdim=True)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     rest = brightness * (contrast * (1 - saturation) * grey + (1 - contrast) * middle)
     return brightness * contrast * saturation * images + rest

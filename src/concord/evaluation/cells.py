@@ -25,7 +25,7 @@ from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, train
 from concord.models.students import build_student, canonical, default_size
 from concord.models.teachers import Teacher
-from concord.parallel import spread
+from concord.parallel import CONTEXT, spread
 from concord.resources import cores, resolve_device, resolve_dtype
 
 
@@ -218,6 +218,7 @@ def run(
     save: Callable[[dict[str, Any]], None],
     teacher: Teacher | None = None,
     told: Callable[[dict[str, Any], int], None] = lambda cell, seed: None,
+    begun: Callable[[int, Callable[[], int]], None] = lambda total, seen: None,
 ) -> dict[str, Any]:
     """Train every seed of every cell that `record` does not have yet; return the whole record.
 
@@ -226,6 +227,8 @@ def run(
         save: called with the record after every seed.
         teacher: of soft labels.
         told: called with a cell's new record and the seed.
+        begun: called before the first training with the images that will be seen in all, each once an epoch, and a
+            function that says how many were.
     """
     compute = compute_of(settings)
     waiting: list[Unit] = []
@@ -237,9 +240,11 @@ def run(
         ]
     by_name = {id(cell): find(record, cell.record) or cell.record for cell in cells}
     places = {cell.record["settings"]: cell for cell in cells}
+    counter = CONTEXT.Value("q", 0)
+    begun(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
-    for key, trial in _trained(waiting, workers):
+    for key, trial in _trained(waiting, workers, counter):
         cell = places[key]
         by_name[id(cell)] = with_trial(by_name[id(cell)], trial)
         record = {**record, "cells": placed(record.get("cells", []), by_name[id(cell)])}
@@ -255,12 +260,30 @@ def worker_count(settings: Settings, units: int, compute: Compute) -> int:
     return max(1, min(cores(), units)) if compute.device == "cpu" else 1
 
 
-def _trained(units: Sequence[Unit], workers: int) -> Iterator[tuple[str, Trial]]:
+def _trained(units: Sequence[Unit], workers: int, counter: Any) -> Iterator[tuple[str, Trial]]:
     if workers < 2:
+        _begin(counter)
         yield from map(try_out, units)
     else:
-        threads = max(1, cores() // workers)
-        yield from spread(try_out, units, max(1, min(workers, len(units))), torch.set_num_threads, (threads,))
+        given = counter, max(1, cores() // workers)
+        yield from spread(try_out, units, max(1, min(workers, len(units))), _begin, given)
+
+
+_counter: Any = None
+"""Images that were seen by all trainings of this call, across processes."""
+
+
+def _begin(counter: Any, threads: int | None = None) -> None:
+    global _counter
+    _counter = counter
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _count(images: int) -> None:
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += images
 
 
 def try_out(unit: Unit) -> tuple[str, Trial]:
@@ -280,6 +303,7 @@ def try_out(unit: Unit) -> tuple[str, Trial]:
         seed=unit.seed,
         labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
         compute=unit.compute,
+        after=lambda *_: _count(len(cell.train)),
     )
     if course.predictions is None:
         raise RuntimeError("a training ends with an accuracy")

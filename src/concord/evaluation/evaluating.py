@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -41,6 +41,10 @@ class Told(Interface):
         """So many trainings are to be had, of which `done` are there."""
         ...
 
+    def training(self, total: int, seen: Callable[[], int]) -> None:
+        """They will see so many images in all; `seen` says how many they have."""
+        ...
+
     def trained(self, cell: dict[str, Any], seed: int) -> None:
         """Another one is."""
         ...
@@ -54,6 +58,8 @@ class Silent:
     def note(self, text: str) -> None: ...
 
     def begin(self, total: int, done: int) -> None: ...
+
+    def training(self, total: int, seen: Callable[[], int]) -> None: ...
 
     def trained(self, cell: dict[str, Any], seed: int) -> None: ...
 
@@ -117,7 +123,7 @@ def evaluate(
         _set_aside(path, of, told)
         record = _headed(record, test, data, facts, warnings, settings, of)
         told.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained)
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
         told.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
         space = [largest.train.digest(), largest.test.digest(), teacher.fingerprint if teacher else None]

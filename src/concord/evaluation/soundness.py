@@ -10,6 +10,7 @@ from typing import Any
 from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.evaluation.cells import Read, compute_of
+from concord.evaluation.protocol import RDED
 from concord.evaluation.settings import Settings
 from concord.models.teachers import Teacher, check_teacher, load_teacher, remap, reordered, require_sound
 from concord.runs.workspace import earlier
@@ -43,14 +44,15 @@ def sound_teacher(
             "soft labels need a teacher: give teacher=FILE (`concord teacher DATA --out FILE` trains one),"
             " teacher=torchvision:resnet18 or teacher=timm:NAME; or train with the set's own labels: protocol=hard"
         )
-    device = compute_of(settings).device
-    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=device)
+    compute = compute_of(settings)
+    teacher = load_teacher(spec, data.classes, arch=settings.arch, size=settings.teacher_size, device=compute.device)
+    compute.lay_out(teacher.network)
     checked = hashlib.sha256(f"{teacher.fingerprint} {settings.remap} {of}".encode()).hexdigest()[:16]
     if known and known.get("checked") == checked:
         order = known.get("remapped")
         return reordered(teacher, order) if order else teacher, {**known, "name": teacher.name}
     size = teacher.size or settings.size or 224
-    images = tested_on(size, max(size, size // 7 * 8))
+    images = tested_on(size, RDED.test_side(size))
     check = check_teacher(teacher, images)
     if settings.remap:
         teacher = remap(teacher, check)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
-from concord.evaluation.augment import apply
+from concord.evaluation.augment import apply, on
 from concord.evaluation.batches import Batch, Batches
+from concord.evaluation.memory import keep_freed
 from concord.evaluation.mixing import mix, mixed_share
 from concord.evaluation.protocol import Protocol, judged, rate
 
@@ -60,12 +61,16 @@ class Compute:
         Channels-last suits batch norm; group norm (instance norm, as the field writes it) has no fast kernel for it on
         the CPU: there it takes three times as long (docs/evaluation.md).
         """
-        net = net.to(self.device)
+        net = self.lay_out(net.to(self.device))
+        if self.compile:
+            net.compile()
+        return net
+
+    def lay_out(self, net: nn.Module) -> nn.Module:
+        """Channels-last but for group norm on the CPU; a teacher gains by it, too."""
         grouped = any(isinstance(module, nn.GroupNorm) for module in net.modules())
         if torch.device(self.device).type == "cuda" or not grouped:
             net = net.to(memory_format=torch.channels_last)
-        if self.compile:
-            net.compile()
         return net
 
 
@@ -105,6 +110,8 @@ def train(
         start, state: go on before this epoch from what `Trainer.state` returned.
         after: called after each epoch.
     """
+    if torch.device(compute.device).type == "cpu":
+        keep_freed()
     trainer = Trainer(net, data.to(compute.device), protocol, size, labeller, compute)
     if state is not None:
         trainer.load(state)
@@ -153,8 +160,8 @@ class Trainer:
             *([{"params": rest, "weight_decay": 0.0}] if rest else []),
         ]
         if protocol.optimiser == "adamw":
-            return torch.optim.AdamW(groups, lr=protocol.lr, betas=(0.9, 0.999), foreach=True)
-        return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum, foreach=True)
+            return torch.optim.AdamW(groups, lr=protocol.lr, betas=(0.9, 0.999), fused=True)
+        return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum, fused=True)
 
     def begin(self, share: float) -> None:
         """Set the learning rate of an epoch, as a share of the first."""
@@ -164,10 +171,10 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = self._protocol.lr * share
 
-    def step(self, batch: Batch) -> None:
-        """Train on one batch."""
+    def step(self, batch: Batch) -> Tensor:
+        """Train on one batch; return its loss, (), which nothing has waited for."""
         protocol, data = self._protocol, self._data
-        images = data.images[batch.index.to(data.images.device)]
+        images = data.images[on(batch.index, data.images.device)]
         plain = apply(protocol.augment, images, batch.view, self._size, self._mean, self._std)
         pixels = mix(plain, batch.mixing)
         self.net.train()
@@ -181,15 +188,16 @@ class Trainer:
         if targets is not None:
             loss = soft_loss(logits.float(), targets, protocol.temperature)
         else:
-            labels = data.labels[batch.index.to(data.labels.device)]
+            labels = data.labels[on(batch.index, data.labels.device)]
             loss = hard_loss(logits.float(), labels, batch, self._size)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
+        return loss.detach()
 
     def _soft(self, batch: Batch, pixels: Tensor) -> Tensor:
         if batch.soft is not None:
-            return batch.soft.to(pixels.device)
+            return on(batch.soft, pixels.device)
         if self._labeller is None:
             raise ValueError("soft labels need a teacher, or batches that hold them")
         return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)
@@ -222,7 +230,7 @@ def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor
     if not batch.mixing:
         return own
     share = mixed_share(batch.mixing, size, size)
-    other = F.cross_entropy(logits, labels[batch.mixing["index"].to(labels.device)])
+    other = F.cross_entropy(logits, labels[on(batch.mixing["index"], labels.device)])
     return own * share + other * (1 - share)
 
 

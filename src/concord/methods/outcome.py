@@ -23,6 +23,7 @@ from concord.data.sampling import some_images
 from concord.encoder import Encoder
 from concord.methods.concept_plan import ConceptPlan
 from concord.methods.making import Maker
+from concord.models.teachers import load_teacher
 from concord.recipe import Recipe
 from concord.report.page import write_report
 from concord.report.sheet import Band, Tile, contact_sheet, sheet_notes
@@ -131,8 +132,8 @@ class Outcome:
         if self._scorer is not None and scored:
             results["completeness"] = completeness(self._scorer, self._vocabulary, sets)
         if recipe.teacher:
-            teacher = self._maker.classifier(recipe.teacher, "teacher")
-            results["teacher_accuracy"] = teacher_accuracy(teacher, self._names, sets)
+            teacher = load_teacher(recipe.teacher, self._data.classes, device=str(self._maker.device))
+            results["teacher_accuracy"] = teacher_accuracy(teacher, sets)
         if recipe.nuisance:
             reader = self._maker.classifier(recipe.nuisance, "nuisance")
             results["nuisance_diversity"] = nuisance_diversity(reader, sets)

@@ -6,7 +6,7 @@ so their difference has an interval of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 from concord import images
 from concord.errors import ConcordError, nearest
 from concord.models.classifier import Classifier
+from concord.models.teachers import Teacher
 from concord.scoring.completeness import count_details, paired_interval, spread_within_classes
 from concord.scoring.scorer import Concept, Scorer
 
@@ -78,14 +79,13 @@ def completeness(scorer: Scorer, vocabulary: Vocabulary, sets: Mapping[str, Pict
     return report
 
 
-def teacher_accuracy(teacher: Classifier, names: Sequence[str], sets: Mapping[str, Pictures]) -> dict[str, Any]:
-    """Share of each set's images that a teacher recognises as their class, with the gain and its interval.
+def teacher_accuracy(teacher: Teacher, sets: Mapping[str, Pictures]) -> dict[str, Any]:
+    """Share of each set's images that a teacher recognises as their class, with the gain and its interval."""
 
-    Raises:
-        ConcordError: the teacher lacks a class.
-    """
-    ids = label_ids(teacher, names, "teacher").numpy()
-    right = {name: _read(teacher, p.images).argmax(1) == ids[p.labels] for name, p in sets.items()}
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        return teacher.logits((pixels + 1) / 2)  # teachers take [0, 1]
+
+    right = {name: _read(logits, p.images).argmax(1) == p.labels for name, p in sets.items()}
     report: dict[str, Any] = {name: float(values.mean()) for name, values in right.items()}
     if {"informed", "uninformed"} <= right.keys():
         report["gain"] = paired_interval(right["informed"], right["uninformed"], sets["informed"].labels)
@@ -98,7 +98,7 @@ def nuisance_diversity(reader: Classifier, sets: Mapping[str, Pictures]) -> dict
     Measured on nuisances that a regressor reads, because complete images of one class are bound to be alike in their
     details; about 1 on real images. With the gain and its interval.
     """
-    values = {name: _read(reader, p.images) for name, p in sets.items()}
+    values = {name: _read(reader.logits, p.images) for name, p in sets.items()}
     report: dict[str, Any] = {name: spread_within_classes(v, sets[name].labels) for name, v in values.items()}
     if {"informed", "uninformed"} <= values.keys():
         labels = sets["informed"].labels
@@ -119,7 +119,7 @@ def label_ids(model: Classifier, names: Sequence[str], key: str) -> torch.Tensor
     return torch.tensor([column[name] for name in names])
 
 
-def _read(model: Classifier, pictures: Sequence[Image.Image]) -> np.ndarray:
+def _read(logits: Callable[[torch.Tensor], torch.Tensor], pictures: Sequence[Image.Image]) -> np.ndarray:
     """Logits (N, K) of many images."""
     with torch.no_grad():
-        return torch.cat([model.logits(pixels) for pixels in images.batches(pictures)]).float().cpu().numpy()
+        return torch.cat([logits(pixels) for pixels in images.batches(pictures)]).float().cpu().numpy()

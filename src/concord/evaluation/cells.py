@@ -154,6 +154,7 @@ def plan(
                     "size": size,
                     "epochs": epochs,
                     "batch": batch,
+                    "dtype": str(compute_of(settings).dtype).removeprefix("torch."),
                     "reports": way.protocol.reports,
                 }
                 record["settings"] = _digest(

@@ -55,6 +55,9 @@ SMALL = {
                        "pipeline.steps=2", "concepts.images=3", "workers=1"],
     "imagewoof-unclip": ["pipeline.model=models/unclip", "encoder=models/clip", "concepts.images=1"],
     "reef": ["pipeline.steps=2", "concepts.images=2", "ipc=1", "classes=coral perch,river perch", "workers=1"],
+    "evaluate": ["ipc=1", "seeds=1", "epochs=1", "width=4", "workers=1"],
+    "labels": ["ipc=1", "epochs=1", "width=4"],
+    "teacher": ["student=convnet-1", "size=16", "epochs=1"],
 }  # fmt: skip
 """What a test sets beside what the page says."""
 
@@ -78,7 +81,7 @@ def language_model(folder: Path) -> Iterator[str]:
 
 def run(arguments: list[str], server: str) -> str:
     known = [server if word.startswith("http://localhost") else word for word in arguments]
-    more = SMALL.get(arguments[1], []) if arguments[0] == "distill" else []
+    more = SMALL.get(arguments[1] if arguments[0] == "distill" else arguments[0], [])
     result = CliRunner().invoke(app, [*known, *more])
     assert result.exit_code == 0, f"{arguments}: {result.output}"
     return result.output
@@ -102,6 +105,19 @@ def test_the_guide_to_coresets(place: Path) -> None:
         run(arguments, "")
         results = json.loads((place / arguments[-1] / "results.json").read_text())
         assert results["images"] == (63 if results["method"] == "full" else 30)
+
+
+def test_the_guide_to_evaluation(place: Path) -> None:
+    said = commands(ROOT / "docs" / "evaluation.md")
+    assert {words[0] for words in said} == {"evaluate", "teacher", "labels"}
+    run(["distill", "reef", "--out", "out/reef"], "")
+    reef = [words for words in said if words[1] == "out/reef"]
+    assert len(reef) == 3
+    for words in reef:
+        run([*words, "classes=coral perch,river perch"], "")
+    cells = json.loads((place / "out" / "reef" / "evaluation.json").read_text())["cells"]
+    assert [cell["protocol"] for cell in cells] == ["rded", "hard", "rded"]
+    assert cells[-1]["soft_labels"]["top_k"] == 5
 
 
 def test_the_readmes_commands(place: Path) -> None:

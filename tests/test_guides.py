@@ -55,6 +55,8 @@ SMALL = {
                        "pipeline.steps=2", "concepts.images=3", "workers=1"],
     "imagewoof-unclip": ["pipeline.model=models/unclip", "encoder=models/clip", "concepts.images=1"],
     "reef": ["pipeline.steps=2", "concepts.images=2", "ipc=1", "classes=coral perch,river perch", "workers=1"],
+    "evaluate": ["ipc=1", "seeds=1", "epochs=1", "width=4", "workers=1"],
+    "teacher": ["student=convnet-1", "size=16", "epochs=1"],
 }  # fmt: skip
 """What a test sets beside what the page says."""
 
@@ -78,7 +80,7 @@ def language_model(folder: Path) -> Iterator[str]:
 
 def run(arguments: list[str], server: str) -> str:
     known = [server if word.startswith("http://localhost") else word for word in arguments]
-    more = SMALL.get(arguments[1], []) if arguments[0] == "distill" else []
+    more = SMALL.get(arguments[1] if arguments[0] == "distill" else arguments[0], [])
     result = CliRunner().invoke(app, [*known, *more])
     assert result.exit_code == 0, f"{arguments}: {result.output}"
     return result.output

@@ -120,16 +120,6 @@ def test_shared_and_double_images_are_said_before_training_and_noted(tmp_path: P
     assert said.index(notes[0]) < said.index("seed 0")
 
 
-def test_two_workers_come_to_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "cores", lambda: 2)  # a thread each, as here: sums of floats depend on their number
-    train, test = sets(tmp_path)
-    teacher = colour_teacher(tmp_path / "t.safetensors")
-    more = (*SOFT, f"teacher={teacher}", "seeds=2")
-    succeed("evaluate", train, "--test", test, *more, "--out", tmp_path / "one.json")
-    succeed("evaluate", train, "--test", test, *more, "workers=2", "--out", tmp_path / "two.json")
-    assert tops(tmp_path / "one.json") == tops(tmp_path / "two.json")
-
-
 # Going on
 
 

@@ -119,15 +119,15 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
     ids = [entry.model_id for entry in classes]
     if outputs == _IMAGENET and all(i is not None and 0 <= i < outputs for i in ids):
         return tuple(i for i in ids if i is not None)
-    if outputs != len(classes):
-        raise ConcordError(
-            f"the teacher {name} has {outputs} outputs, the data have {len(classes)} classes; "
-            "give a teacher that was trained on these classes"
-        )
     if labels:
         missing = [entry.key for entry in classes if entry.label not in by_label]
         raise ConcordError(
             f"the teacher {name} has no class for {_some(missing)} of the data; its classes are {_some(labels)}"
+        )
+    if outputs != len(classes):
+        raise ConcordError(
+            f"the teacher {name} has {outputs} outputs, the data have {len(classes)} classes; "
+            "give a teacher that was trained on these classes"
         )
     return tuple(range(outputs))
 

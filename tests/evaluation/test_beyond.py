@@ -15,7 +15,7 @@ from torchvision.transforms import functional as TF
 from concord.data import open_data
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation import cells, evaluating
+from concord.evaluation import evaluating, trials
 from concord.evaluation.beyond import coverage, ranking
 from concord.models.teachers import load_teacher
 from concord.scoring.coverage import neighbour_scores
@@ -147,7 +147,7 @@ def test_what_lacks_for_the_scores_is_said_before_anything_is_trained(
     train, test = sets(tmp_path)
     random, other = sets(tmp_path / "r", tests=5)
     succeed("evaluate", random, "--test", test, *HARD, "-q")
-    monkeypatch.setattr(cells, "try_out", None)
+    monkeypatch.setattr(trials, "try_out", None)
     command = ("evaluate", train, *HARD, "-q", "--random", random, "--test")
     said = refused(*command, test)
     assert "for the label-robust score evaluate the set with protocol=rded,hard" in said

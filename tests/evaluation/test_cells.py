@@ -14,14 +14,15 @@ from small_sets import SIDE, labeller, write_folders
 from concord.data import ImageSet, open_data
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation import cells as module
+from concord.evaluation import trials as module
 from concord.evaluation.batches import Drawn
-from concord.evaluation.cells import Cell, compute_of, plan, run, try_out, worker_count
+from concord.evaluation.cells import Cell, compute_of, plan
 from concord.evaluation.protocol import DC
 from concord.evaluation.record import Trial, read_record, write_record
 from concord.evaluation.settings import Settings, read_settings
 from concord.evaluation.soft_labels import Form, store_labels
 from concord.evaluation.training import HERE, train
+from concord.evaluation.trials import run, try_out, worker_count
 from concord.models.teachers import Teacher
 
 COUNTS = {"ant": 5, "bee": 5, "cat": 5}

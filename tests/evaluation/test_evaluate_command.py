@@ -16,7 +16,7 @@ import pytest
 from commanding import CLASSES, HARD, NET, SOFT, colour_teacher, record, refused, sets, succeed, tops
 from PIL import Image
 
-from concord.evaluation import cells, evaluating
+from concord.evaluation import evaluating, trials
 from concord.runs import store
 
 COMMAND = [sys.executable, "-c", "from concord.cli import main; main()"]
@@ -71,7 +71,7 @@ def test_json_stands_alone_quiet_is_quiet_and_nothing_is_trained_twice(
         assert f"seed {seed}: {value:.1f} % last" in said
     before = record(train)
     for name in ("try_out", "coverage"):
-        monkeypatch.setattr(cells if name == "try_out" else evaluating, name, None)
+        monkeypatch.setattr(trials if name == "try_out" else evaluating, name, None)
     text, said = succeed(*command, "--json")
     assert json.loads(text) == before
     assert "2 of 2 trainings are there already" in said
@@ -130,9 +130,9 @@ def test_cut_off_at_any_training_it_goes_on_and_comes_to_the_same(
     command = ("evaluate", train, "--test", test, *NET, "protocol=hard,dc", "epochs=2", "seeds=2", "--out")
     succeed(*command, tmp_path / "whole.json")
     trained: list[tuple[str, int]] = []
-    really = cells.try_out
+    really = trials.try_out
 
-    def try_out(unit: cells.Unit) -> Any:
+    def try_out(unit: trials.Unit) -> Any:
         trained.append((unit.cell.way.protocol.name, unit.seed))
         return really(unit)
 
@@ -140,7 +140,7 @@ def test_cut_off_at_any_training_it_goes_on_and_comes_to_the_same(
         store.write_json(path, {key: value for key, value in values.items() if key != "schema"})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cells, "try_out", try_out)
+    monkeypatch.setattr(trials, "try_out", try_out)
     with monkeypatch.context() as patched:
         patched.setattr(evaluating, "write_record", cut)
         for number in range(1, 5):

@@ -17,11 +17,12 @@ from concord.data.overlap import shared_images
 from concord.data.threads import in_threads
 from concord.errors import ConcordError
 from concord.evaluation.beyond import coverage, ranking
-from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan, run
+from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan
 from concord.evaluation.record import find, read_record, record_path, same_test, write_record
 from concord.evaluation.settings import Settings, Way
 from concord.evaluation.soft_labels import store_facts
 from concord.evaluation.soundness import sound_teacher
+from concord.evaluation.trials import run
 from concord.resources import package_version, version
 from concord.runs.store import lock
 

@@ -82,8 +82,8 @@ def find(record: Mapping[str, Any], cell: Mapping[str, Any]) -> Json | None:
 
 
 def name(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a cell goes by: student, protocol, IPC, what was changed of the protocol, size, and whose labels it has."""
-    more = [cell.get("changed") or {}, *(cell.get(key) for key in ("size", "teacher", "soft_labels"))]
+    """What a cell goes by: student, protocol, IPC, what was changed of the protocol, size, dtype, and whose labels."""
+    more = [cell.get("changed") or {}, *(cell.get(key) for key in ("size", "dtype", "teacher", "soft_labels"))]
     return cell["student"], cell["protocol"], cell["ipc"], json.dumps(more, sort_keys=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -40,18 +41,19 @@ def choices(rounds: int, tiny: bool) -> dict[str, Any]:
     works: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     updates = {}
+    for memory in ("kept", "given back"):
+        for case, norms in TINY if tiny else CASES:
+            x, labels = torch.rand(case.batch, 3, case.size, case.size), torch.arange(case.batch) % 10
+            for norm, (layout, form), dtype in product(norms, LAYOUTS.items(), DTYPES):
+                if memory == "given back" and dtype != torch.float32:
+                    continue
+                row = {"student": case.student, "size": case.size, "batch": case.batch, "norm": norm}
+                rows.append(row | {"layout": layout, "dtype": str(dtype).removeprefix("torch."), "memory": memory})
+                net = network(case, norm).to(memory_format=form)
+                name = f"{'kept' if memory == 'kept' else 'plain'} {len(rows)}"
+                works[name] = partial(passes, net, x, labels, dtype)
     for case, norms in TINY if tiny else CASES:
         x, labels = torch.rand(case.batch, 3, case.size, case.size), torch.arange(case.batch) % 10
-        for norm in norms:
-            for layout, form in LAYOUTS.items():
-                net = network(case, norm).to(memory_format=form)
-                for dtype in DTYPES:
-                    for memory in ("kept", "given back") if dtype == torch.float32 else ("kept",):
-                        row = {"student": case.student, "size": case.size, "batch": case.batch, "norm": norm}
-                        row |= {"layout": layout, "dtype": str(dtype).removeprefix("torch."), "memory": memory}
-                        name = f"{'plain' if memory == 'given back' else ''}{len(rows)}"
-                        works[name] = partial(passes, net, x, labels, dtype)
-                        rows.append(row)
         net = network(case, norms[0])
         passes(net, x, labels, torch.float32)
         for name, kind in OPTIMISERS.items():
@@ -74,7 +76,7 @@ def passes(net: nn.Module, x: Tensor, labels: Tensor, dtype: torch.dtype) -> Non
 def seeds(tiny: bool, rounds: int = 2) -> dict[str, Any]:
     """Wall and processor seconds of two trainings, in turn on two threads or side by side; medians over rounds."""
     case = Case("convnet-1", 16, "dc", 10, 10, 8) if tiny else Case("convnet-3", 32, "dc", 50, 50)
-    epochs = 2 if tiny else 30
+    epochs = 2 if tiny else 20
     jobs = [(case, epochs, seed) for seed in range(2)]
     found: dict[str, list[tuple[float, float]]] = {"threads": [], "processes": []}
 

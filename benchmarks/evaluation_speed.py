@@ -132,7 +132,7 @@ def steps(case: Case, rounds: int, device: str, workers: int) -> dict[str, Any]:
         for times in (wall if name in hidden else seconds,)
     }
     whole = loading + epochs * median(seconds["ours"])
-    return {
+    row = {
         **asdict(case),
         "rounds": rounds,
         "overhead": quartiles([1 - ratio for ratio in ratios["floor"]]),
@@ -141,6 +141,8 @@ def steps(case: Case, rounds: int, device: str, workers: int) -> dict[str, Any]:
         "images_per_second": {n: round(len(data) / median(v), 2) for n, v in seconds.items() if n not in hidden},
         "images_per_second_wall": {name: round(len(data) / median(v), 2) for name, v in wall.items()},
     }
+    print(json.dumps(row), flush=True)
+    return row
 
 
 def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", default="cpu", help="of `steps`: cpu (the default) or cuda")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=6, help="of `accuracy`, for each loop")
+    parser.add_argument("--seeds", type=int, default=10, help="of `accuracy`, for each loop")
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the plain loop")
     parser.add_argument("--tiny", action="store_true", help="nets and images so small that it takes seconds")
     parser.add_argument("--out", type=Path, default=RESULTS / "evaluation_speed.json")

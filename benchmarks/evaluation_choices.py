@@ -1,15 +1,17 @@
 """What the evaluator's defaults rest on: threads or processes, layouts, dtypes, kept memory, optimisers.
 
-Parts of evaluation_speed.py. Seconds of the processor by steps that take turns on one thread, but for `seeds`: there
-wall seconds beside them, of two trainings in turn on two threads (`threads`), or side by side on one thread each
-(`processes`, their start included). Where other programs take the cores, the wall says little and the processor's
-seconds what each way costs.
+Parts of evaluation_speed.py, in seconds of the processor by work that takes turns on one thread. `memory` has a fresh
+process for each turn: what a heap has become under one setting stays under the next. `seeds` is two trainings in turn
+on two threads (`threads`), or side by side on one thread each (`processes`, their start included), with wall seconds
+beside; where other programs take the cores the wall says little, and the processor's seconds what each way costs.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -35,23 +37,18 @@ OPTIMISERS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused":
 
 
 def choices(rounds: int, tiny: bool) -> dict[str, Any]:
-    """Milliseconds of a forward and backward pass by norm, layout, dtype and memory, and of AdamW by its form."""
+    """Milliseconds of a forward and backward pass by norm, layout and dtype, and of AdamW by its form."""
     clock = Clock("cpu")
     works: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     updates = {}
     for case, norms in TINY if tiny else CASES:
         x, labels = torch.rand(case.batch, 3, case.size, case.size), torch.arange(case.batch) % 10
-        for norm in norms:
-            for layout, form in LAYOUTS.items():
-                net = network(case, norm).to(memory_format=form)
-                for dtype in DTYPES:
-                    for memory in ("kept", "given back") if dtype == torch.float32 else ("kept",):
-                        row = {"student": case.student, "size": case.size, "batch": case.batch, "norm": norm}
-                        row |= {"layout": layout, "dtype": str(dtype).removeprefix("torch."), "memory": memory}
-                        name = f"{'plain' if memory == 'given back' else ''}{len(rows)}"
-                        works[name] = partial(passes, net, x, labels, dtype)
-                        rows.append(row)
+        for norm, (layout, form), dtype in product(norms, LAYOUTS.items(), DTYPES):
+            row = {"student": case.student, "size": case.size, "batch": case.batch, "norm": norm}
+            rows.append(row | {"layout": layout, "dtype": str(dtype).removeprefix("torch.")})
+            net = network(case, norm).to(memory_format=form)
+            works[str(len(rows))] = partial(passes, net, x, labels, dtype)
         net = network(case, norms[0])
         passes(net, x, labels, torch.float32)
         for name, kind in OPTIMISERS.items():
@@ -65,6 +62,35 @@ def choices(rounds: int, tiny: bool) -> dict[str, Any]:
     return {"passes": rows, "adamw_ms": adamw}
 
 
+def memory(tiny: bool, rounds: int = 3) -> list[dict[str, Any]]:
+    """Milliseconds of a step with freed memory kept and given back to the system."""
+    cases = (
+        Case("convnet-3", 32, "dc", 50, 50),
+        Case("convnet-3", 32, "dc", 250, 250),
+        Case("convnet-4", 64, "dc", 50, 50),
+    )
+    rows = []
+    for case in (TINY[0][0],) if tiny else cases:
+        found: dict[str, list[float]] = {"kept": [], "given_back": []}
+        for _ in range(rounds):
+            for name, taken in found.items():
+                taken += spread(fresh, [(case, name == "kept")], 1, torch.set_num_threads, (1,))
+        rows.append({**asdict(case), "norm": "batch", "ms": {name: quartiles(taken) for name, taken in found.items()}})
+    return rows
+
+
+def fresh(job: tuple[Case, bool]) -> float:
+    """Milliseconds of a step of a fresh process, the least of four after the first."""
+    case, kept = job
+    if kept:
+        keep_freed()
+    net = Compute().lay_out(network(case, "batch"))
+    x, labels = torch.rand(case.batch, 3, case.size, case.size), torch.arange(case.batch) % 10
+    clock = Clock("cpu")
+    taken = [clock(partial(passes, net, x, labels, torch.float32))[0] for _ in range(5)]
+    return 1000 * min(taken[1:])
+
+
 def passes(net: nn.Module, x: Tensor, labels: Tensor, dtype: torch.dtype) -> None:
     with Compute("cpu", dtype).autocast():
         logits = net(x)
@@ -74,7 +100,7 @@ def passes(net: nn.Module, x: Tensor, labels: Tensor, dtype: torch.dtype) -> Non
 def seeds(tiny: bool, rounds: int = 2) -> dict[str, Any]:
     """Wall and processor seconds of two trainings, in turn on two threads or side by side; medians over rounds."""
     case = Case("convnet-1", 16, "dc", 10, 10, 8) if tiny else Case("convnet-3", 32, "dc", 50, 50)
-    epochs = 2 if tiny else 30
+    epochs = 2 if tiny else 20
     jobs = [(case, epochs, seed) for seed in range(2)]
     found: dict[str, list[tuple[float, float]]] = {"threads": [], "processes": []}
 

@@ -1,6 +1,6 @@
 """Time the evaluator beside a straightforward loop of the same protocol and beside the floor, bare passes of the nets.
 
-    python benchmarks/evaluation_speed.py                              # all four parts, on one thread
+    python benchmarks/evaluation_speed.py                              # all parts, on one thread
     python benchmarks/evaluation_speed.py --parts steps --device cuda  # ResNet-18 at 224 px first
 
 steps: an epoch of `ours` (draw, `Trainer.step`), of `plain` (plain_evaluation.py: decode, transform one by one, step),
@@ -9,10 +9,11 @@ student's passes, the teacher's and the optimiser's step on tensors that are dra
 already. All take turns, so that a machine that is busy for a while is so for all; medians over rounds with quartiles.
 On a CPU the clock is the processor's time of this process, which other programs lengthen little; `wall` stands beside
 it, and is all there is of loader processes. overhead = 1 - floor / ours; with loading, over a whole training.
-accuracy: whole trainings by both loops on reef, and Welch's interval of the difference.
-seeds, choices: see evaluation_choices.py.
+accuracy: whole trainings on reef, by both loops from the same first weights, and Welch's interval of the difference;
+and by the plain loop's steps on the very views that ours drew (`replayed`), which tells drawing from training.
+seeds, choices, memory: see evaluation_choices.py.
 
-Writes benchmarks/results/evaluation_speed.json, or `--out`.
+Writes benchmarks/results/evaluation_speed.json, or `--out`; parts that are not asked for stay as they are there.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from concord.reef.real import real_set, test_set
 from concord.resources import cores, package_version, resolve_dtype, version
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("steps", "accuracy", "seeds", "choices")
+PARTS = ("steps", "accuracy", "seeds", "choices", "memory")
 CPU = (
     Case("convnet-3", 32, "rded", 50, 100),
     Case("convnet-3", 32, "rded", 10, 50),
@@ -132,7 +133,7 @@ def steps(case: Case, rounds: int, device: str, workers: int) -> dict[str, Any]:
         for times in (wall if name in hidden else seconds,)
     }
     whole = loading + epochs * median(seconds["ours"])
-    return {
+    row = {
         **asdict(case),
         "rounds": rounds,
         "overhead": quartiles([1 - ratio for ratio in ratios["floor"]]),
@@ -141,6 +142,8 @@ def steps(case: Case, rounds: int, device: str, workers: int) -> dict[str, Any]:
         "images_per_second": {n: round(len(data) / median(v), 2) for n, v in seconds.items() if n not in hidden},
         "images_per_second_wall": {name: round(len(data) / median(v), 2) for name, v in wall.items()},
     }
+    print(json.dumps(row), flush=True)
+    return row
 
 
 def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
         drawn = Drawn(TEACHER, len(real), case.size, case.size, 128, 0)
         taught = train(teacher, real, drawn, TEACHER, 2 if tiny else 20, case.size, test=judged)
         teacher.eval().requires_grad_(False)
-        found: dict[str, list[float]] = {"ours": [], "plain": []}
+        found: dict[str, list[float]] = {"ours": [], "plain": [], "replayed": []}
         taken: dict[str, list[float]] = {"ours": [], "plain": []}
         reading = plain.test_loader(tests, case.protocol, case.size)
 
@@ -168,6 +171,18 @@ def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
             net = network(case, seed=seed)
             course = train(net, data, batches, RDED, epochs, case.size, test=judged, labeller=teacher)
             found["ours"].append(course.last)
+
+        def replayed(seed: int) -> None:
+            """The plain step on what ours drew."""
+            net = network(case, seed=seed)
+            loop = plain.Loop(net.net, teacher.net, case.protocol, [])
+            for epoch in range(epochs):
+                loop.begin(epoch, epochs)
+                for batch in Drawn(RDED, len(data), case.size, case.size, case.batch, seed).epoch(epoch):
+                    pixels = apply(RDED.augment, data.images[batch.index], batch.view, case.size)
+                    y1, x1, y2, x2 = batch.mixing["box"].tolist()
+                    loop.rded((pixels - net.mean) / net.std, batch.mixing["index"].long(), (y1, y2, x1, x2))
+            found["replayed"].append(loop.accuracy(reading))
 
         def straightforward(seed: int) -> None:
             plain.seed(seed)
@@ -179,7 +194,9 @@ def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
 
         for seed in range(seeds):
             taken["ours"].append(clock(partial(ours, seed))[0])
-            taken["plain"].append(clock(partial(straightforward, seeds + seed))[0])
+            taken["plain"].append(clock(partial(straightforward, seed))[0])
+            if seed < 3:
+                replayed(seed)
     sums = {name: summary(values) for name, values in found.items()}
     pair = [(float(s["mean"]), float(s["std"])) for s in (sums["ours"], sums["plain"])]  # type: ignore[arg-type]
     welch = unpaired((pair[0][0], pair[1][0]), (pair[0][1], pair[1][1]), (seeds, seeds))
@@ -188,8 +205,9 @@ def accuracy(seeds: int, tiny: bool) -> dict[str, Any]:
         "epochs": epochs,
         "test_images": len(judged),
         "teacher_top1": taught.last,
-        "seeds": {"ours": list(range(seeds)), "plain": list(range(seeds, 2 * seeds))},
+        "seeds": seeds,
         "top1": sums,
+        "replayed_less_ours": [round(b - a, 2) for a, b in zip(found["ours"], found["replayed"], strict=False)],
         "plain_less_ours": asdict(welch) if welch else None,
         "seconds": {name: quartiles(values) for name, values in taken.items()},
     }
@@ -200,7 +218,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", default="cpu", help="of `steps`: cpu (the default) or cuda")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=6, help="of `accuracy`, for each loop")
+    parser.add_argument("--seeds", type=int, default=12, help="of `accuracy`, for each loop")
     parser.add_argument("--workers", type=int, default=2, help="loader processes of the plain loop")
     parser.add_argument("--tiny", action="store_true", help="nets and images so small that it takes seconds")
     parser.add_argument("--out", type=Path, default=RESULTS / "evaluation_speed.json")
@@ -212,7 +230,7 @@ def main() -> None:
         "command": "python benchmarks/evaluation_speed.py" + (f" --device {options.device}" if cuda else ""),
         "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores, 1 thread",
         "card": torch.cuda.get_device_name() if cuda else None,
-        "load": [],  # mean processes that ran or waited over a minute, before each part
+        "load": {},  # mean processes that ran or waited over a minute, before each part
         "versions": {"concord": version(), "torch": torch.__version__, "torchvision": package_version("torchvision")},
         "notes": [] if cuda else ["no GPU was at hand: the aim of three times the plain loop on a GPU is not measured"],
     }
@@ -222,10 +240,15 @@ def main() -> None:
         "accuracy": lambda: accuracy(options.seeds, options.tiny),
         "seeds": lambda: evaluation_choices.seeds(options.tiny),
         "choices": lambda: evaluation_choices.choices(options.rounds, options.tiny),
+        "memory": lambda: evaluation_choices.memory(options.tiny),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.is_file():
+        earlier = json.loads(options.out.read_text())
+        record["load"] = dict(earlier["load"])
+        record |= {part: earlier[part] for part in PARTS if part in earlier}
     for part in options.parts:
-        record["load"].append(round(os.getloadavg()[0], 1))
+        record["load"][part] = round(os.getloadavg()[0], 1)
         record[part] = parts[part]()
         print(json.dumps({part: record[part]}, indent=1), flush=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,28 +175,35 @@ class Loop:
         student: nn.Module,
         teacher: nn.Module | None,
         protocol: str,
-        batches: DataLoader[Any],
+        batches: Iterable[Any],
         device: str = "cpu",
     ) -> None:
         self.student, self._teacher, self._protocol = student.to(device), teacher, protocol
         self._batches, self._device = batches, device
         self._optimiser = optimiser(self.student, protocol)
 
-    def epoch(self, number: int, epochs: int) -> None:
+    def begin(self, number: int, epochs: int) -> None:
+        """Set the learning rate of an epoch, from 0."""
         if self._protocol == "rded":
-            rate = 0.001 * 0.5 * (1 + math.cos(math.pi * number / epochs / 2))
             for group in self._optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = 0.001 * 0.5 * (1 + math.cos(math.pi * number / epochs / 2))
         elif number == epochs // 2 + 2:
             self._optimiser = torch.optim.SGD(self.student.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
+
+    def epoch(self, number: int, epochs: int) -> None:
+        self.begin(number, epochs)
         for images, labels in self._batches:
             images, labels = images.to(self._device), labels.to(self._device)
-            if self._teacher is not None:
-                others = torch.randperm(len(images), device=self._device)
-                box = random_box(images.shape[-1])
-                rded_step(self.student, self._teacher, images, self._optimiser, others, box)
-            else:
+            if self._teacher is None:
                 dc_step(self.student, images, labels, self._optimiser)
+            else:
+                others = torch.randperm(len(images), device=self._device)
+                self.rded(images, others, random_box(images.shape[-1]))
+
+    def rded(self, images: Tensor, others: Tensor, box: tuple[int, int, int, int]) -> None:
+        if self._teacher is None:
+            raise ValueError("RDED's labels are a teacher's")
+        rded_step(self.student, self._teacher, images, self._optimiser, others, box)
 
     @torch.no_grad()
     def accuracy(self, tests: DataLoader[Any]) -> float:

@@ -14,7 +14,7 @@ def keep_freed(keep: bool = True) -> bool:
 
     A training on the CPU frees and takes the same large blocks at every layer. glibc returns those above 32 MB to the
     system, which clears them page by page when they are taken again: 5 to 30 % of a ConvNet's step
-    (benchmarks/results/evaluation_speed.json, `choices`). Kept, they stay with the process until it ends, at most what
+    (benchmarks/results/evaluation_speed.json, `memory`). Kept, they stay with the process until it ends, at most what
     it held at its peak. It concerns the process, not a thread. Other C libraries have no such setting.
 
     keep: False goes back to what glibc does by itself.

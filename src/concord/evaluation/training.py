@@ -58,8 +58,9 @@ class Compute:
     def place(self, net: nn.Module) -> nn.Module:
         """Bring a student to the device, in the layout in which its convolutions are fastest.
 
-        Channels-last suits batch norm; group norm (instance norm, as the field writes it) has no fast kernel for it on
-        the CPU: there it takes three times as long (docs/evaluation.md).
+        Channels-last suits batch norm and group norm of a few groups. Instance norm, a group a channel, has no fast
+        kernel for it on the CPU: a step is somewhat slower there in float32, and takes more than twice as long in
+        bfloat16 (benchmarks/results/evaluation_speed.json, `choices`).
         """
         net = self.lay_out(net.to(self.device))
         if self.compile:
@@ -67,9 +68,9 @@ class Compute:
         return net
 
     def lay_out(self, net: nn.Module) -> nn.Module:
-        """Channels-last but for group norm on the CPU; a teacher gains by it, too."""
-        grouped = any(isinstance(module, nn.GroupNorm) for module in net.modules())
-        if torch.device(self.device).type == "cuda" or not grouped:
+        """Channels-last but for instance norm on the CPU; a teacher gains by it, too."""
+        instance = any(isinstance(m, nn.GroupNorm) and m.num_groups == m.num_channels for m in net.modules())
+        if torch.device(self.device).type == "cuda" or not instance:
             net = net.to(memory_format=torch.channels_last)
         return net
 

@@ -13,6 +13,10 @@ accuracy: whole trainings on reef, by both loops from the same first weights, an
 and by the plain loop's steps on the very views that ours drew (`replayed`), which tells drawing from training.
 seeds, choices, memory: see evaluation_choices.py.
 
+Found on two shared CPU cores (10 minutes of processor time): overheads from 0.5 to 6 %; 1.2 to 1.5 times the images a
+second of the plain loop; the same accuracy on the same views, within noise on each loop's own. On a GPU nothing is
+measured yet.
+
 Writes benchmarks/results/evaluation_speed.json, or `--out`; parts that are not asked for stay as they are there.
 """
 

@@ -5,7 +5,7 @@
     python benchmarks/evaluation_tables.py reef
 
 Everything goes through the command line, as a user would do it; the commands are in the record, and a killed benchmark
-goes on where it was. Sets, teachers and evaluations lie below --work; benchmarks/results/evaluation_NAME.json has the
+goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work; benchmarks/results/evaluation_NAME.json has the
 cells. On two CPU cores each table takes about an hour.
 
 Students compute in bfloat16 (`dtype`), which the CPU's matrix units make twice as fast; evaluation_speed.json has the
@@ -138,38 +138,38 @@ def reef(data: Path, work: Path) -> Table:
 TABLES = {"cifar10": cifar10, "clothing": clothing, "reef": reef}
 
 
-def concord(arguments: Sequence[str], log: list[str], work: Path) -> None:
-    """Run a command of concord; it says why it failed itself."""
+def concord(arguments: Sequence[str], log: list[str], work: Path, collect: bool = False) -> None:
+    """Run a command of concord, which says itself why it failed; or only write down what it would be."""
     said = shlex.join(["concord", *arguments]).replace(str(work), "WORK")
     log.append(said)
+    if collect:
+        return
     print(f"$ {said}", flush=True)
     done = subprocess.run([sys.executable, "-m", "concord.cli", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
 
-def measure(name: str, data: Path, work: Path) -> dict[str, Any]:
-    """Make everything that is not there yet, and collect the cells."""
+def measure(name: str, data: Path, work: Path, collect: bool = False) -> dict[str, Any]:
+    """Make everything that is not there yet, unless there is only to `collect`, and return the cells."""
     table, commands = TABLES[name](data, work), list[str]()
     work.mkdir(parents=True, exist_ok=True)
     teacher = work / "teacher.safetensors"
     record: dict[str, Any] = {}
     if table.teacher:
         arguments = ["teacher", *table.teacher, "--out", str(teacher), "--test", table.test, "--quiet"]
-        if teacher.is_file():
-            commands.append(shlex.join(["concord", *arguments]).replace(str(work), "WORK"))
-        else:
-            concord(arguments, commands, work)
+        concord(arguments, commands, work, collect or teacher.is_file())
         from concord.models.classifier_file import load_classifier
 
         record["teacher"] = dict(load_classifier(teacher).facts)
     for one in table.sets:
         out = work / (one.of or one.name)
-        concord(["distill", *one.distill, "--out", str(out), "--quiet"], commands, work)
+        concord(["distill", *one.distill, "--out", str(out), "--quiet"], commands, work, collect)
         for run in one.runs:
             where = str(out / one.part) if one.part else str(out)
-            concord(["evaluate", where, "--test", table.test, *run, "--quiet"], commands, work)
-    sets = {one.name: cells(work / (one.of or one.name) / one.part) for one in table.sets}
+            concord(["evaluate", where, "--test", table.test, *run, "--quiet"], commands, work, collect)
+    folders = {one.name: work / (one.of or one.name) / one.part for one in table.sets}
+    sets = {name: cells(folder) for name, folder in folders.items() if (folder / "evaluation.json").is_file()}
     return record | {"sets": sets, "published": table.published, "not_run": list(table.not_run), "commands": commands}
 
 
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--data", type=Path, default=Path("."), help="the folder of the real images")
     parser.add_argument("--work", type=Path, help="where sets and teachers lie; out/evaluation/TABLE if not given")
+    parser.add_argument("--collect", action="store_true", help="record what is there, and make nothing")
     options = parser.parse_args()
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -194,7 +195,7 @@ def main() -> None:
         "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
         "concord": version(),
         "torch": package_version("torch"),
-    } | measure(options.table, options.data, work)
+    } | measure(options.table, options.data, work, options.collect)
     data = str(options.data)
     text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK").replace(data, "DATA")
     RESULTS.mkdir(exist_ok=True)

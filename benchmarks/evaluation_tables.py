@@ -5,8 +5,8 @@
     python benchmarks/evaluation_tables.py reef
 
 Everything goes through the command line, as a user would do it; the commands are in the record, and a killed benchmark
-goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work; benchmarks/results/evaluation_NAME.json has the
-cells. On two CPU cores each table takes about an hour.
+goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work;
+benchmarks/results/evaluation_NAME.json has the cells. On two CPU cores each table takes about an hour.
 
 Students compute in bfloat16 (`dtype`), which the CPU's matrix units make twice as fast; evaluation_speed.json has the
 accuracies of both.
@@ -196,8 +196,9 @@ def main() -> None:
         "concord": version(),
         "torch": package_version("torch"),
     } | measure(options.table, options.data, work, options.collect)
-    data = str(options.data)
-    text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK").replace(data, "DATA")
+    text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK")
+    if options.data != Path("."):
+        text = text.replace(str(options.data), "DATA")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"evaluation_{options.table}.json").write_text(text + "\n", encoding="utf-8")
     for name, found in record["sets"].items():

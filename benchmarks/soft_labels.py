@@ -2,7 +2,7 @@
 
     python benchmarks/soft_labels.py
 
-Reef's random real images, IPC 10, RDED's protocol, ConvNet-3 of width 16 at 32 px, 60 epochs. A store's views are its
+Reef's random real images, IPC 10, RDED's protocol, ConvNet-3 of width 32 at 32 px. A store's views are its
 own seed's, so that each of the seeds has a store, whole float32 labels must give the online accuracies exactly, and the
 difference of smaller ones is paired by seed. Writes benchmarks/results/soft_labels.json.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ FORMS = {
 }
 
 
-def measure(work: Path, seeds: int, texts: list[str]) -> list[dict[str, Any]]:
+def measure(work: Path, seeds: int, texts: list[str], forms: list[str]) -> list[dict[str, Any]]:
     """Train online and from each form of the store; a row each, the online one first."""
     made = work / "random"
     distill(load("reef", ["method=random", "ipc=10", "uninformed=false"]), made)
@@ -50,7 +52,8 @@ def measure(work: Path, seeds: int, texts: list[str]) -> list[dict[str, Any]]:
 
     online = accuracies("online", [["teacher=reef:teacher"]] * seeds)
     rows: list[dict[str, Any]] = [{"labels": "online", "top1": summary(online)}]
-    for name, form in FORMS.items():
+    for name in forms:
+        form = FORMS[name]
         stores, sizes = [], []
         for seed in range(seeds):
             store = work / f"{name}-{seed}".replace(" ", "-")
@@ -68,14 +71,16 @@ def measure(work: Path, seeds: int, texts: list[str]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     options = parser.parse_args()
-    texts = ["student=convnet-3", "width=16", "size=32", "dtype=bfloat16", f"epochs={options.epochs}"]
+    texts = ["student=convnet-3", f"width={options.width}", "size=32", "dtype=bfloat16", f"epochs={options.epochs}"]
     with tempfile.TemporaryDirectory() as work:
-        rows = measure(Path(work), options.seeds, texts)
+        rows = measure(Path(work), options.seeds, texts, options.forms)
     record = {
         "schema": 1,
-        "command": f"python benchmarks/soft_labels.py --seeds {options.seeds} --epochs {options.epochs}",
+        "command": shlex.join(["python", "benchmarks/soft_labels.py", *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
         "concord": version(),
         "torch": package_version("torch"),

@@ -117,7 +117,7 @@ def test_the_guide_to_evaluation(place: Path) -> None:
         run([*words, "classes=coral perch,river perch"], "")
     cells = json.loads((place / "out" / "reef" / "evaluation.json").read_text())["cells"]
     assert [cell["protocol"] for cell in cells] == ["rded", "hard", "rded"]
-    assert cells[-1]["soft_labels"]["top_k"] == 5
+    assert cells[-1]["soft_labels"]["bits"] == "uint8"
 
 
 def test_the_readmes_commands(place: Path) -> None:

@@ -30,7 +30,7 @@ def labels(
 
     Whole float32 labels (the default) train exactly as the teacher online. Killed, the same command goes on.
 
-      concord labels out/reef --out reef-labels student=convnet-3 ipc=10 top_k=5 bits=float16
+      concord labels out/reef --out reef-labels student=convnet-3 ipc=10 bits=uint8
 
       concord evaluate out/reef --test reef-test student=convnet-3 ipc=10 soft_labels=reef-labels
     """

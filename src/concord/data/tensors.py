@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class TensorSet:
         """The same, in memory that other processes see without a copy."""
         return TensorSet(self.images.share_memory_(), self.labels.share_memory_())
 
+    @cached_property
     def digest(self) -> str:
         """A text that changes when an image or a label does."""
         found = hashlib.sha256(str(tuple(self.images.shape)).encode())

@@ -143,8 +143,8 @@ def plan(
                 record["settings"] = _digest(
                     way.protocol.model_dump(mode="json"),
                     record,
-                    small.digest(),
-                    held.digest(),
+                    small.digest,
+                    held.digest,
                     *_labels(way.protocol, settings, teacher, record, small),
                 )
                 cells.append(Cell(look, way, ipc, small, held, classes, epochs, batch, record))

@@ -127,7 +127,7 @@ def evaluate(
         record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
         told.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
-        space = [largest.train.digest(), largest.test.digest(), teacher.fingerprint if teacher else None]
+        space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
         if record.get("coverage", {}).get("of") != space:
             found = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
             record["coverage"] = {**found, "of": space}

@@ -23,11 +23,9 @@ from torch import Tensor
 
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation.augment import apply
 from concord.evaluation.batches import Batch, Batches
-from concord.evaluation.mixing import mix
 from concord.evaluation.protocol import Protocol
-from concord.evaluation.training import HERE, Compute, Labeller, soft_labels
+from concord.evaluation.training import HERE, Compute, Labeller, normalisation, seen, soft_labels
 from concord.runs.store import lock, write_atomically, write_json
 
 Bits = Literal["float32", "float16", "uint8"]
@@ -117,7 +115,7 @@ def store_labels(
     """
     from safetensors.torch import save
 
-    head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest(), **form.model_dump(), **facts}
+    head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest, **form.model_dump(), **facts}
     with lock(out):
         earlier = _head(out / "labels.json", missing=True)
         if earlier is not None and any(earlier.get(key) != head[key] for key in _STATED):
@@ -147,14 +145,12 @@ def _of_epoch(
     compute: Compute,
     epoch: int,
 ) -> dict[str, Tensor]:
-    mean, std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
-    seen, soft = [], []
-    for batch in batches.epoch(epoch):
-        images = data.images[batch.index.to(data.images.device)]
-        pixels = mix(apply(protocol.augment, images, batch.view, facts["size"], mean, std), batch.mixing)
+    normalise = normalisation(protocol, compute)
+    all_batches, soft = list(batches.epoch(epoch)), []
+    for batch in all_batches:
+        _, pixels = seen(data, batch, protocol, facts["size"], normalise)
         soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
-        seen.append(batch)
-    return joined(seen) | pack(torch.cat(soft), form).tensors()
+    return joined(all_batches) | pack(torch.cat(soft), form).tensors()
 
 
 def joined(batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -227,7 +223,7 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
     if head is None or "bytes" not in head:
         raise ConcordError(f"{folder} is not finished: give the same `concord labels` command again")
     wanted = {
-        "set": data.digest(),
+        "set": data.digest,
         "protocol": protocol.model_dump(mode="json"),
         "size": cell["size"],
         "epochs": cell["epochs"],

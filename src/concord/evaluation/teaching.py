@@ -137,7 +137,7 @@ def teach(
         batch = batch_size(protocol, len(images) / classes, classes, len(images))
         require_fit(look, classes, protocol, len(images), batch)
         held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
-        identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest()])
+        identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest])
         part = out.with_name(f".{out.name}.checkpoint")
         earlier = _read(part, identity)
         saved = time.monotonic()

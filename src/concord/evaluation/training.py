@@ -146,7 +146,7 @@ class Trainer:
         self.net, self._data, self._protocol, self._size = compute.place(net), data, protocol, size
         self._labeller, self._compute = labeller, compute
         self._share = 1.0
-        self._mean, self._std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
+        self._normalise = normalisation(protocol, compute)
         self._optimiser = self._fresh()
 
     def _fresh(self) -> torch.optim.Optimizer:
@@ -175,9 +175,7 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Train on one batch; return its loss, (), which nothing has waited for."""
         protocol, data = self._protocol, self._data
-        images = data.images[on(batch.index, data.images.device)]
-        plain = apply(protocol.augment, images, batch.view, self._size, self._mean, self._std)
-        pixels = mix(plain, batch.mixing)
+        plain, pixels = seen(data, batch, protocol, self._size, self._normalise)
         self.net.train()
         if protocol.double_pass:
             with torch.no_grad(), self._compute.autocast():
@@ -211,6 +209,25 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._share = state["share"]
+
+
+Normalisation = tuple[Tensor, Tensor]
+"""Mean and deviation of the channels, each (3,), on the device."""
+
+
+def normalisation(protocol: Protocol, compute: Compute) -> Normalisation:
+    """What a student normalises with, for the augmentation that is defined on normalised pixels."""
+    mean, std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
+    return mean, std
+
+
+def seen(
+    data: TensorSet, batch: Batch, protocol: Protocol, size: int, normalise: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """A batch as a student sees it, float32 (B, 3, size, size): augmented, and then mixed."""
+    images = data.images[on(batch.index, data.images.device)]
+    plain = apply(protocol.augment, images, batch.view, size, *normalise)
+    return plain, mix(plain, batch.mixing)
 
 
 def soft_labels(labeller: Labeller, pixels: Tensor, temperature: float, compute: Compute = HERE) -> Tensor:

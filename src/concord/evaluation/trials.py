@@ -53,25 +53,22 @@ def run(
             function that says how many were.
     """
     compute = compute_of(settings)
-    waiting: list[Unit] = []
-    for cell in cells:
-        earlier = find(record, cell.record)
-        have = set(earlier["seeds"]) if earlier else set()
-        waiting += [
-            Unit(cell, seed, compute, teacher, settings.soft_labels) for seed in settings.seeds if seed not in have
-        ]
-    by_name = {id(cell): find(record, cell.record) or cell.record for cell in cells}
-    places = {cell.record["settings"]: cell for cell in cells}
+    found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
+    waiting = [
+        Unit(cell, seed, compute, teacher, settings.soft_labels)
+        for cell in cells
+        for seed in settings.seeds
+        if seed not in found[cell.record["settings"]].get("seeds", ())
+    ]
     counter = CONTEXT.Value("q", 0)
     begun(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
     for key, trial in _trained(waiting, workers, counter):
-        cell = places[key]
-        by_name[id(cell)] = with_trial(by_name[id(cell)], trial)
-        record = {**record, "cells": placed(record.get("cells", []), by_name[id(cell)])}
+        found[key] = with_trial(found[key], trial)
+        record = {**record, "cells": placed(record.get("cells", []), found[key])}
         save(record)
-        told(by_name[id(cell)], trial.seed)
+        told(found[key], trial.seed)
     return record
 
 

@@ -16,7 +16,7 @@ from concord.data import ImageSet
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
 from concord.errors import ConcordError
 from concord.evaluation.protocol import Protocol, batch_size, passes
-from concord.evaluation.settings import Settings, Way
+from concord.evaluation.settings import Settings, Training, Way
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute
 from concord.models.students import build_student, canonical, default_size
@@ -66,7 +66,7 @@ class Cell:
     record: dict[str, Any]
 
 
-def compute_of(settings: Settings) -> Compute:
+def compute_of(settings: Training) -> Compute:
     """Where and in what a student is computed.
 
     Raises:

@@ -17,39 +17,46 @@ MANY = 1000
 """Seeds at most, where their number is given."""
 
 
-class Settings(BaseModel):
-    """What is evaluated, and how it is computed.
+class Training(BaseModel):
+    """What a network that is trained here looks like, what of the data it sees, and how it is computed.
 
-    student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell. ipc null
-    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`, null
-    for the one that the set's own recipe names; arch, teacher_size: its network and the side of its images, where a
-    `.pth` does not tell. remap: put a teacher's classes in order by its own confusions. soft_labels: a directory that
-    `concord labels` filled, instead of a teacher. size: pixels of the student's images, null for RDED's by student,
-    never above those of the set. norm, pool, width: of students that leave them open. dtype: ``auto`` is bfloat16 on
-    CUDA, float32 elsewhere. workers: trainings at once, each with its share of the cores; ``auto`` is one a core on
-    the CPU and one on a GPU.
+    classes: a part of them. size: pixels of its images, null for RDED's by student, never above those of the set. norm,
+    pool, width: of networks that leave them open. dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
-    protocol: Annotated[list[str], Field(min_length=1)] = ["rded"]
-    ipc: list[PositiveInt] | None = None
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0, 1, 2]
     classes: list[str] | None = None
-    teacher: str | None = None
-    arch: str | None = None
-    teacher_size: Annotated[int, Field(ge=8)] | None = None
-    remap: bool = False
-    soft_labels: str | None = None
     size: Annotated[int, Field(ge=8)] | None = None
     norm: Norm | None = None
     pool: Literal["avg", "max", "none"] | None = None
     width: PositiveInt | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    workers: Literal["auto"] | PositiveInt = "auto"
     compile: bool = False
+
+
+class Settings(Training):
+    """What is evaluated, and how it is computed.
+
+    student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell. ipc null
+    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`, null
+    for the one that the set's own recipe names; arch, teacher_size: its network and the side of its images, where a
+    `.pth` does not tell. remap: put a teacher's classes in order by its own confusions. soft_labels: a directory that
+    `concord labels` filled, instead of a teacher. workers: trainings at once, each with its share of the cores;
+    ``auto`` is one a core on the CPU and one on a GPU.
+    """
+
+    student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
+    protocol: Annotated[list[str], Field(min_length=1)] = ["rded"]
+    ipc: list[PositiveInt] | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0, 1, 2]
+    teacher: str | None = None
+    arch: str | None = None
+    teacher_size: Annotated[int, Field(ge=8)] | None = None
+    remap: bool = False
+    soft_labels: str | None = None
+    workers: Literal["auto"] | PositiveInt = "auto"
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -9,44 +9,33 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field
 
 from concord.data import ImageSet, open_test
 from concord.data.matching import matched
 from concord.data.tensors import for_testing, for_training, load, training_side
 from concord.errors import ConcordError
 from concord.evaluation.batches import Drawn
-from concord.evaluation.cells import Look, require_fit
-from concord.evaluation.protocol import TEACHER, Norm, Protocol, batch_size, passes
-from concord.evaluation.settings import changed_protocol, read_values
-from concord.evaluation.training import Compute, Course, Trainer, train
+from concord.evaluation.cells import Look, compute_of, require_fit
+from concord.evaluation.protocol import TEACHER, Protocol, batch_size, passes
+from concord.evaluation.settings import Training, changed_protocol, read_values
+from concord.evaluation.training import Course, Trainer, train
 from concord.models.classifier_file import save_classifier
 from concord.models.students import Student, canonical, default_size
-from concord.resources import resolve_device, resolve_dtype
 from concord.runs.store import lock, write_atomically
 
 EVERY = 60.0
 """Seconds between two checkpoints, at least; one is taken at the end of an epoch."""
 
 
-class TeacherSettings(BaseModel):
+class TeacherSettings(Training):
     """What is trained, on what; keys of the protocol (`concord.evaluation.protocol.TEACHER`) go beside them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     student: str = "resnet-18"
-    size: Annotated[int, Field(ge=8)] | None = None
-    norm: Norm | None = None
-    pool: Literal["avg", "max", "none"] | None = None
-    width: PositiveInt | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    classes: list[str] | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +111,7 @@ def teach(
     if out.exists():
         raise ConcordError(f"{out} is there already; take it away, or give another --out")
     begun = time.perf_counter()
-    device = resolve_device(settings.device)
-    compute = Compute(device, getattr(torch, resolve_dtype(settings.dtype, device)), settings.compile)
+    compute = compute_of(settings)
     student = canonical(settings.student)
     least = settings.size or default_size(student)
     side = training_side(data, least)

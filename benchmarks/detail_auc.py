@@ -22,16 +22,17 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from concord import images
-from concord.concepts.validity import embed_images
-from concord.encoder import Encoder
+from concord.concepts.selection import embed_images
+from concord.metrics.completeness import details
+from concord.metrics.scorers import Detector, Percentile
 from concord.models.classifier import Classifier
-from concord.reef.real import real_set, test_set
+from concord.models.encoder import Encoder
+from concord.models.hub import model_path
+from concord.reef.dataset import real_set, test_set
 from concord.reef.text import PHRASES
 from concord.reef.world import DETAILS, SPECIES
-from concord.resources import cores, model_path, version
-from concord.scoring.details import details
-from concord.scoring.scorer import Detector, Percentile
+from concord.storage import images
+from concord.system import cores, version
 
 RESULTS = Path(__file__).parent / "results"
 Row = tuple[str, float, bool]

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
-from concord.evaluation.batches import Drawn
-from concord.evaluation.memory import keep_freed
-from concord.evaluation.protocol import DC
-from concord.evaluation.training import Compute, train
-from concord.parallel import spread
+from concord.evaluation.protocols import DC
+from concord.evaluation.training import Compute, Drawn, keep_freed, train
+from concord.storage.processes import spread
 
 CASES = (
     (Case("convnet-3", 32, "dc", 50, 50), ("batch", "instance", "group")),

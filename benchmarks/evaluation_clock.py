@@ -10,10 +10,10 @@ from statistics import median, quantiles
 
 import torch
 
-from concord.evaluation.memory import keep_freed
-from concord.evaluation.protocol import protocol
+from concord.evaluation.protocols import protocol
+from concord.evaluation.training import keep_freed
 from concord.models.students import Student, build_student
-from concord.reef.real import RealSet
+from concord.reef.dataset import RealSet
 
 Seconds = tuple[float, float]
 """Of this process on the processor, and of the wall."""

@@ -42,14 +42,13 @@ from torch.nn import functional as F
 from concord.data import open_data
 from concord.data.tensors import TensorSet, for_testing, for_training, load
 from concord.evaluation.augment import apply
-from concord.evaluation.batches import Drawn
 from concord.evaluation.mixing import mix
-from concord.evaluation.protocol import RDED, TEACHER, passes, protocol
-from concord.evaluation.significance import summary, unpaired
-from concord.evaluation.training import Compute, Trainer, soft_labels, soft_loss, train
+from concord.evaluation.protocols import RDED, TEACHER, num_epochs, protocol
+from concord.evaluation.training import Compute, Drawn, Trainer, soft_labels, soft_loss, train
+from concord.metrics.statistics import summary, unpaired
 from concord.models.students import Student
-from concord.reef.real import real_set, test_set
-from concord.resources import cores, package_version, resolve_dtype, version
+from concord.reef.dataset import real_set, test_set
+from concord.system import cores, package_version, resolve_dtype, version
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("steps", "accuracy", "seeds", "choices", "memory")
@@ -130,7 +129,7 @@ def steps(case: Case, rounds: int, device: str, workers: int) -> dict[str, Any]:
         taken = in_turn(clock, works, rounds)
     seconds, wall = ({name: [pair[k] for pair in pairs] for name, pairs in taken.items()} for k in (0, 1))
     hidden = {name for name in works if name.endswith("workers")}  # their processes' time is not this one's
-    epochs = passes(way, len(data) / 10, 10)
+    epochs = num_epochs(way, len(data) / 10, 10)
     ratios = {
         name: [a / b for a, b in zip(times[name], times["ours"], strict=True)]
         for name in works

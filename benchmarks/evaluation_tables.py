@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from concord.resources import cores, package_version, version
+from concord.system import cores, package_version, version
 
 RESULTS = Path(__file__).parent / "results"
 

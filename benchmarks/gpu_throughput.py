@@ -24,16 +24,16 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-from informing_cost import Count, Model, clip_l, dit_xl, informer, sd21_unclip, settings
+from informing_cost import Count, Model, clip_l, concept_guide, dit_xl, sd21_unclip, settings
 from transformers import CLIPConfig, CLIPModel
 
-from concord.diffusion.families.dit import DiT
 from concord.diffusion.sampler import noise, sample
-from concord.encoder import Encoder
-from concord.methods.making import is_out_of_memory
-from concord.preprocessing import Preprocess
+from concord.methods.batch_sampler import is_out_of_memory
+from concord.models.encoder import Encoder
+from concord.models.preprocess import Preprocess
+from concord.pipelines.dit import DiT
 from concord.recipe import Informing
-from concord.resources import version
+from concord.system import version
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -100,7 +100,7 @@ def wait(device: torch.device) -> None:
 def run(model: Model, encoder: Encoder, setting: Informing | None, batch: int, steps: int) -> None:
     """One whole sampling of a batch, decoded, its pixels on the CPU."""
     device = model.family.denoiser.device
-    guides = [] if setting is None else [informer(model, encoder, setting, batch)]
+    guides = [] if setting is None else [concept_guide(model, encoder, setting, batch)]
     x = noise(range(batch), model.family.latent_shape, device=device)
     latents = sample(model.denoise(batch), x, model.family.scheduler(), steps=steps, guides=guides)
     with torch.no_grad():

@@ -5,9 +5,9 @@
     python benchmarks/informing_cost.py --active-share 0.6   # images that stop early, as measured on reef
 
 Nothing is computed: the networks are built on PyTorch's meta device, without weights or memory, and `FlopCounterMode`
-sees the operators that `concord.diffusion.sample` and `Informer` call, with their shapes. Batch 1, 50 DDIM steps,
+sees the operators that `concord.diffusion.sample` and `ConceptGuide` call, with their shapes. Batch 1, 50 DDIM steps,
 classifier-free guidance, one decoding by the full VAE at the end. Each kind of step (plain, with a gradient) is counted
-once; the informer's own `takes_gradient` says how many there are of each. A held step costs nothing that is counted.
+once; the guide's own `takes_gradient` says how many there are of each. A held step costs nothing that is counted.
 
 Convention: two operations a multiply-add; matrix products, convolutions and attention alone. A forward of DiT-XL/2 has
 118.6 G multiply-adds, which is 0.475 T with guidance. Attention is counted as the plain products that it is; fused
@@ -35,14 +35,14 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from concord.diffusion.families.dit import DiT
-from concord.diffusion.families.family import Family
 from concord.diffusion.sampler import Denoise, sample
-from concord.encoder import Encoder
-from concord.informing import Informer, Objective
-from concord.preprocessing import Preprocess
+from concord.guidance import ConceptGuide, Objective
+from concord.metrics.flops import Counter
+from concord.models.encoder import Encoder
+from concord.models.preprocess import Preprocess
+from concord.pipelines.base import Family
+from concord.pipelines.dit import DiT
 from concord.recipe import Informing, load
-from concord.scoring.operations import Counter
 
 STEPS = 50
 ENCODER_SIZE = 224
@@ -167,18 +167,18 @@ class _Schedule(DDIMScheduler):
         super().set_timesteps(num_inference_steps)
 
 
-def informer(model: Model, encoder: Encoder, setting: Informing, batch: int = 1) -> Informer:
-    """The informer of a setting, with 5 positives and 10 negatives an image."""
+def concept_guide(model: Model, encoder: Encoder, setting: Informing, batch: int = 1) -> ConceptGuide:
+    """The concept_guide of a setting, with 5 positives and 10 negatives an image."""
     device, width = encoder.model.device, int(encoder.model.config.projection_dim)
     positives, negatives = (torch.ones(batch, n, width, device=device) / width**0.5 for n in (5, 10))
     objective = Objective.contrastive(positives, negatives, temperature=0.3)
     side = encoder.preprocess.side if setting.decode_size == "auto" else setting.decode_size
     decode = model.family.tiny_decode if setting.decoder == "tiny" else model.family.decode
     options = setting.model_dump(include={"mode", "weight", "strength", "window", "every", "between"})
-    return Informer([objective], lambda x: decode(x, side=side), encoder, **options)
+    return ConceptGuide([objective], lambda x: decode(x, side=side), encoder, **options)
 
 
-def operations(model: Model, guide: Informer | None = None, steps: int = 1, decoded: bool = False) -> int:
+def operations(model: Model, guide: ConceptGuide | None = None, steps: int = 1, decoded: bool = False) -> int:
     """Operations of a sampling of one image."""
     scheduler = _Schedule.from_config(model.family.pipeline.scheduler.config)
     x_T: Tensor = torch.zeros(1, *model.family.latent_shape, device=model.family.denoiser.device)
@@ -203,7 +203,7 @@ class Count:
         """What a step with a gradient costs more than a plain one."""
         kind = (setting.mode, setting.decoder, setting.decode_size)
         if kind not in self._gradients:
-            one = informer(self._model, self._encoder, setting.model_copy(update={"window": (0.0, 1.0)}))
+            one = concept_guide(self._model, self._encoder, setting.model_copy(update={"window": (0.0, 1.0)}))
             self._gradients[kind] = operations(self._model, one) - self.plain
         return self._gradients[kind]
 
@@ -213,7 +213,7 @@ class Count:
         if setting is None:
             return base
         share = active_share if setting.stop is not None else 1.0
-        whole = informer(self._model, self._encoder, setting)
+        whole = concept_guide(self._model, self._encoder, setting)
         return base + share * self.gradient(setting) * sum(whole.takes_gradient(i, steps) for i in range(steps))
 
 

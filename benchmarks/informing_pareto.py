@@ -23,14 +23,15 @@ import torch
 from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 
+from concord.metrics.completeness import Pictures, Vocabulary, completeness, nuisance_diversity, teacher_accuracy
+from concord.metrics.scorers import Detector
 from concord.models.classifier import Classifier
+from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
-from concord.resources import cores, model_path, version
-from concord.runs.execute import distill, open_recipe_data
 from concord.runs.store import read_manifest
-from concord.scoring.outcome import Pictures, Vocabulary, completeness, nuisance_diversity, teacher_accuracy
-from concord.scoring.scorer import Detector
+from concord.system import cores, version
+from concord.workflows.distill import distill, open_recipe_data
 
 TUNING, REPORTING = 5000, 6000
 """Values of the recipe's `seed` for the two blocks."""

@@ -5,7 +5,7 @@
 
 A round makes one batch uninformed, makes it informed, and runs each component alone, so that a machine that is busy for
 a while is so for all of them. The floor of the informed time is 50 denoiser calls, the final decoding, and as many
-gradients (decoder and encoder, forwards and backwards) as the informer takes; of the uninformed time, the first two.
+gradients (decoder and encoder, forwards and backwards) as the guide takes; of the uninformed time, the first two.
 Their ratio is the floor of the ratio. Medians over rounds, with the quartiles; writes a JSON file into
 benchmarks/results/.
 """
@@ -28,11 +28,11 @@ import torch
 from diffusers import DDIMScheduler
 from informing_pareto import BASE, SETTINGS
 
-from concord.informing import total
-from concord.methods.generate import Generate
+from concord.guidance import total
+from concord.methods.diffusion import Generate
 from concord.recipe import load
-from concord.resources import cores, version
-from concord.runs.execute import open_recipe_data
+from concord.system import cores, version
+from concord.workflows.distill import open_recipe_data
 
 RESULTS = Path(__file__).parent / "results"
 EXACT = "exact-half-w300"
@@ -86,8 +86,8 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     maker, steps = method._maker, recipe.pipeline.steps
     batch = [method.sample(c % 10, c // 10) for c in range(recipe.batch_size)]
     model: Any = maker._model("")
-    informer = maker._informer(batch, model)
-    gradients = sum(informer.takes_gradient(i, steps) for i in range(steps))
+    concept_guide = maker._concept_guide(batch, model)
+    gradients = sum(concept_guide.takes_gradient(i, steps) for i in range(steps))
     networks = {
         "denoiser": model.denoiser,
         "final decoder": model.pipeline.vae.decoder,
@@ -100,7 +100,7 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
 
     def gradient() -> None:
         x0 = latents.clone().requires_grad_()
-        torch.autograd.grad(total(informer.objectives, informer.decode(x0), informer.encoder).sum(), x0)
+        torch.autograd.grad(total(concept_guide.objectives, concept_guide.decode(x0), concept_guide.encoder).sum(), x0)
 
     def plain(work: Callable[[], object]) -> Callable[[], object]:
         return torch.no_grad()(work)

@@ -1,6 +1,6 @@
 """A straightforward loop of the evaluation protocols: what `concord.evaluation` is measured and checked against.
 
-Written after the facts of RDED's and DC's code (see concord.evaluation.protocol) as such loops are: torchvision's
+Written after the facts of RDED's and DC's code (see concord.evaluation.protocols) as such loops are: torchvision's
 ImageFolder and transforms on one image at a time, a DataLoader, one seed after another. It shares the networks with the
 package and nothing else. `kept` holds the decoded images in memory, as RDED's loader can.
 """

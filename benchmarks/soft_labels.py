@@ -18,13 +18,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from concord.evaluation.evaluating import evaluate
-from concord.evaluation.labelling import label, read_label_settings
+from concord.evaluation.evaluate import evaluate
+from concord.evaluation.label import label, read_label_settings
 from concord.evaluation.settings import read_settings
-from concord.evaluation.significance import paired, summary
+from concord.metrics.statistics import paired, summary
 from concord.recipe import load
-from concord.resources import cores, package_version, version
-from concord.runs.execute import distill
+from concord.system import cores, package_version, version
+from concord.workflows.distill import distill
 
 RESULTS = Path(__file__).parent / "results"
 FORMS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = ["ipc=1", "classes=[coral perch, river perch]"]

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import tiny
 import tiny_pipelines
-from concord.cli import app
-from concord.data.lists import class_list
+from concord.cli.commands import app
+from concord.data.class_lists import class_list
 
 ROOT = Path(__file__).parent.parent
 

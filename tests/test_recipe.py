@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.errors import ConcordError
-from concord.overrides import keys
-from concord.recipe import HOW, Recipe, bundled, differing, identity, load, models, to_yaml, validate
+from concord.recipe import RUNTIME_KEYS, Recipe, bundled, differing, identity, load, models, to_yaml, validate
+from concord.settings import keys
 
 PHOTOS = "data=/photos"
 
@@ -156,7 +156,7 @@ def test_data_is_required_and_becomes_absolute(tmp_path: Path, monkeypatch: pyte
 def test_identity_is_what_decides_an_image() -> None:
     base = load("photos", [PHOTOS])
     changes = ["device=cpu", "workers=2", "threads=3", "unreadable=skip", "memory.vae=tiled", "ipc=50", "name=x"]
-    assert {c.split("=")[0].split(".")[0] for c in changes} == HOW | {"ipc", "name"}
+    assert {c.split("=")[0].split(".")[0] for c in changes} == RUNTIME_KEYS | {"ipc", "name"}
     assert identity(load("photos", [PHOTOS, *changes])) == identity(base)
     other = load("photos", [PHOTOS, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
     expected = ["class_names", "seed", "pipeline.channels", "informing.strength"]
@@ -187,7 +187,7 @@ def test_the_papers_short_form_of_similar_negatives() -> None:
 
 
 def test_a_home_directory_in_a_models_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    from concord.resources import model_path
+    from concord.models.hub import model_path
 
     monkeypatch.setenv("HOME", "/somewhere")
     assert model_path("~/clip") == "/somewhere/clip"

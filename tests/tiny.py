@@ -19,8 +19,8 @@ from transformers import (
     SiglipModel,
 )
 
-from concord.encoder import Encoder
-from concord.preprocessing import Preprocess
+from concord.models.encoder import Encoder
+from concord.models.preprocess import Preprocess
 
 torch.set_num_threads(1)
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from concord.informing.attach import inform
+    from concord.guidance.attach import inform
+
 
 __all__ = ["inform"]
 
@@ -11,7 +12,7 @@ __all__ = ["inform"]
 def __getattr__(name: str) -> Any:
     """Import `inform` at first need: it brings torch, which `concord --help` can do without."""
     if name == "inform":
-        from concord.informing.attach import inform
+        from concord.guidance.attach import inform
 
         return inform
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """Recipes: one YAML file decides everything that a run does.
 
 The keys fall into three kinds. Most decide *what an image is*: they are the set's identity, and a directory that was
-begun with others is refused. `HOW` keys only decide how images are made (workers, device, ...), and `ipc` only how
-many: with the same identity a finished directory grows in place.
+begun with others is refused. `RUNTIME_KEYS` only decide how images are made (workers, device, ...), and `ipc` only
+how many: with the same identity a finished directory grows in place.
 """
 
 from __future__ import annotations
@@ -15,20 +15,31 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from concord.errors import ConcordError, nearest
-from concord.overrides import complaints, override
+from concord.errors import ConcordError
+from concord.settings import complaints, override
+from concord.text import nearest
 
-HOW = frozenset({"device", "workers", "threads", "unreadable", "memory"})
+RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "memory"})
 """Top-level keys that decide how images are made, not what they are."""
-_BESIDE_IDENTITY = HOW | {"ipc", "name"}
+
+
+_BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name"}
+
+
 CHOSEN = ("random", "full", "k_center", "herding", "rded")
 """Methods that take their images from real ones: no diffusion model makes them, and nothing informs them."""
+
+
 BUILT_IN_DATA = ("reef", "reef-test")
 """Values of `data` that name a data set of the package rather than a folder."""
 
+
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
 
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -212,6 +223,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "text": {"scheduler": "stock"},
 }
 """What `pipeline` holds for each method where a recipe does not say."""
+
+
 _ONLY_FOR = {
     "checkpoints": ("minimax",),
     "channels": ("dit", "generate", "minimax"),

@@ -23,12 +23,10 @@ from torchvision.transforms import functional as TF
 
 from concord.data import open_data
 from concord.data.tensors import TensorSet, for_testing, for_training, load
-from concord.evaluation.batches import Batch, Drawn
-from concord.evaluation.memory import keep_freed
-from concord.evaluation.protocol import protocol
-from concord.evaluation.training import Trainer
+from concord.evaluation.protocols import protocol
+from concord.evaluation.training import Batch, Drawn, Trainer, keep_freed
 from concord.models.students import Student
-from concord.reef.real import real_set
+from concord.reef.dataset import real_set
 
 SIDE, SIZE = 20, 16  # a stored image is larger than the student's, and neither divides by 3
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
 import tiny
-from concord.diffusion.families.dit import DiT
-from concord.encoder import Encoder
-from concord.preprocessing import Preprocess
+from concord.models.encoder import Encoder
+from concord.models.preprocess import Preprocess
+from concord.pipelines.dit import DiT
 from concord.recipe import Informing
 
 
@@ -87,7 +87,7 @@ def test_the_sum_over_the_schedule_is_what_a_whole_sampling_counts(setting: dict
     informing = Informing.model_validate(setting)
     count = cost.Count(model, encoder)
     assert count.sampling(None, steps=6) == cost.operations(model, steps=6, decoded=True)
-    guide = cost.informer(model, encoder, informing)
+    guide = cost.guide(model, encoder, informing)
     whole = cost.operations(model, guide, steps=6, decoded=True)
     assert count.sampling(informing, steps=6) == whole
     assert whole == count.sampling(None, steps=6) + gradients * count.gradient(informing)

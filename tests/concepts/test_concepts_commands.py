@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import tiny
-from concord.cli import app
+from concord.cli.commands import app
 from concord.concepts.bank import bundled_banks
-from concord.methods.generate import Generate
+from concord.methods.diffusion import Generate
 from concord.recipe import load
 
 REEF = ("reef", "reef", "--encoder", "reef:clip", "--images", "20")

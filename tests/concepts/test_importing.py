@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.concepts.bank import Bank, find_class, load_bank, write_bank
-from concord.concepts.importing import read_descriptors
+from concord.concepts.bank import Bank, find_class, load_bank, read_descriptors, write_bank
 from concord.errors import ConcordError
 
 

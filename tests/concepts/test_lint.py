@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from concord.concepts.bank import Bank, bundled_banks, load_bank
 from concord.concepts.lint import Fault, lint
-from concord.concepts.wording import non_visual
+from concord.concepts.words import non_visual
 
 PHRASES = (
     "long drooping ears",

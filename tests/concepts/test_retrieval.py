@@ -20,7 +20,7 @@ import pytest
 from server import phrases
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 from concord.concepts import load_bank
 
 KEY = "sk-proj-Zq83hTnotForAnyEyes9182"

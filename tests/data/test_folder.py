@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from concord.data import Named, class_table, open_data, open_test, restrict
+from concord.data import ClassSpec, class_table, open_data, open_test, restrict
 from concord.data.folder import open_folder
 from concord.errors import ConcordError
 from concord.recipe import validate
-from concord.runs.execute import distill
+from concord.workflows.distill import distill
 
 
 def fill(root: Path, files: dict[str, int]) -> Path:
@@ -203,11 +203,11 @@ def test_an_unknown_class_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_name_is_no_answer() -> None:
-    table = class_table([Named("a", "crane"), Named("b", "crane")])
+    table = class_table([ClassSpec("a", "crane"), ClassSpec("b", "crane")])
     with pytest.raises(ConcordError, match="ambiguous; name one of the folders: a, b"):
         table.find("crane")
     assert table.find("b").key == "b"
-    assert class_table([Named("n02115641")]).find("n02115641").wnid == "n02115641"
+    assert class_table([ClassSpec("n02115641")]).find("n02115641").wnid == "n02115641"
 
 
 _names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -215,7 +215,7 @@ _names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs
 
 @given(st.sets(_names, min_size=1, max_size=8))
 def test_every_class_is_found_under_its_key_and_labels_follow_folders(keys: set[str]) -> None:
-    table = class_table(Named(key) for key in keys)
+    table = class_table(ClassSpec(key) for key in keys)
     assert [e.folder for e in table] == sorted(keys)
     assert all(table.find(key).key == key and table[table.find(key).label].key == key for key in keys)
     assert all(e.class_name for e in table)

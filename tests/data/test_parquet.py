@@ -23,12 +23,12 @@ from parquets import about, colour, encoded, write  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from concord.data import ImageSet, open_data, open_test  # noqa: E402
-from concord.data.survey import Split, held_out  # noqa: E402
+from concord.data.checks import Split, held_out  # noqa: E402
 from concord.errors import ConcordError  # noqa: E402
 from concord.recipe import load as load_recipe  # noqa: E402
 from concord.recipe import validate  # noqa: E402
-from concord.runs.execute import distill  # noqa: E402
 from concord.runs.store import read_manifest  # noqa: E402
+from concord.workflows.distill import distill  # noqa: E402
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
@@ -283,7 +283,7 @@ def test_a_group_of_rows_is_decoded_once_and_let_go_where_there_is_no_room(
     for row in (0, 11, 1, 10, 5, 0):
         assert colour(data.read(f"a.parquet/{row:05d}")) == row
     assert read == [0, 2, 1]
-    monkeypatch.setattr("concord.data.rows._HELD", 1)
+    monkeypatch.setattr("concord.data.parquet._HELD", 1)
     data = open_data(str(path))
     for row in range(12):
         data.read(f"a.parquet/{row:05d}")
@@ -343,7 +343,7 @@ def test_a_small_set_is_made_of_it_and_exported_and_opened_again(tmp_path: Path)
 def test_the_command_line_takes_a_parquet_file(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from concord.cli import app
+    from concord.cli.commands import app
 
     path = write(tmp_path / "X.parquet", [0, 1, 1, 0, 0, 1])
     arguments = ["distill", "photos", f"data={path}", "method=random", "ipc=2", "--out", str(tmp_path / "run")]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from concord.data import Named, class_table, open_data
-from concord.data.reading import read_image, read_size
+from concord.data import ClassSpec, class_table, open_data
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
-from concord.data.threads import in_threads
 from concord.errors import ConcordError
-from concord.resources import cores
+from concord.storage.images import read_image, read_size
+from concord.storage.threads import in_threads
+from concord.system import cores
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
@@ -136,7 +136,7 @@ class Drawn:
     known_details, fingerprint, notes = None, "", ()
 
     def __init__(self, sizes: dict[str, list[tuple[int, int]]]) -> None:
-        self.classes, self._sizes = class_table(Named(key) for key in sizes), sizes
+        self.classes, self._sizes = class_table(ClassSpec(key) for key in sizes), sizes
         self.read_items: list[str] = []
 
     def items(self, class_index: int) -> list[str]:

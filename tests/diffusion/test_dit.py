@@ -10,8 +10,8 @@ import torch
 
 import tiny
 from concord.diffusion import Level, Prediction, clean_estimate, generators, noise, sample
-from concord.diffusion.families.dit import DiT
 from concord.errors import ConcordError
+from concord.pipelines.dit import DiT
 
 SEEDS, LABELS = (5, 6, 7), [1, 207, 999]
 

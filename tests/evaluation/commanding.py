@@ -12,7 +12,7 @@ from small_sets import SIDE, write_folders
 from torch import nn
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 from concord.models.classifier_file import save_classifier
 from concord.models.students import build_student
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_sets import write_folders
 
-from concord.evaluation import evaluating
-from concord.evaluation.protocol import Protocol
+from concord.evaluation import evaluate as evaluating
+from concord.evaluation.protocols import Protocol
 from concord.evaluation.settings import Settings
 from concord.models.students import build_student
-from concord.overrides import keys
+from concord.settings import keys
 
 Spoil = Callable[[Path, Path], object]
 

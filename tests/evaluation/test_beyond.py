@@ -15,10 +15,11 @@ from torchvision.transforms import functional as TF
 from concord.data import open_data
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation import evaluating, trials
+from concord.evaluation import evaluate as evaluating
+from concord.evaluation import evaluate as trials
 from concord.evaluation.beyond import coverage, ranking
+from concord.metrics.neighbours import neighbour_scores
 from concord.models.teachers import load_teacher
-from concord.scoring.coverage import neighbour_scores
 
 
 def cell(protocol: str, top1: float, ipc: int | None = 10, **values: Any) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def test_what_lacks_for_the_scores_is_said_before_anything_is_trained(
     train, test = sets(tmp_path)
     random, other = sets(tmp_path / "r", tests=5)
     succeed("evaluate", random, "--test", test, *HARD, "-q")
-    monkeypatch.setattr(trials, "try_out", None)
+    monkeypatch.setattr(trials, "train_cell", None)
     command = ("evaluate", train, *HARD, "-q", "--random", random, "--test")
     said = refused(*command, test)
     assert "for the label-robust score evaluate the set with protocol=rded,hard" in said

@@ -14,15 +14,14 @@ from small_sets import SIDE, labeller, write_folders
 from concord.data import ImageSet, open_data
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation import trials as module
-from concord.evaluation.batches import Drawn
+from concord.evaluation import evaluate as module
 from concord.evaluation.cells import Cell, compute_of, plan
-from concord.evaluation.protocol import DC
+from concord.evaluation.evaluate import run, train_cell, worker_count
+from concord.evaluation.protocols import DC
 from concord.evaluation.record import Trial, read_record, write_record
 from concord.evaluation.settings import Settings, read_settings
-from concord.evaluation.soft_labels import Form, store_labels
-from concord.evaluation.training import HERE, train
-from concord.evaluation.trials import run, try_out, worker_count
+from concord.evaluation.soft_labels import LabelFormat, store_labels
+from concord.evaluation.training import HERE, Drawn, train
 from concord.models.teachers import Teacher
 
 COUNTS = {"ant": 5, "bee": 5, "cat": 5}
@@ -246,9 +245,9 @@ def test_killed_anywhere_no_seed_is_trained_twice(
 
     def counting(unit: Any) -> tuple[str, Trial]:
         trained.append((unit.cell.ipc, unit.seed))
-        return try_out(unit)
+        return train_cell(unit)
 
-    monkeypatch.setattr(module, "try_out", counting)
+    monkeypatch.setattr(module, "train_cell", counting)
 
     def step(kind: str) -> None:
         counted[0] += kind == where
@@ -308,7 +307,7 @@ def test_soft_labels_online_and_stored_are_the_same_accuracy(
         "classes": list(COUNTS),
     }
     drawn = Drawn(cell.way.protocol, 15, SIDE, SIDE, cell.batch, 1)
-    store_labels(tmp_path / "a", cell.train, drawn, teacher.logits, cell.way.protocol, facts, Form())
+    store_labels(tmp_path / "a", cell.train, drawn, teacher.logits, cell.way.protocol, facts, LabelFormat())
     stored = evaluated(data, test, *QUICK, "seeds=1,4", f"soft_labels={tmp_path / 'a'}")
     one, other = online["cells"][0], stored["cells"][0]
     assert other["top1"]["last"]["values"][0] == one["top1"]["last"]["values"][1]

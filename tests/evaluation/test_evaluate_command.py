@@ -16,8 +16,9 @@ import pytest
 from commanding import CLASSES, HARD, NET, SOFT, colour_teacher, record, refused, sets, succeed, tops
 from PIL import Image
 
-from concord.evaluation import evaluating, trials
-from concord.runs import store
+from concord.evaluation import evaluate as evaluating
+from concord.evaluation import evaluate as trials
+from concord.storage import atomic
 
 COMMAND = [sys.executable, "-c", "from concord.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -70,8 +71,8 @@ def test_json_stands_alone_quiet_is_quiet_and_nothing_is_trained_twice(
     for seed, value in enumerate(record(train)["cells"][0]["top1"]["last"]["values"]):
         assert f"seed {seed}: {value:.1f} % last" in said
     before = record(train)
-    for name in ("try_out", "coverage"):
-        monkeypatch.setattr(trials if name == "try_out" else evaluating, name, None)
+    for name in ("train_cell", "coverage"):
+        monkeypatch.setattr(trials if name == "train_cell" else evaluating, name, None)
     text, said = succeed(*command, "--json")
     assert json.loads(text) == before
     assert "2 of 2 trainings are there already" in said
@@ -130,17 +131,17 @@ def test_cut_off_at_any_training_it_goes_on_and_comes_to_the_same(
     command = ("evaluate", train, "--test", test, *NET, "protocol=hard,dc", "epochs=2", "seeds=2", "--out")
     succeed(*command, tmp_path / "whole.json")
     trained: list[tuple[str, int]] = []
-    really = trials.try_out
+    really = trials.train_cell
 
     def try_out(unit: trials.Unit) -> Any:
         trained.append((unit.cell.way.protocol.name, unit.seed))
         return really(unit)
 
     def cut(path: Path, values: Any) -> None:
-        store.write_json(path, {key: value for key, value in values.items() if key != "schema"})
+        atomic.write_json(path, {key: value for key, value in values.items() if key != "schema"})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials, "try_out", try_out)
+    monkeypatch.setattr(trials, "train_cell", try_out)
     with monkeypatch.context() as patched:
         patched.setattr(evaluating, "write_record", cut)
         for number in range(1, 5):
@@ -262,18 +263,18 @@ def test_a_sound_teacher_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.
     command = ("evaluate", train, "--test", test, *SOFT, f"teacher={colour_teacher(tmp_path / 't.safetensors')}")
     succeed(*command)
     before = record(train)
-    monkeypatch.setattr("concord.evaluation.soundness.check_teacher", None)
+    monkeypatch.setattr("concord.evaluation.check_teacher.check_teacher", None)
     succeed(*command)
     assert record(train) == before
 
 
 def test_two_at_once_in_one_directory_are_refused_and_files_of_their_own_are_not(tmp_path: Path) -> None:
     train, test = sets(tmp_path)
-    with store.lock(train):
+    with atomic.lock(train):
         assert "in use by another run" in refused("evaluate", train, "--test", test, *HARD)
         assert not (train / "evaluation.json").exists()
         succeed("evaluate", train, "--test", test, *HARD, "--out", tmp_path / "r.json")
-    with store.lock(tmp_path, ".r.json.lock"):
+    with atomic.lock(tmp_path, ".r.json.lock"):
         assert "in use" in refused("evaluate", train, "--test", test, *HARD, "--out", tmp_path / "r.json")
 
 

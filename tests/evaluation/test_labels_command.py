@@ -27,7 +27,7 @@ def test_whole_labels_give_exactly_the_accuracies_of_the_teacher_online(
         said, _ = succeed("labels", train, "--out", tmp_path / name, *more, f"protocol={name}", teacher)
         assert said.startswith("12 images x 4 epochs labelled by t.safetensors, all classes, float32: ")
         assert f"use them: soft_labels={tmp_path / name}" in said
-    monkeypatch.setattr("concord.evaluation.soundness.load_teacher", None)
+    monkeypatch.setattr("concord.evaluation.check_teacher.load_teacher", None)
     for name in ("rded", "paper"):
         said, _ = succeed(
             "evaluate", train, "--test", test, *more, f"protocol={name}", f"soft_labels={tmp_path / name}"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.errors import ConcordError
-from concord.evaluation.protocol import DC, HARD, PROTOCOLS, RDED, Protocol
+from concord.evaluation.protocols import DC, HARD, PROTOCOLS, RDED, Protocol
 from concord.evaluation.settings import Settings, changed_protocol, read_settings
-from concord.evaluation.teaching import TeacherSettings, read_teacher_settings
+from concord.evaluation.train_teacher import TeacherSettings, read_teacher_settings
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,10 @@ from torch.nn import functional as F
 
 from concord.errors import ConcordError
 from concord.evaluation.augment import Augment
-from concord.evaluation.batches import Drawn
 from concord.evaluation.mixing import Mixing
-from concord.evaluation.protocol import PAPER, RDED, Protocol
-from concord.evaluation.soft_labels import Form, Packed, joined, open_labels, pack, parted, store_labels, unpack
-from concord.evaluation.training import train
+from concord.evaluation.protocols import PAPER, RDED, Protocol
+from concord.evaluation.soft_labels import LabelFormat, Packed, joined, open_labels, pack, parted, store_labels, unpack
+from concord.evaluation.training import Drawn, train
 
 DATA, TEST = small_set(), small_set(9, seed=9)
 EPOCHS = 3
@@ -66,7 +65,7 @@ CELL = {"images": len(DATA), "size": SIDE, "epochs": EPOCHS, "batch": BATCH}
 def store(
     out: Path,
     protocol: Protocol = RDED,
-    form: Form = Form(),  # noqa: B008 - frozen
+    form: LabelFormat = LabelFormat(),  # noqa: B008 - frozen
     told: Callable[[int, int], None] = lambda epoch, epochs: None,
     data: Any = DATA,
     **of: Any,
@@ -97,7 +96,7 @@ def test_batches_come_back_as_they_were(name: str) -> None:
     for epoch in range(6):
         drawn = list(batches(PROTOCOLS[name]).epoch(epoch))
         soft = torch.rand(len(DATA), CLASSES)
-        back = list(parted(joined(drawn) | pack(soft, Form()).tensors(), CLASSES))
+        back = list(parted(joined(drawn) | pack(soft, LabelFormat()).tensors(), CLASSES))
         assert len(back) == len(drawn)
         for one, other in zip(drawn, back, strict=True):
             assert torch.equal(one.index, other.index) and other.index.dtype == torch.int64
@@ -108,7 +107,11 @@ def test_batches_come_back_as_they_were(name: str) -> None:
 
 def test_fewer_bits_still_teach_nearly_the_same(tmp_path: Path) -> None:
     exact = learnt(RDED, batches(), labeller())
-    for form, bound in ((Form(bits="float16"), 0.02), (Form(bits="uint8"), 0.02), (Form(top_k=2, bits="uint8"), 0.02)):
+    for form, bound in (
+        (LabelFormat(bits="float16"), 0.02),
+        (LabelFormat(bits="uint8"), 0.02),
+        (LabelFormat(top_k=2, bits="uint8"), 0.02),
+    ):
         out = tmp_path / f"{form.top_k}-{form.bits}"
         store(out, form=form)
         found = learnt(RDED, open_labels(out, CELL, RDED, DATA))
@@ -132,7 +135,7 @@ def probabilities(drawn: tuple[int, int, int, float]) -> Tensor:
 @given(ROWS, st.one_of(st.none(), st.integers(1, 310)), st.sampled_from(["float32", "float16", "uint8"]))
 @settings(deadline=None, max_examples=150)
 def test_packed_probabilities_are_near_and_sum_to_one(drawn: Any, top_k: int | None, bits: Any) -> None:
-    given_, form = probabilities(drawn), Form(top_k=top_k, bits=bits)
+    given_, form = probabilities(drawn), LabelFormat(top_k=top_k, bits=bits)
     n, k = given_.shape
     packed = pack(given_, form)
     found = unpack(packed, k)
@@ -163,14 +166,14 @@ def test_packed_probabilities_are_near_and_sum_to_one(drawn: Any, top_k: int | N
 def test_all_of_a_float32_answer_is_stored_bit_for_bit(drawn: Any) -> None:
     whole = probabilities(drawn)
     for top_k in (None, whole.shape[1], whole.shape[1] + 5):
-        assert torch.equal(unpack(pack(whole, Form(top_k=top_k)), whole.shape[1]), whole)
+        assert torch.equal(unpack(pack(whole, LabelFormat(top_k=top_k)), whole.shape[1]), whole)
 
 
 @pytest.mark.parametrize(("k", "dtype"), [(256, torch.uint8), (257, torch.uint16), (1000, torch.uint16)])
 def test_classes_are_stored_in_the_fewest_bytes_that_hold_them(k: int, dtype: torch.dtype, tmp_path: Path) -> None:
     whole = torch.full((1, k), 1e-4)
     whole[0, k - 1] = 1 - 1e-4 * (k - 1)
-    packed = pack(whole, Form(top_k=1))
+    packed = pack(whole, LabelFormat(top_k=1))
     assert packed.classes is not None and packed.classes.dtype == dtype
     assert unpack(packed, k).argmax() == k - 1
     from safetensors.torch import save_file
@@ -185,7 +188,7 @@ def test_classes_are_stored_in_the_fewest_bytes_that_hold_them(k: int, dtype: to
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 def test_certain_and_uniform_answers_survive(bits: Any, top_k: int | None) -> None:
     given_ = torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]])
-    found = unpack(pack(given_, Form(top_k=top_k, bits=bits)), 4)
+    found = unpack(pack(given_, LabelFormat(top_k=top_k, bits=bits)), 4)
     torch.testing.assert_close(found, given_, atol=1e-3, rtol=0)
 
 
@@ -194,20 +197,20 @@ def test_a_store_shrinks_as_its_form_says(tmp_path: Path) -> None:
     k, n = 40, 200
     soft = probabilities((0, n, k, 20.0))
     expected = {
-        Form(): 4 * k,
-        Form(bits="float16"): 2 * k,
-        Form(bits="uint8"): k + 4,
-        Form(top_k=5): 4 * 5 + 5,
-        Form(top_k=5, bits="float16"): 2 * 5 + 5,
-        Form(top_k=5, bits="uint8"): 5 + 5 + 4,
+        LabelFormat(): 4 * k,
+        LabelFormat(bits="float16"): 2 * k,
+        LabelFormat(bits="uint8"): k + 4,
+        LabelFormat(top_k=5): 4 * 5 + 5,
+        LabelFormat(top_k=5, bits="float16"): 2 * 5 + 5,
+        LabelFormat(top_k=5, bits="uint8"): 5 + 5 + 4,
     }
     for form, size in expected.items():
         found = sum(tensor.numel() * tensor.element_size() for tensor in pack(soft, form).tensors().values())
         assert found == n * size, form
     sizes = []
     for form in (
-        Form(),
-        Form(bits="float16"),
+        LabelFormat(),
+        LabelFormat(bits="float16"),
     ):  # of three classes, the names of further tensors take more than they save
         out = tmp_path / f"{form.top_k}-{form.bits}"
         head = store(out, form=form)
@@ -258,8 +261,8 @@ def test_killed_it_goes_on_and_comes_to_the_same_files(after: int, tmp_path: Pat
         ({"seed": 5}, "seed differ"),
         ({"epochs": 4}, "epochs differ"),
         ({"size": 8, "batch": 4}, "size, batch differ"),
-        ({"form": Form(top_k=1)}, "top_k differ"),
-        ({"form": Form(bits="uint8")}, "bits differ"),
+        ({"form": LabelFormat(top_k=1)}, "top_k differ"),
+        ({"form": LabelFormat(bits="uint8")}, "bits differ"),
         ({"protocol": PAPER}, "protocol differ"),
         ({"data": small_set(seed=1)}, "set differ"),
     ],
@@ -294,7 +297,7 @@ def test_labels_of_something_else_are_refused_by_name(values: dict[str, Any], sa
 
 def test_what_is_stored_has_a_name_of_its_own(tmp_path: Path) -> None:
     """By which an evaluation knows that labels were stored anew, or were only moved."""
-    for name, of in (("a", {}), ("b", {}), ("c", {"teacher": "other"}), ("d", {"form": Form(top_k=1)})):
+    for name, of in (("a", {}), ("b", {}), ("c", {"teacher": "other"}), ("d", {"form": LabelFormat(top_k=1)})):
         store(tmp_path / name, **of)  # type: ignore[arg-type]
     a, b, c, d = (open_labels(tmp_path / name, CELL, RDED, DATA).digest for name in "abcd")
     assert a == b and len({a, c, d}) == 3

@@ -11,9 +11,9 @@ import torch
 from commanding import CLASSES, SOFT, colour_teacher, record, refused, run, sets, succeed
 from small_sets import write_folders
 
-from concord.evaluation import teaching
+from concord.evaluation import train_teacher as teaching
 from concord.models.classifier_file import load_classifier
-from concord.runs import store
+from concord.storage import atomic
 
 SMALL = ("student=convnet-1", "width=4", "epochs=4", "lr=0.02")
 
@@ -101,7 +101,7 @@ def test_a_full_disk_at_the_very_end_costs_no_epoch(tmp_path: Path, monkeypatch:
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "point", full)
+        patched.setattr(atomic, "failpoint", full)
         assert "the disk is full" in refused("teacher", train, "--out", out, *SMALL, "--quiet")
     said: list[int] = []
     really = teaching.train
@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, more: list[str], says: 
 
 def test_two_at_once_on_one_file_are_refused(tmp_path: Path) -> None:
     train, _ = sets(tmp_path)
-    with store.lock(tmp_path, ".t.safetensors.lock"):
+    with atomic.lock(tmp_path, ".t.safetensors.lock"):
         assert "in use" in refused("teacher", train, "--out", tmp_path / "t.safetensors", *SMALL, "-q")
 
 

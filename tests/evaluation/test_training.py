@@ -18,14 +18,16 @@ from torchvision.transforms.v2 import functional as TF
 
 from concord.data.tensors import TensorSet
 from concord.evaluation.augment import Augment
-from concord.evaluation.batches import Batch, Batches, Drawn
 from concord.evaluation.mixing import Mixing
-from concord.evaluation.protocol import DC, HARD, PAPER, RDED, Protocol, passes
+from concord.evaluation.protocols import DC, HARD, PAPER, RDED, Protocol, num_epochs
 from concord.evaluation.training import (
     HERE,
+    Batch,
+    Batches,
     Compute,
-    Course,
+    Drawn,
     Trainer,
+    TrainingLog,
     accuracy,
     hard_loss,
     predict,
@@ -47,7 +49,7 @@ def drawn(protocol: Protocol, seed: int = 0, batch: int = 5) -> Drawn:
 
 def trained(
     protocol: Protocol, epochs: int = 3, seed: int = 0, batches: Batches | None = None, **more: Any
-) -> tuple[nn.Module, Course]:
+) -> tuple[nn.Module, TrainingLog]:
     net = student(seed, protocol.norm)
     more = {"labeller": labeller() if protocol.labels == "soft" else None, "test": TEST, **more}
     course = train(net, DATA, batches or drawn(protocol, seed), protocol, epochs, SIDE, seed=seed, **more)
@@ -282,7 +284,7 @@ def plainly(protocol: Protocol, shares: list[float]) -> nn.Module:
     ids=["rded", "hard", "dc"],
 )
 def test_a_training_is_that_of_a_plain_loop(protocol: Protocol, shares: list[float]) -> None:
-    epochs = passes(protocol.model_copy(update={"epochs": 3}), len(DATA) / CLASSES, CLASSES)
+    epochs = num_epochs(protocol.model_copy(update={"epochs": 3}), len(DATA) / CLASSES, CLASSES)
     assert epochs == len(shares)
     net, course = trained(protocol, epochs)
     expected = plainly(protocol, shares)
@@ -339,7 +341,7 @@ def test_a_students_own_dice_follow_the_seed_and_leave_others_alone() -> None:
     def run(seed: int, start: int = 0, state: Any = None, until: int = 3) -> tuple[nn.Module, Any]:
         net, kept = dropping(), []
 
-        def after(epoch: int, trainer: Trainer, course: Course) -> None:
+        def after(epoch: int, trainer: Trainer, course: TrainingLog) -> None:
             kept.append(frozen(trainer.state()))
 
         batches = drawn(DC)
@@ -363,7 +365,7 @@ def test_a_training_goes_on_from_any_epoch_bit_for_bit(protocol: Protocol, epoch
     """Of dataset condensation's seven epochs the last two have the lower rate: momentum is kept between them."""
     states: list[Any] = []
 
-    def after(epoch: int, trainer: Trainer, course: Course) -> None:
+    def after(epoch: int, trainer: Trainer, course: TrainingLog) -> None:
         states.append(frozen(trainer.state()))
 
     net, course = trained(protocol, epochs, after=after)
@@ -398,7 +400,7 @@ def test_what_was_saved_before_the_rate_dropped_has_momentum_that_is_forgotten()
 
 
 def test_last_and_best_and_the_predictions_of_the_last() -> None:
-    course = Course({9: 40.0, 19: 70.0, 29: 60.0})
+    course = TrainingLog({9: 40.0, 19: 70.0, 29: 60.0})
     assert (course.last, course.best) == (60.0, 70.0)
     net, course = trained(HARD, 4)
     assert sorted(course.accuracies) == [0, 1, 2, 3]
@@ -426,7 +428,7 @@ def test_accuracy_is_read_in_evaluation_mode_and_over_more_images_than_go_at_onc
 
 def test_without_test_images_no_accuracy_is_read() -> None:
     net, course = trained(RDED, 2, test=None)
-    assert course == Course()
+    assert course == TrainingLog()
     assert equal(weights(net), weights(trained(RDED, 2)[0]))  # reading it changes nothing
 
 

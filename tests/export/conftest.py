@@ -9,7 +9,7 @@ import pytest
 from hostile import FOLDERS, HOSTILE, photographs
 
 from concord.recipe import validate
-from concord.runs.execute import distill
+from concord.workflows.distill import distill
 
 
 @pytest.fixture(scope="session")

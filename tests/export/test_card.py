@@ -15,10 +15,9 @@ from markdown_it import MarkdownIt
 
 from concord.export import export
 from concord.export.card import card, escaped, fenced
-from concord.export.made import open_made
-from concord.export.private import shown, shown_recipe
-from concord.export.writing import Reading
-from concord.runs.store import write_json
+from concord.export.write import Reading, redacted, redacted_recipe
+from concord.runs.made import open_made
+from concord.storage.atomic import write_json
 
 READER = MarkdownIt("commonmark", {"html": True}).enable("table").enable("strikethrough")
 
@@ -49,7 +48,9 @@ def test_no_code_leaves_its_fence(text: str) -> None:
 
 
 def test_paths_are_cut_to_their_last_part() -> None:
-    assert [shown(text) for text in ("/home/me/photos", "~/x/", "../a/b", "C:\\Users\\me\\photos", "\\\\host\\a")] == [
+    assert [
+        redacted(text) for text in ("/home/me/photos", "~/x/", "../a/b", "C:\\Users\\me\\photos", "\\\\host\\a")
+    ] == [
         "photos",
         "x",
         "b",
@@ -57,7 +58,7 @@ def test_paths_are_cut_to_their_last_part() -> None:
         "a",
     ]
     unchanged = ("facebook/DiT-XL-2-256", "reef:clip", "black and/or white", "dress/1.jpg", "")
-    assert [shown(text) for text in unchanged] == list(unchanged)
+    assert [redacted(text) for text in unchanged] == list(unchanged)
 
 
 def test_the_front_matter_is_what_a_hub_reads(finished: Path, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_models_stand_with_their_licences_and_paths_are_private(finished: Path) 
     assert "| facebook/DiT-XL-2-256 | pipeline.model | CC-BY-NC-4.0 |" in text
     assert "minimax-a" in text
     assert "/home/me" not in text
-    assert shown_recipe(recipe)["pipeline"]["checkpoints"] == {"minimax-a": "all"}
+    assert redacted_recipe(recipe)["pipeline"]["checkpoints"] == {"minimax-a": "all"}
     assert "not examined for near copies" in text
 
 

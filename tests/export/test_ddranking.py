@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from concord.data import Named, class_list, class_table
+from concord.data import ClassSpec, class_list, class_table
 from concord.export import export
 from concord.export.ddranking import CIFAR10, SUBSETS, its_order
 from concord.recipe import validate
-from concord.runs.execute import distill
+from concord.workflows.distill import distill
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
@@ -22,7 +22,7 @@ def test_imagewoof_has_its_order_by_wordnet_id_and_by_name() -> None:
     listed = class_list("imagewoof")
     by_index = {c.index: c for c in listed}
     for names in ([c.wnid or "" for c in listed], [c.name for c in listed]):
-        name, order = its_order(class_table(Named(n) for n in names))
+        name, order = its_order(class_table(ClassSpec(n) for n in names))
         assert name == "ImageWoof"
         expected = [by_index[number] for number in SUBSETS["ImageWoof"]]
         assert [e.folder for e in order] in ([c.wnid for c in expected], [c.name for c in expected])
@@ -31,16 +31,16 @@ def test_imagewoof_has_its_order_by_wordnet_id_and_by_name() -> None:
 
 def test_all_of_imagenet_goes_by_its_index_whatever_the_folders() -> None:
     listed = class_list("imagenet-1k")
-    name, order = its_order(class_table(Named(c.name) for c in listed))
+    name, order = its_order(class_table(ClassSpec(c.name) for c in listed))
     assert name == "ImageNet1K"
     assert [e.class_name for e in order] == [c.name for c in sorted(listed, key=lambda c: c.index or 0)]
 
 
 def test_cifar_by_name_and_unknown_classes_by_label() -> None:
-    renamed = class_table(Named(f"{9 - i}", name) for i, name in enumerate(CIFAR10))
+    renamed = class_table(ClassSpec(f"{9 - i}", name) for i, name in enumerate(CIFAR10))
     name, order = its_order(renamed)
     assert (name, [e.class_name for e in order]) == ("CIFAR10", list(CIFAR10))
-    name, order = its_order(class_table(Named(n) for n in ("shoe", "hat")))
+    name, order = its_order(class_table(ClassSpec(n) for n in ("shoe", "hat")))
     assert (name, [e.folder for e in order]) == (None, ["hat", "shoe"])
 
 

@@ -17,13 +17,13 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 from concord.data import open_data
 from concord.errors import ConcordError
 from concord.export import Layout, export
 from concord.recipe import validate
-from concord.runs.execute import distill
 from concord.runs.store import read_manifest
+from concord.workflows.distill import distill
 
 LAYOUTS: tuple[Layout, ...] = ("folder", "rded", "ddranking", "webdataset", "parquet")
 Key = tuple[int, bytes]

@@ -18,17 +18,16 @@ from sklearn.metrics import pairwise_distances
 from typer.testing import CliRunner
 
 import tiny
-from concord.cli import app
+from concord.cli.commands import app
 from concord.data import open_data
 from concord.errors import ConcordError
 from concord.methods import build, needs_torch
-from concord.methods.coreset import herding, k_center, squared_distances
-from concord.methods.features import class_features, feature_space
+from concord.methods.coreset import class_features, feature_space, herding, k_center, squared_distances
 from concord.recipe import Recipe, models, validate
 from concord.runs import store
-from concord.runs.execute import distill
-from concord.runs.preview import preview
 from concord.runs.store import read_manifest
+from concord.workflows.distill import distill
+from concord.workflows.preview import preview
 
 Greedy = Callable[[np.ndarray], Iterator[int]]
 BOTH = pytest.mark.parametrize("greedy", [k_center, herding])

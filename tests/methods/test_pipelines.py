@@ -16,13 +16,13 @@ from PIL import Image
 
 import tiny
 import tiny_pipelines
-from concord.data.lists import class_list
+from concord.data.class_lists import class_list
 from concord.errors import ConcordError
-from concord.methods import making
+from concord.methods import batch_sampler as making
 from concord.recipe import Recipe, load
-from concord.runs.execute import distill
-from concord.runs.needed import require_models
 from concord.runs.store import read_manifest
+from concord.workflows.distill import distill
+from concord.workflows.requirements import require_models
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "clothing"
 WOOF = [str(c.wnid) for c in class_list("imagewoof")]
@@ -172,7 +172,7 @@ def test_without_the_weights_one_line_names_them_and_the_ways_out(tmp_path: Path
 def test_nothing_heavy_is_imported_before_models_are_missed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from concord.recipe import load; from concord.runs.execute import distill\n"
+        "from concord.recipe import load; from concord.workflows.distill import distill\n"
         "try: distill(load('imagewoof-unclip'), Path('set'))\n"
         "except Exception as error: print(type(error).__name__)\n"
         "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
@@ -194,13 +194,13 @@ def test_each_checkpoint_makes_its_own_classes_and_the_plan_goes_one_by_one(
     dogs = {first: "155-193", second: ["n02099601", "229-273"]}
     given = [*overrides(models, "dit", woof), f"pipeline.checkpoints={json.dumps(dogs)}", "batch_size=3"]
     loads: list[str] = []
-    own = making.Maker._load
+    own = making.BatchSampler._load
 
-    def counted(self: making.Maker, checkpoint: str) -> Any:
+    def counted(self: making.BatchSampler, checkpoint: str) -> Any:
         loads.append(checkpoint)
         return own(self, checkpoint)
 
-    monkeypatch.setattr(making.Maker, "_load", counted)
+    monkeypatch.setattr(making.BatchSampler, "_load", counted)
     distill(run("imagewoof-minimax", *given), tmp_path / "both")
     assert loads == [first, second]
     by_class = {row["label"]: row["checkpoint"] for row in read_manifest(tmp_path / "both" / "images")}
@@ -225,7 +225,7 @@ def test_classes_without_or_with_two_checkpoints_are_named(
     models: Path, woof: Path, checkpoints: dict[str, Any], message: str
 ) -> None:
     from concord.methods import build
-    from concord.runs.execute import open_recipe_data
+    from concord.workflows.distill import open_recipe_data
 
     given = [*overrides(models, "dit", woof), f"pipeline.checkpoints={json.dumps(checkpoints)}"]
     recipe = run("imagewoof-minimax", *given)
@@ -237,7 +237,7 @@ def test_synsets_reach_the_model_by_their_imagenet_id(
     models: Path, woof: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong id gives a plausible dog of another breed."""
-    from concord.diffusion.families.dit import DiT
+    from concord.pipelines.dit import DiT
 
     asked: list[list[int]] = []
     own = DiT.denoise
@@ -303,15 +303,15 @@ def test_short_memory_halves_the_inner_batch_and_goes_on(
     given = [*overrides(models, "unclip", woof), "batch_size=8", "informing.mode=exact"]
     distill(run("imagewoof-unclip", *given), tmp_path / "roomy")
     tried: list[int] = []
-    own = making.Maker._make
+    own = making.BatchSampler._make
 
-    def short(self: making.Maker, batch: Any, *args: Any) -> Any:
+    def short(self: making.BatchSampler, batch: Any, *args: Any) -> Any:
         tried.append(len(batch))
         if len(batch) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return own(self, batch, *args)
 
-    monkeypatch.setattr(making.Maker, "_make", short)
+    monkeypatch.setattr(making.BatchSampler, "_make", short)
     distill(run("imagewoof-unclip", *given), tmp_path / "short")
     assert tried[:2] == [8, 4]
     assert max(tried[3:]) <= fits or fits == 3
@@ -329,7 +329,7 @@ def test_memory_that_does_not_suffice_for_one_image_says_what_to_set(
     def never(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(making.Maker, "_make", never)
+    monkeypatch.setattr(making.BatchSampler, "_make", never)
     given = [*overrides(models, "unclip", woof), "informing.mode=exact", "memory.checkpointing=false"]
     with pytest.raises(ConcordError) as caught:
         distill(run("imagewoof-unclip", *given), tmp_path / "set")
@@ -343,7 +343,7 @@ def test_another_error_is_not_taken_for_short_memory(
     def broken(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(making.Maker, "_make", broken)
+    monkeypatch.setattr(making.BatchSampler, "_make", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         distill(run("imagewoof-unclip", *overrides(models, "unclip", woof)), tmp_path / "set")
 

@@ -20,20 +20,20 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 from concord.data import open_data
 from concord.errors import ConcordError
 from concord.methods import build, needs_torch
-from concord.methods.crops import amid, cut, mosaic, random_square, ranks
+from concord.methods.rded import cut, mosaic, on_canvas, random_square, ranks
 from concord.models import teachers
-from concord.models.students import Form, Student
+from concord.models.students import Student, StudentForm
 from concord.models.teachers import Teacher
+from concord.plan import Crop
 from concord.recipe import Recipe, models, validate
 from concord.runs import store
-from concord.runs.execute import distill
-from concord.runs.plan import Crop
-from concord.runs.preview import preview
 from concord.runs.store import read_manifest
+from concord.workflows.distill import distill
+from concord.workflows.preview import preview
 
 MEAN = (0.485, 0.456, 0.406)
 SIDE = 12
@@ -97,7 +97,7 @@ def test_crops_fill_their_cells_row_by_row(size: int, factor: int) -> None:
 
 def test_around_a_crop_the_normalised_image_is_zero() -> None:
     crops, mean = torch.rand(2, 3, 5, 5), torch.tensor(MEAN)
-    normalised = TF.normalize(amid(crops, 12, mean.view(1, 3, 1, 1)), MEAN, [0.2] * 3)
+    normalised = TF.normalize(on_canvas(crops, 12, mean.view(1, 3, 1, 1)), MEAN, [0.2] * 3)
     expected = F.pad(TF.normalize(crops, MEAN, [0.2] * 3), (3, 4, 3, 4))  # the larger part right and below
     torch.testing.assert_close(normalised, expected)
 
@@ -113,7 +113,9 @@ class Colours(nn.Module):
 
 
 def colours(order: tuple[int, ...] = (0, 1, 2), size: int = SIDE) -> Teacher:
-    return Teacher("colours", Student(Colours(), Form("colours", 3, size, mean=MEAN, std=(0.2,) * 3)), order, size=size)
+    return Teacher(
+        "colours", Student(Colours(), StudentForm("colours", 3, size, mean=MEAN, std=(0.2,) * 3)), order, size=size
+    )
 
 
 @pytest.fixture

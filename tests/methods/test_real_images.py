@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from concord.data import ImageSet, open_data
-from concord.data.classes import Named, class_table
+from concord.data.classes import ClassSpec, class_table
 from concord.errors import ConcordError
 from concord.methods import build
 from concord.recipe import Recipe, validate
-from concord.runs.execute import distill
+from concord.workflows.distill import distill
 
 CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "clothing"
 
@@ -28,7 +28,7 @@ class Numbers:
     notes = ()
 
     def __init__(self, counts: dict[str, int], broken: frozenset[str] = frozenset()) -> None:
-        self.classes = class_table(Named(key) for key in counts)
+        self.classes = class_table(ClassSpec(key) for key in counts)
         self._counts, self._broken = counts, broken
 
     def items(self, class_index: int) -> list[str]:

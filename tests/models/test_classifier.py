@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from concord.errors import ConcordError
 from concord.models.classifier import Classifier
-from concord.preprocessing import Preprocess
+from concord.models.preprocess import Preprocess
 
 
 def test_logits_and_labels_are_the_librarys_own(tmp_path: Path) -> None:

@@ -22,13 +22,11 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import tiny
-from concord.cli import app
-from concord.diffusion.families.dit import DiT
+from concord.cli.commands import app
 from concord.errors import ConcordError
 from concord.models.checkpoint import read_checkpoint
-from concord.models.convert import _in_short, convert_dit
-from concord.models.export import export_dit
-from concord.models.timesteps import restore_frequencies
+from concord.models.dit_checkpoint import _in_short, convert_dit, export_dit, restore_frequencies
+from concord.pipelines.dit import DiT
 
 HEADS = 2
 GAMMAS = ("attn.gamma1", "attn.gamma2", "gamma1", "gamma2")

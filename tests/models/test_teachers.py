@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tiny
-from concord.data import ClassTable, Named, class_table
+from concord.data import ClassSpec, ClassTable, class_table
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
 from concord.models.classifier import Classifier
 from concord.models.classifier_file import save_classifier
-from concord.models.students import IMAGENET_MEAN, IMAGENET_STD, Form, Student, build_student
+from concord.models.students import IMAGENET_MEAN, IMAGENET_STD, Student, StudentForm, build_student
 from concord.models.teachers import Check, Teacher, check_teacher, load_teacher, remap, require_sound
 
 NAMES = ["ant", "bee", "cat", "dog"]
 
 
 def table(*names: str) -> ClassTable:
-    return class_table(Named(name) for name in names)
+    return class_table(ClassSpec(name) for name in names)
 
 
 def numbered(k: int) -> ClassTable:
@@ -56,7 +56,7 @@ class Marks(nn.Module):
 
 def reader(k: int, columns: tuple[int, ...] | None = None) -> Teacher:
     """A teacher that is always right, or whose outputs are in another order."""
-    form = Form("marks", k, 1, mean=(0.0,) * 3, std=(1.0,) * 3)
+    form = StudentForm("marks", k, 1, mean=(0.0,) * 3, std=(1.0,) * 3)
     return Teacher("marks", Student(Marks(k), form), columns or tuple(range(k)))
 
 
@@ -97,7 +97,9 @@ def test_labels_in_another_order_reorder_the_columns(tmp_path: Path) -> None:
     """By folder, class name or WordNet id, whichever the teacher's file has."""
     student = convnet()
     save_classifier(tmp_path / "t.safetensors", student, ["dog", "terrier", "n02086240", "ant"])
-    classes = class_table([Named("ant"), Named("n02086240"), Named("bee", class_name="terrier"), Named("dog")])
+    classes = class_table(
+        [ClassSpec("ant"), ClassSpec("n02086240"), ClassSpec("bee", class_name="terrier"), ClassSpec("dog")]
+    )
     assert [e.key for e in classes] == ["ant", "bee", "dog", "n02086240"]
     teacher = load_teacher(str(tmp_path / "t.safetensors"), classes)
     pixels = torch.rand(2, 3, 8, 8)
@@ -219,7 +221,7 @@ def test_a_convnet_at_a_size_that_it_does_not_take_is_one_line(tmp_path: Path) -
 def test_a_transformers_classifier_goes_by_its_labels(tmp_path: Path) -> None:
     """Its own preprocessing, with the labels that its config names; cat, dog, eel."""
     folder = tiny.save_classifier(tmp_path)
-    classes = class_table([Named("1", "eel"), Named("2", "cat"), Named("3", "dog")])
+    classes = class_table([ClassSpec("1", "eel"), ClassSpec("2", "cat"), ClassSpec("3", "dog")])
     teacher = load_teacher(str(folder), classes)
     pixels = torch.rand(2, 3, tiny.PIXELS, tiny.PIXELS)
     expected = Classifier.from_pretrained(str(folder)).logits(pixels * 2 - 1)[:, [2, 0, 1]]
@@ -231,7 +233,7 @@ def test_a_transformers_classifier_goes_by_its_labels(tmp_path: Path) -> None:
 def test_the_packages_own_teacher_knows_reef() -> None:
     """Sorted folders are not the order of its logits."""
     from concord.data.tensors import for_testing, load
-    from concord.reef.real import test_set
+    from concord.reef.dataset import test_set
 
     data = test_set(6)
     teacher = load_teacher("reef:teacher", data.classes)
@@ -298,8 +300,10 @@ def test_the_fingerprint_follows_weights_and_order(tmp_path: Path) -> None:
     with torch.no_grad():
         student.net.classifier.bias[0] += 1e-3
     save_classifier(tmp_path / "c.safetensors", student, NAMES)
-    save_classifier(tmp_path / "d.safetensors", Student(student.net, Form("convnet-2", 4, 8, "batch", "avg", 4)), NAMES)
-    d = Student(student.net, Form("convnet-2", 4, 8, "batch", "avg", 4, mean=(0.5, 0.5, 0.5)))
+    save_classifier(
+        tmp_path / "d.safetensors", Student(student.net, StudentForm("convnet-2", 4, 8, "batch", "avg", 4)), NAMES
+    )
+    d = Student(student.net, StudentForm("convnet-2", 4, 8, "batch", "avg", 4, mean=(0.5, 0.5, 0.5)))
     save_classifier(tmp_path / "e.safetensors", d, NAMES)
     others = [load_teacher(str(tmp_path / f"{n}.safetensors"), table(*NAMES)).fingerprint for n in "ce"]
     assert len({a.fingerprint, b.fingerprint, *others}) == 4

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from concord.data.lists import class_lists
+from concord.data.class_lists import class_lists
 from concord.paper import Cell, accuracy, cells
 
 PAPER = Path(__file__).parents[3] / "shared" / "paper" / "concord.txt"

@@ -8,20 +8,20 @@ import pytest
 import torch
 from diffusers import DiTPipeline
 
-from concord import images
 from concord.concepts import load_bank, select
 from concord.concepts.selection import mean_embedding
 from concord.diffusion import generators, noise, sample
-from concord.diffusion.families.dit import DiT
-from concord.encoder import Encoder
 from concord.models.classifier import Classifier
+from concord.models.encoder import Encoder
+from concord.models.hub import REEF_WEIGHTS, model_path, size_of
+from concord.pipelines.dit import DiT
 from concord.recipe import load
 from concord.reef import real_set
 from concord.reef import test_set as held_out
 from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
-from concord.resources import REEF_WEIGHTS, model_path, size_of
-from concord.runs.execute import distill
+from concord.storage import images
+from concord.workflows.distill import distill
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,7 @@ from concord.reef import real_set
 from concord.reef import test_set as reef_test_set
 from concord.reef.bank import bank
 from concord.reef.text import PHRASES, random_caption, vocabulary
-from concord.reef.world import (
+from concord.reef.world import (  # fmt: skip
     DETAILS,
     DORSALS,
     FOREIGN,
@@ -25,7 +25,7 @@ from concord.reef.world import (
     render,
     sample_fish,
     sample_set,
-)  # fmt: skip
+)
 
 
 def _exchange(fish: Fish, **changes: object) -> Fish:

@@ -13,11 +13,11 @@ from made import make_run
 from test_page import HOSTILE, figures, page_of
 
 from concord.errors import ConcordError
-from concord.evaluation.ranking import augmentation_robust_score, label_robust_score
-from concord.evaluation.significance import summary
+from concord.metrics.ddranking import augmentation_robust_score, label_robust_score
+from concord.metrics.neighbours import coverage_report
+from concord.metrics.statistics import summary
 from concord.report.accuracy import BARS, CHART, ENDS, TABLE, detailed_cells, facts
 from concord.report.page import write_report
-from concord.scoring.coverage import coverage_report
 
 NAMES = ("canyon damsel", "temple tang", "büro stuhl")
 CONFUSION = [[6, 3, 1], [0, 10, 0], [2, 0, 8]]

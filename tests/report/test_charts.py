@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from concord.concepts.selection import Concept
-from concord.report.activations import ROWS, activation_chart
-from concord.report.heatmap import by_likeness, heatmap
-from concord.report.plotting import png, save
+from concord.report.charts import ROWS, activation_chart, png, save
+from concord.report.similarity import by_likeness, heatmap
 
 NAMES = [f"a class of the name {i}" for i in range(100)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concord.report.judging import LISTED, Judge, mark
-from concord.report.record import Pair, Shot
+from concord.report.samples import LISTED, Judge, mark
+from concord.runs.recorded import Pair, Shot
 
 
 def _pair(index: int, before: list[float] | None, after: list[float]) -> Pair:

@@ -20,12 +20,12 @@ from made import make_run
 from PIL import Image
 from typer.testing import CliRunner
 
-from concord.cli import app
+from concord.cli.commands import app
 from concord.errors import ConcordError
 from concord.recipe import load
 from concord.report.page import render, write_report
-from concord.report.record import read_run
-from concord.runs.execute import distill
+from concord.runs.recorded import read_run
+from concord.workflows.distill import distill
 
 NAMES = ("canyon damsel", "temple tang", "büro stuhl")
 HOSTILE = "<script>alert(1)</script>/../x"

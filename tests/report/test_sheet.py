@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from concord.report.sheet import TILE, Band, Tile, contact_sheet
+from concord.report.contact_sheet import TILE, Band, Tile, contact_sheet
 
 
 def _tile(colour: str, found: tuple[bool, ...] = ()) -> Tile:

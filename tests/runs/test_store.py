@@ -18,10 +18,11 @@ from PIL import Image
 
 from concord.data.classes import ClassEntry
 from concord.errors import ConcordError
+from concord.plan import Sample
 from concord.recipe import Format
 from concord.runs import store
-from concord.runs.plan import Sample
-from concord.runs.store import MANIFEST, Store, encode, lock, read_manifest, write_json
+from concord.runs.store import MANIFEST, Store, encode, read_manifest
+from concord.storage.atomic import lock, write_json
 
 DOG = ClassEntry(0, "großer hund", "großer hund", "großer hund")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from concord.concepts.bank import Bank, ClassConcepts
-from concord.concepts.wording import Words, gist, non_visual, words
+from concord.concepts.words import Words, gist, non_visual, words
 
 LONGEST, FEWEST = 127, 10
 """Characters that a phrase may have, and phrases that a class needs (paper, App. B: about ten, under 128)."""
@@ -103,6 +103,8 @@ def _listed(names: list[str]) -> str:
 
 _NO_SINGULAR = ("briefs", "glasses", "jeans", "pants", "scissors", "shorts", "slacks", "tights", "trousers", "trunks")
 """Names of one thing that end in s: the "short hem" of shorts does not name them."""
+
+
 _IRREGULAR = {"mouse": "mice", "goose": "geese", "man": "men", "woman": "women", "foot": "feet", "tooth": "teeth"}
 
 

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from concord.errors import ConcordError, nearest
+from concord.errors import ConcordError
+from concord.text import nearest
 
 Kind = Literal["weighted", "random", "similar"]
 

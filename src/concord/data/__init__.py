@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
-from concord.data.classes import ClassEntry, ClassTable, Named, class_table, on_list
-from concord.data.lists import class_list, class_lists
+from concord.data.class_lists import class_list, class_lists
+from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table, on_list
 from concord.data.splits import Part, parquet_files
 from concord.errors import ConcordError
 
-__all__ = ["ClassEntry", "ClassTable", "ImageSet", "Named", "class_table", "open_data", "open_test", "restrict"]
+__all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
 
 
 class ImageSet(Protocol):
@@ -122,7 +122,7 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
     kept = (
         data.classes if classes is None else [entry for word in dict.fromkeys(classes) for entry in _find(data, word)]
     )
-    return _Part(data, kept, renamed)
+    return Subset(data, kept, renamed)
 
 
 def _find(data: ImageSet, word: str) -> list[ClassEntry]:
@@ -141,14 +141,16 @@ def _find(data: ImageSet, word: str) -> list[ClassEntry]:
     return found
 
 
-class _Part:
+class Subset:
     """Some classes of another data set, see `restrict`."""
 
     def __init__(self, whole: ImageSet, kept: Iterable[ClassEntry], renamed: Mapping[str, str]) -> None:
         self._whole = whole
         self._labels = {entry.key: entry.label for entry in kept}
         self.classes = class_table(
-            Named(e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key)
+            ClassSpec(
+                e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key
+            )
             for e in kept
         )
         self.known_details = whole.known_details

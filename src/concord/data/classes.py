@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from concord.data.lists import by_wnid, class_list
-from concord.errors import ConcordError, nearest
+from concord.data.class_lists import by_wnid, class_list
+from concord.errors import ConcordError
+from concord.text import nearest
 
 _WNID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
-class Named:
+class ClassSpec:
     """A class before it has a label: its key (path in the data set) and the names that differ from the defaults."""
 
     key: str
@@ -76,14 +77,14 @@ class ClassTable:
 
 
 def on_list(name: str, classes: Iterable[ClassEntry]) -> list[ClassEntry]:
-    """Return the classes that are on a class list of `concord.data.lists`: by WordNet id, or by name without one."""
+    """Return the classes that are on a class list of `concord.data.class_lists`: by WordNet id, else by name."""
     listed = class_list(name)
     wnids = {c.wnid for c in listed if c.wnid}
     names = {c.name.casefold() for c in listed}
     return [e for e in classes if (e.wnid in wnids if e.wnid else e.class_name.casefold() in names)]
 
 
-def class_table(classes: Iterable[Named]) -> ClassTable:
+def class_table(classes: Iterable[ClassSpec]) -> ClassTable:
     """Give every class its folder, name and label.
 
     A folder is the key with ``/`` written as `` - ``. A class name that is not given is the last part of the key with

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from concord.data.classes import ClassTable, Named, class_table
-from concord.data.reading import read_image, read_size
-from concord.data.splits import SPLITS, TRAIN, Part, is_image, listed, walk, wanted
+from concord.data.classes import ClassSpec, ClassTable, class_table
+from concord.data.splits import SPLITS, TRAIN, Part, is_image, walk, wanted
 from concord.errors import ConcordError
+from concord.storage.images import read_image, read_size
+from concord.text import listed
 
 
 class FolderSet:
@@ -99,7 +100,7 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
     for key, names in found.items():
         _check_text(root, [key, *names])
     called = _class_names(root / "metadata.jsonl")
-    classes = class_table(Named(key, called.get(key, "")) for key in found)
+    classes = class_table(ClassSpec(key, called.get(key, "")) for key in found)
     return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, hint, empty)
 
 

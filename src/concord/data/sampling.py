@@ -32,3 +32,12 @@ def some_images(
                 continue
             raise
         yield image
+
+
+MOST = 1000
+"""Images of each kind; more would crowd the picture."""
+
+
+def spread(count: int, most: int = MOST) -> list[int]:
+    """Positions of at most `most` of `count` things, evenly spaced: every class has its share where they are sorted."""
+    return list(range(count)) if count <= most else [i * count // most for i in range(most)]

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from concord.data.reading import SUFFIXES
 from concord.errors import ConcordError
+from concord.storage.images import SUFFIXES
 
 Part = Literal["train", "test"]
 """What of splits beside each other is wanted: the training split, or one held out."""
+
+
 TRAIN = ("train", "training")
+
+
 HELD_OUT = ("test", "testing", "validation", "valid", "val")
 """Names of splits that are no training split, in the order in which they are taken to test on."""
+
+
 SPLITS = frozenset({*TRAIN, *HELD_OUT})
 
 
@@ -92,19 +98,13 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield directory, names
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first few of some names in a line, and how many more there are."""
-    found = list(names)
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
-
-
 def _is_parquet(name: str) -> bool:
     # An image folder on the hub may keep what is known of its images in metadata.parquet.
     return name.lower().endswith(".parquet") and not name.startswith(".") and name.lower() != "metadata.parquet"
 
 
 def _holds_images(file: Path) -> bool:
-    from concord.data.columns import image_columns, schema_of
+    from concord.data.parquet_columns import image_columns, schema_of
 
     try:
         return bool(image_columns(schema_of(file)))

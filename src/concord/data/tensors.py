@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from concord.data import ImageSet
-from concord.data.threads import in_threads
 from concord.errors import ConcordError
+from concord.storage.threads import in_threads
 
 
 @dataclass(frozen=True)

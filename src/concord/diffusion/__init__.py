@@ -1,6 +1,6 @@
 """The mathematics of diffusion: levels, predictions, the process, guidance and one sampling loop."""
 
-from concord.diffusion.guidance import Order, classifier_free
+from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.level import Level
 from concord.diffusion.prediction import Kind, Prediction, clean_estimate, convert, noise_estimate, shift
 from concord.diffusion.process import (

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from concord.errors import ConcordError
 
 Decode = Callable[[Tensor], Tensor]
+
+
 _READABLE = ("AutoencoderKL", "AutoencoderDC", "AutoencoderTiny")
 
 

@@ -21,6 +21,7 @@ from concord.evaluation import dsa
 View = dict[str, Tensor]
 """All that is random about a batch, by name: small tensors on the CPU, which safetensors can hold."""
 
+
 _DRAWN = {
     "patch_shuffle": {"columns", "rows"},  # (n, factor) which strip comes first, second, ...
     "crop": {"crop"},  # (n, 4) top, left, height, width
@@ -30,10 +31,20 @@ _DRAWN = {
     "lighting": {"lighting"},  # (n, 3) one amplitude for each eigenvector
     "dsa": {"dsa_family", "dsa"},  # (), (n, 3): see dsa.py
 }
+
+
 _RATIO = (3 / 4, 4 / 3)
+
+
 _TRIES = 10
+
+
 _GREY = (0.299, 0.587, 0.114)
+
+
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
+
+
 _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))  # as columns
 
 
@@ -129,7 +140,7 @@ def apply(
             f" {', '.join(sorted(expected)) or 'nothing'}; draw it anew"
         )
     # A scalar stays on the CPU, which reads it; to ask the device for it would wait for all that the device has to do.
-    view = {name: on(view[name], images.device) if view[name].dim() else view[name] for name in found}
+    view = {name: to_device(view[name], images.device) if view[name].dim() else view[name] for name in found}
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     # Half precision would move pixels by more than their last bit: views stay as they are within an autocast region.
     with torch.autocast(images.device.type, enabled=False):
@@ -137,14 +148,14 @@ def apply(
         if "jitter" in view:
             pixels = _jitter(pixels, view["jitter"])
         if "lighting" in view:
-            values, vectors = (on(torch.tensor(v), images.device) for v in (_EIGENVALUES, _EIGENVECTORS))
+            values, vectors = (to_device(torch.tensor(v), images.device) for v in (_EIGENVALUES, _EIGENVECTORS))
             pixels = pixels + ((view["lighting"] * values) @ vectors.T)[:, :, None, None]
         if "dsa" in view:
             pixels = dsa.apply(pixels, view, mean, std)
     return pixels
 
 
-def on(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Bring a small tensor from the CPU to a device; a GPU is not waited for, which a plain copy does."""
     return tensor.to(device, non_blocking=device.type == "cuda")
 
@@ -187,7 +198,7 @@ def _geometry(images: Tensor, view: View, size: int) -> Tensor:
     top, left, crop_height, crop_width = (
         view["crop"].float().unbind(1)
         if "crop" in view
-        else on(torch.tensor([[0.0], [0.0], [height], [width]]), images.device)  # one for all
+        else to_device(torch.tensor([[0.0], [0.0], [height], [width]]), images.device)  # one for all
     )
     down, right = view["shift"].unbind(1) if "shift" in view else (0, 0)
     rows = _axis(height, size, top, crop_height, view.get("rows"), down)
@@ -243,7 +254,7 @@ def _jitter(images: Tensor, factors: Tensor) -> Tensor:
     torchvision's `adjust_*` do the same, but clamp to [0, 1] after each and weigh grey by 0.2989, 0.587 and 0.114.
     """
     brightness, contrast, saturation = (f[:, None, None, None] for f in factors.unbind(1))
-    grey = (images * on(torch.tensor(_GREY), images.device)[:, None, None]).sum(dim=1, keepdim=True)
+    grey = (images * to_device(torch.tensor(_GREY), images.device)[:, None, None]).sum(dim=1, keepdim=True)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     rest = brightness * (contrast * (1 - saturation) * grey + (1 - contrast) * middle)
     return brightness * contrast * saturation * images + rest

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from concord.data.sampling import spread
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation.ranking import augmentation_robust_score, label_robust_score
+from concord.metrics.ddranking import augmentation_robust_score, label_robust_score
+from concord.metrics.neighbours import MOST, coverage_report
 from concord.models.teachers import Teacher
-from concord.scoring.coverage import MOST, coverage_report
-from concord.scoring.embeddings import spread
 
 PIXELS = 32
 """Side of an image in the space of pixels, where there is no teacher."""
+
+
 AT_ONCE = 200
+
+
 _ALIKE = ("student", "protocol", "changed", "size", "teacher", "soft_labels")
 """What two cells have in common whose accuracies are compared."""
 

@@ -15,16 +15,16 @@ import torch
 from concord.data import ImageSet
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
 from concord.errors import ConcordError
-from concord.evaluation.protocol import Protocol, batch_size, passes
-from concord.evaluation.settings import Settings, Training, Way
+from concord.evaluation.protocols import Protocol, batch_size, num_epochs
+from concord.evaluation.settings import ProtocolConfig, Settings, Training
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute
 from concord.models.students import build_student, canonical, default_size
-from concord.resources import resolve_device, resolve_dtype
+from concord.system import resolve_device, resolve_dtype
 
 
 @dataclass(frozen=True)
-class Look:
+class StudentConfig:
     """A student as it is built: its name, its images' side, and what the settings say of it."""
 
     student: str
@@ -55,8 +55,8 @@ class Look:
 class Cell:
     """One row of the table, before it is trained. ipc: None where the set is taken whole and its classes are uneven."""
 
-    look: Look
-    way: Way
+    look: StudentConfig
+    way: ProtocolConfig
     ipc: int | None
     train: TensorSet = field(repr=False)
     test: TensorSet = field(repr=False)
@@ -90,7 +90,7 @@ def plan(
     data: ImageSet,
     test: ImageSet,
     settings: Settings,
-    ways: Sequence[Way],
+    ways: Sequence[ProtocolConfig],
     teacher: str | None,
     tested_on: Read | None = None,
 ) -> list[Cell]:
@@ -121,10 +121,10 @@ def plan(
             least = settings.size or default_size(student)
             small = trained_on(least, ipc)
             size = settings.size or min(least, small.side)
-            look = Look(student, size, settings.norm, settings.pool, settings.width)
+            look = StudentConfig(student, size, settings.norm, settings.pool, settings.width)
             for way in ways:
                 mean_ipc = len(small) / classes
-                epochs = passes(way.protocol, mean_ipc, classes)
+                epochs = num_epochs(way.protocol, mean_ipc, classes)
                 batch = batch_size(way.protocol, mean_ipc, classes, len(small))
                 require_fit(look, classes, way.protocol, len(small), batch)
                 held = tested_on(size, way.protocol.test_side(size))
@@ -161,7 +161,7 @@ def _student_changes(settings: Settings) -> dict[str, Any]:
 
 
 @cache
-def require_fit(look: Look, classes: int, protocol: Protocol, images: int, batch: int) -> None:
+def require_fit(look: StudentConfig, classes: int, protocol: Protocol, images: int, batch: int) -> None:
     """Build a student, so that what it does not take is said before anything is trained.
 
     Raises:

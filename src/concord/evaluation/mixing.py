@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from concord.evaluation.augment import View, on
+from concord.evaluation.augment import View, to_device
 
 
 class Mixing(BaseModel):
@@ -60,7 +60,7 @@ def mix(images: Tensor, view: View) -> Tensor:
     """Return the batch (N, 3, H, W) mixed as the view has it; the given one stays as it is (RDED's is edited)."""
     if "index" not in view:
         return images
-    others = on(view["index"], images.device)
+    others = to_device(view["index"], images.device)
     if "box" not in view:
         lam = float(view["lam"])
         return lam * images + (1 - lam) * images[others]

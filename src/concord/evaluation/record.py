@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 
 from concord.errors import ConcordError
-from concord.evaluation.significance import summary
-from concord.runs.store import write_json
+from concord.metrics.statistics import summary
+from concord.storage.atomic import write_json
 
 FILE = "evaluation.json"
+
+
 CONFUSION = 300
 """Up to so many classes the confusions are recorded; of a thousand they would take megabytes a cell."""
+
+
 Json = dict[str, Any]
 
 

@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
-from concord.errors import ConcordError, nearest
-from concord.evaluation.protocol import Norm, Protocol, protocol
-from concord.overrides import complaints, keys, override
+from concord.errors import ConcordError
+from concord.evaluation.protocols import Norm, Protocol, protocol
+from concord.settings import complaints, keys, override
+from concord.text import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
 MANY = 1000
 """Seeds at most, where their number is given."""
 
@@ -84,14 +87,14 @@ def _listed(values: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Way:
+class ProtocolConfig:
     """A protocol as it is used. changed: the settings that differ from the preset's."""
 
     protocol: Protocol
     changed: Mapping[str, Any]
 
 
-def read_settings(texts: Sequence[str]) -> tuple[Settings, list[Way]]:
+def read_settings(texts: Sequence[str]) -> tuple[Settings, list[ProtocolConfig]]:
     """Read ``key=value`` texts: keys of `Settings`, or of every chosen protocol.
 
     Raises:
@@ -123,7 +126,7 @@ def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[s
     return validated(model, values), rest
 
 
-def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
+def changed_protocol(preset: Protocol, texts: Sequence[str]) -> ProtocolConfig:
     """Return a preset with some settings changed.
 
     Raises:
@@ -134,7 +137,7 @@ def changed_protocol(preset: Protocol, texts: Sequence[str]) -> Way:
     for text in texts:
         override(Protocol, values, text)
     after = validated(Protocol, values)
-    return Way(after, dict(_differences(before, after.model_dump(mode="json"))))
+    return ProtocolConfig(after, dict(_differences(before, after.model_dump(mode="json"))))
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

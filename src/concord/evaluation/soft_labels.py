@@ -23,18 +23,30 @@ from torch import Tensor
 
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
-from concord.evaluation.batches import Batch, Batches
-from concord.evaluation.protocol import Protocol
-from concord.evaluation.training import HERE, Compute, Labeller, normalisation, seen, soft_labels
-from concord.runs.store import lock, write_atomically, write_json
+from concord.evaluation.protocols import Protocol
+from concord.evaluation.training import (
+    HERE,
+    Batch,
+    Batches,
+    Compute,
+    Labeller,
+    augmented_batch,
+    normalisation,
+    soft_labels,
+)
+from concord.storage.atomic import lock, write_atomically, write_json
 
 Bits = Literal["float32", "float16", "uint8"]
+
+
 _OF_BATCH = ("lam", "box", "dsa_family")
 """What a view has once a batch; everything else it has once an image."""
+
+
 _STATED = ("protocol", "images", "set", "size", "epochs", "batch", "seed", "teacher", "top_k", "bits")
 
 
-class Form(BaseModel):
+class LabelFormat(BaseModel):
     """How much of the teacher's answer is stored.
 
     top_k: so many of the largest probabilities, null for all; the rest is spread evenly over the other classes.
@@ -60,7 +72,7 @@ class Packed:
         return {f"soft.{key}": value for key, value in found.items() if value is not None}
 
 
-def pack(probabilities: Tensor, form: Form) -> Packed:
+def pack(probabilities: Tensor, form: LabelFormat) -> Packed:
     """Store probabilities (N, K) float32 in fewer bytes."""
     count = probabilities.shape[1]
     values, classes = probabilities, None
@@ -99,7 +111,7 @@ def store_labels(
     labeller: Labeller,
     protocol: Protocol,
     facts: dict[str, Any],
-    form: Form,
+    form: LabelFormat,
     compute: Compute = HERE,
     told: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> dict[str, Any]:
@@ -141,14 +153,14 @@ def _of_epoch(
     labeller: Labeller,
     protocol: Protocol,
     facts: dict[str, Any],
-    form: Form,
+    form: LabelFormat,
     compute: Compute,
     epoch: int,
 ) -> dict[str, Tensor]:
     normalise = normalisation(protocol, compute)
     all_batches, soft = list(batches.epoch(epoch)), []
     for batch in all_batches:
-        _, pixels = seen(data, batch, protocol, facts["size"], normalise)
+        _, pixels = augmented_batch(data, batch, protocol, facts["size"], normalise)
         soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
     return joined(all_batches) | pack(torch.cat(soft), form).tensors()
 

@@ -1,31 +1,106 @@
-"""Training a student on a small set that lies in memory, and reading its accuracy."""
+"""Training a student on a small set that lies in memory, and reading its accuracy.
+
+What a training sees, step by step: which images, how augmented, how mixed. All of it is drawn from one seed.
+
+Memory between the steps of a training.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
-from concord.evaluation.augment import apply, on
-from concord.evaluation.batches import Batch, Batches
-from concord.evaluation.memory import keep_freed
-from concord.evaluation.mixing import mix, mixed_share
-from concord.evaluation.protocol import Protocol, judged, rate
+from concord.evaluation.augment import View, apply, draw, to_device
+from concord.evaluation.mixing import draw_mix, mix, mixed_share
+from concord.evaluation.protocols import Protocol, is_eval_epoch, lr_factor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step. index: int64 (B,), the images. view, mixing: see `concord.evaluation.augment`.
+
+    soft: the teacher's probabilities (B, K) at the protocol's temperature, where they were stored ahead.
+    """
+
+    index: Tensor
+    view: View
+    mixing: View
+    soft: Tensor | None = None
+
+
+class Batches(Interface):
+    """Where batches come from: drawn anew (`Drawn`) or stored with a teacher's labels."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0; the same on every call."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Batches drawn anew; an epoch is a function of (seed, number), so that a training can go on in its midst.
+
+    images: how many the set has, squares of `side` pixels. size: pixels of what the student sees. batch: images a step.
+    """
+
+    protocol: Protocol
+    images: int
+    side: int
+    size: int
+    batch: int
+    seed: int
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        order = torch.randperm(self.images, generator=generator)
+        for index in order.split(self.batch):  # a last smaller batch is kept, as in RDED, IDC and DC
+            view = draw(self.protocol.augment, len(index), self.side, self.side, generator)
+            yield Batch(index, view, draw_mix(self.protocol.mixing, len(index), self.size, self.size, generator))
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # glibc's malloc.h
+
+
+_OWN = ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20), (_MMAP_MAX, 65536))  # where glibc itself settles
+
+
+def keep_freed(keep: bool = True) -> bool:
+    """Have the C library keep the memory that tensors free, and say whether it does as told.
+
+    A training on the CPU frees and takes the same large blocks at every layer. glibc returns the largest to the
+    system, which clears them page by page when they are taken again: 15 to 30 % of a ConvNet's pass
+    (benchmarks/results/evaluation_speed.json, `memory`). Kept, they stay with the process until it ends, at most what
+    it held at its peak. It concerns the process, not a thread. Other C libraries have no such setting.
+
+    keep: False goes back to what glibc does by itself.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is None:
+        return False
+    options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)) if keep else _OWN
+    return all([set_option(option, value) for option, value in options])
+
 
 Labeller = Callable[[Tensor], Tensor]
 """Pixels (B, 3, S, S) in [0, 1] to a teacher's logits (B, K)."""
+
+
 JUDGING = 500
 """Test images at once."""
 
 
 @dataclass
-class Course:
+class TrainingLog:
     """What a training came to. accuracies: epoch (from 0) to top-1 in percent, where it was read.
 
     predictions: int64 (N,), the classes that the trained student gives the test images.
@@ -93,8 +168,8 @@ def train(
     compute: Compute = HERE,
     start: int = 0,
     state: Mapping[str, Any] | None = None,
-    after: Callable[[int, Trainer, Course], None] | None = None,
-) -> Course:
+    after: Callable[[int, Trainer, TrainingLog], None] | None = None,
+) -> TrainingLog:
     """Train a student and judge it where the protocol says.
 
     Args:
@@ -116,14 +191,14 @@ def train(
     trainer = Trainer(net, data.to(compute.device), protocol, size, labeller, compute)
     if state is not None:
         trainer.load(state)
-    course, test = Course(), test.to(compute.device) if test is not None else None
+    course, test = TrainingLog(), test.to(compute.device) if test is not None else None
     with torch.random.fork_rng([compute.device] if compute.device.startswith("cuda") else []):
         for epoch in range(start, epochs):
             torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
-            trainer.begin(rate(protocol.schedule, epoch, epochs))
+            trainer.begin(lr_factor(protocol.schedule, epoch, epochs))
             for batch in batches.epoch(epoch):
                 trainer.step(batch)
-            if test is not None and judged(protocol, epoch, epochs):
+            if test is not None and is_eval_epoch(protocol, epoch, epochs):
                 course.predictions = predict(net, test, compute)
                 course.accuracies[epoch] = accuracy(course.predictions, test.labels)
             if after is not None:
@@ -175,7 +250,7 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Train on one batch; return its loss, (), which nothing has waited for."""
         protocol, data = self._protocol, self._data
-        plain, pixels = seen(data, batch, protocol, self._size, self._normalise)
+        plain, pixels = augmented_batch(data, batch, protocol, self._size, self._normalise)
         self.net.train()
         if protocol.double_pass:
             with torch.no_grad(), self._compute.autocast():
@@ -187,7 +262,7 @@ class Trainer:
         if targets is not None:
             loss = soft_loss(logits.float(), targets, protocol.temperature)
         else:
-            labels = data.labels[on(batch.index, data.labels.device)]
+            labels = data.labels[to_device(batch.index, data.labels.device)]
             loss = hard_loss(logits.float(), labels, batch, self._size)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,7 +271,7 @@ class Trainer:
 
     def _soft(self, batch: Batch, pixels: Tensor) -> Tensor:
         if batch.soft is not None:
-            return on(batch.soft, pixels.device)
+            return to_device(batch.soft, pixels.device)
         if self._labeller is None:
             raise ValueError("soft labels need a teacher, or batches that hold them")
         return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)
@@ -221,11 +296,11 @@ def normalisation(protocol: Protocol, compute: Compute) -> Normalisation:
     return mean, std
 
 
-def seen(
+def augmented_batch(
     data: TensorSet, batch: Batch, protocol: Protocol, size: int, normalise: Normalisation
 ) -> tuple[Tensor, Tensor]:
     """A batch as a student sees it, float32 (B, 3, size, size): augmented, and then mixed."""
-    images = data.images[on(batch.index, data.images.device)]
+    images = data.images[to_device(batch.index, data.images.device)]
     plain = apply(protocol.augment, images, batch.view, size, *normalise)
     return plain, mix(plain, batch.mixing)
 
@@ -248,7 +323,7 @@ def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor
     if not batch.mixing:
         return own
     share = mixed_share(batch.mixing, size, size)
-    other = F.cross_entropy(logits, labels[on(batch.mixing["index"], labels.device)])
+    other = F.cross_entropy(logits, labels[to_device(batch.mixing["index"], labels.device)])
     return own * share + other * (1 - share)
 
 

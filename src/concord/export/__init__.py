@@ -9,14 +9,21 @@ from typing import Literal
 from concord.errors import ConcordError
 from concord.export import ddranking, folder, parquet, rded, webdataset
 from concord.export.card import card
-from concord.export.made import Variant, open_made
-from concord.export.writing import Reading, appearing
+from concord.export.write import Reading, new_directory
+from concord.runs.made import Variant, open_made
 
 __all__ = ["Exported", "Layout", "export"]
 
+
 Layout = Literal["folder", "rded", "ddranking", "webdataset", "parquet"]
+
+
 _WHOLE = {"folder": folder.write, "rded": rded.write, "ddranking": ddranking.write}
+
+
 _IN_SHARDS = {"webdataset": webdataset.write, "parquet": parquet.write}
+
+
 SHARD_SIZE = 1000
 
 
@@ -53,7 +60,7 @@ def export(
             raise ConcordError(f"{target} lies among the images of {directory}; give an --out elsewhere")
     if shard_size is not None and layout in _WHOLE:
         raise ConcordError(f"--shard-size is for webdataset and parquet; {layout} has a file an image")
-    with appearing(target) as part:
+    with new_directory(target) as part:
         if layout in _WHOLE:
             reading = _WHOLE[layout](made, part)
         else:

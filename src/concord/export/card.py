@@ -13,15 +13,18 @@ from typing import Any
 
 import yaml
 
-from concord.export.made import MadeSet
-from concord.export.private import shown, shown_recipe
-from concord.export.writing import Reading
-from concord.models.licences import licence
+from concord.export.write import Reading, redacted, redacted_recipe
+from concord.models.hub import licence
 from concord.recipe import BUILT_IN_DATA, CHOSEN, models
-from concord.resources import version
+from concord.runs.made import MadeSet
+from concord.system import version
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
 _MARKUP = re.compile(r"[\\`*_{}\[\]#|~$]")
+
+
 _METHODS = {
     "random": "chosen at random from the real images of each class",
     "full": "all the real images of each class",
@@ -54,7 +57,7 @@ def card(made: MadeSet, layout: str, reading: Reading) -> str:
         _classes(made),
         "## Recipe",
         "Every setting; paths are cut to their last part.",
-        fenced(yaml.safe_dump(shown_recipe(made.recipe), sort_keys=False, allow_unicode=True, width=120), "yaml"),
+        fenced(yaml.safe_dump(redacted_recipe(made.recipe), sort_keys=False, allow_unicode=True, width=120), "yaml"),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -116,7 +119,7 @@ def _origin(made: MadeSet) -> list[str]:
     packages = ", ".join(f"{name} {number}" for name, number in (environment.get("packages") or {}).items())
     rows = [
         ("images", f"{len(made.pictures)}: {len(made.classes)} classes, {each} of each"),
-        ("made from", f"{shown(recipe.data)}{of}"),
+        ("made from", f"{redacted(recipe.data)}{of}"),
         ("method", f"{recipe.method}: {_METHODS.get(recipe.method, 'see the recipe')}"),
         ("seed", f"{recipe.seed}; each image's own is in its row"),
         ("made by", f"concord {environment.get('concord', version())}" + (f" with {packages}" if packages else "")),
@@ -131,7 +134,7 @@ def _origin(made: MadeSet) -> list[str]:
 
 
 def _licences(made: MadeSet) -> list[str]:
-    rows = [(shown(model), key, licence(model)) for key, model in models(made.recipe).items()]
+    rows = [(redacted(model), key, licence(model)) for key, model in models(made.recipe).items()]
     data = (
         "The data came with concord, under Apache-2.0."
         if made.recipe.data in BUILT_IN_DATA

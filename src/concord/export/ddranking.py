@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from concord.data.class_lists import class_list
 from concord.data.classes import ClassEntry, ClassTable
-from concord.data.lists import class_list
-from concord.export.made import MadeSet
-from concord.export.writing import Reading, numbered, write_classes, write_pictures
+from concord.export.write import Reading, numbered, write_classes, write_pictures
+from concord.runs.made import MadeSet
 
 SUBSETS: dict[str, tuple[int, ...]] = {
     "ImageNette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
@@ -24,6 +24,7 @@ SUBSETS: dict[str, tuple[int, ...]] = {
     "ImageYellow": (309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
 }
 """DD-Ranking's subsets: the place in ImageNet-1K of the class with label 0, 1, ..."""
+
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concord.export.made import MadeSet
-from concord.export.writing import Reading, write_pictures
+from concord.export.write import Reading, write_pictures
+from concord.runs.made import MadeSet
 
 
 def write(made: MadeSet, root: Path) -> Reading:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
-from concord.export.made import MadeSet, Picture
-from concord.export.private import public_row
-from concord.export.writing import Reading
+from concord.export.write import Reading, public_row
+from concord.runs.made import MadeSet, Picture
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concord.export.made import MadeSet
-from concord.export.writing import Reading, numbered, write_classes, write_pictures
+from concord.export.write import Reading, numbered, write_classes, write_pictures
+from concord.runs.made import MadeSet
 
 
 def write(made: MadeSet, root: Path) -> Reading:

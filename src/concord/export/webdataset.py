@@ -11,9 +11,8 @@ import io
 import tarfile
 from pathlib import Path
 
-from concord.export.made import MadeSet
-from concord.export.private import public_row
-from concord.export.writing import Reading, json_line, write_classes
+from concord.export.write import Reading, json_line, public_row, write_classes
+from concord.runs.made import MadeSet
 
 
 def write(made: MadeSet, root: Path, shard_size: int) -> Reading:

@@ -16,11 +16,11 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
     """Return the method that the recipe names, ready to plan; models are loaded when the first image is made."""
     match recipe.method:
         case "random":
-            from concord.methods.random import random_choice
+            from concord.methods.real import random_choice
 
             return random_choice(recipe, data)
         case "full":
-            from concord.methods.full import full_set
+            from concord.methods.real import full_set
 
             return full_set(recipe, data)
         case "k_center" | "herding":
@@ -32,7 +32,7 @@ def build(recipe: Recipe, data: ImageSet) -> Method:
 
             return Rded(recipe, data)
         case "dit" | "minimax" | "unclip" | "text" | "generate":
-            from concord.methods.generate import Generate
+            from concord.methods.diffusion import Generate
 
             return Generate(recipe, data)
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from concord.runs.plan import Sample
+from concord.plan import Sample
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedImage:
     """A finished image (RGB) and what was measured on it.
 
     A score called ``uninformed_steps`` is summed over the set into results.json.
@@ -65,8 +65,8 @@ class Method(Protocol):
         """Return sample (class_index, index); pure, and the same whatever the IPC."""
         ...
 
-    def make(self, batch: Sequence[Sample], variant: str) -> list[Made]:
-        """Make a batch, one `Made` a sample and in its order; a function of the batch and the variant alone."""
+    def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
+        """Make a batch, one `GeneratedImage` a sample, in order; a function of batch and variant alone."""
         ...
 
     def recall(self, concepts: Mapping[str, Any]) -> None:

@@ -11,18 +11,17 @@ import numpy as np
 from concord.concepts import Concept, concept_text, draw_negatives, load_bank
 from concord.concepts.bank import Bank
 from concord.concepts.negatives import class_weights
-from concord.concepts.selection import selection_record
-from concord.concepts.validity import name_similarity, select_classes
+from concord.concepts.selection import name_similarity, select_classes, selection_record
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.methods.making import Maker
+from concord.methods.batch_sampler import BatchSampler
 from concord.recipe import Recipe
 
 
 class ConceptPlan:
     """The concepts of a recipe on its data set. Nothing is embedded before it is asked for."""
 
-    def __init__(self, recipe: Recipe, data: ImageSet, maker: Maker) -> None:
+    def __init__(self, recipe: Recipe, data: ImageSet, maker: BatchSampler) -> None:
         self._recipe, self._data, self._maker = recipe, data, maker
         self._names = [entry.class_name for entry in data.classes]
 

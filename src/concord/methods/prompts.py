@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 
 SLOT = "{class}"
+
+
 TEMPLATES = (
     "a photo of {class}",
     "a sharp photo of {class}",

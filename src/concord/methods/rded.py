@@ -8,6 +8,8 @@ Two things are ours. Image i has the crops of rank f i to f i + f - 1 with f = f
 to cell k of n images: the set holds the same crops either way, but here a smaller set is part of a larger one, so that
 it can grow. And where a class has fewer images than crops are needed, the second-best crops of all its images follow,
 and so on, where RDED ends with an error; with images enough there are none of them.
+
+Square crops of real images as RDED has them: drawn at random, ranked by loss, put together. All but `on_canvas` NumPy.
 """
 
 from __future__ import annotations
@@ -24,23 +26,93 @@ import numpy as np
 from PIL import Image
 
 from concord.data import ImageSet
-from concord.data.ahead import read_ahead
-from concord.data.reading import square
+from concord.data.prefetch import read_ahead
 from concord.errors import ConcordError
-from concord.methods.base import Cost, Made
-from concord.methods.crops import amid, cut, mosaic, random_square, ranks
-from concord.methods.features import seen_side
-from concord.methods.random import RealImages
-from concord.methods.supply import Supply, shuffled
+from concord.methods.base import Cost, GeneratedImage
+from concord.methods.coreset import seen_side
+from concord.methods.real import ImagePool, RealImages, shuffled
+from concord.plan import Crop, Sample, sample_seed
 from concord.recipe import Recipe
-from concord.resources import resolve_device
-from concord.runs.plan import Crop, Sample, sample_seed
+from concord.storage.images import square
+from concord.system import resolve_device
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from concord.models.teachers import Teacher
+
+
+SCALE = (0.08, 1.0)
+"""A crop's share of its image's area, uniform between these."""
+
+
+ATTEMPTS = 10
+"""Draws of a share before the middle is taken: a large square does not fit into a long image."""
+
+
+def random_square(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draw a square of an image: left, top and side in pixels, as torchvision's RandomResizedCrop at ratio (1, 1)."""
+    for _ in range(ATTEMPTS):
+        side = round(math.sqrt(width * height * rng.uniform(*SCALE)))
+        if 0 < side <= min(width, height):
+            return int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1)), side
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+def cut(image: Image.Image, crop: Crop, side: int) -> np.ndarray:
+    """A crop of an image at `side` pixels: uint8 (side, side, 3); bilinear, antialiased."""
+    # Cropped before it is scaled: with `box`, Pillow would let pixels from beyond the crop in at its edges.
+    return np.asarray(image.crop(crop.box).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def ranks(losses: np.ndarray) -> list[tuple[int, int]]:
+    """Put the crops of some images in the order in which they are taken, as pairs (image, crop).
+
+    The best crop of each image goes first, those with the lowest loss in front; then the second-best of each, and so
+    on. What is as good keeps its order.
+
+    losses: (images, crops).
+    """
+    best = np.argsort(losses, axis=1, kind="stable")
+    ranked = np.take_along_axis(losses, best, axis=1)
+    rounds = (np.argsort(column, kind="stable") for column in ranked.T)
+    return [(int(image), int(best[image, nth])) for nth, images in enumerate(rounds) for image in images]
+
+
+def mosaic(crops: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Put f x f crops together, row by row, to one image: uint8 (size, size, 3).
+
+    Where `size` is no multiple of f, the first rows and columns of cells are a pixel larger, and a crop fills its cell
+    by the nearest of its pixels.
+    """
+    factor = math.isqrt(len(crops))
+    edges = [size // factor + (i < size % factor) for i in range(factor)]
+
+    def fill(crop: np.ndarray, height: int, width: int) -> np.ndarray:
+        rows, columns = (np.arange(n) * crop.shape[0] // n for n in (height, width))
+        return crop[rows][:, columns]
+
+    cells = [[fill(crops[i * factor + j], h, w) for j, w in enumerate(edges)] for i, h in enumerate(edges)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in cells])
+
+
+def on_canvas(crops: Tensor, size: int, mean: Tensor) -> Tensor:
+    """Crops (B, 3, s, s) in [0, 1] in the middle of images (B, 3, size, size) of one colour.
+
+    mean: of the network's normalisation, three values in [0, 1]; after it, what surrounds a crop is 0, as in RDED.
+    """
+    s = crops.shape[-1]
+    start = (size - s) // 2
+    canvas = mean.to(crops).view(1, 3, 1, 1).expand(len(crops), 3, size, size).clone()
+    canvas[..., start : start + s, start : start + s] = crops
+    return canvas
+
 
 TRIED = 10
 """Real images a class that the teacher is tried on first."""
+
+
 AT_ONCE = 64
 """Crops that the teacher sees at once, or those of one image."""
 
@@ -49,7 +121,7 @@ class Rded(RealImages):
     """See the module's text; a `Method`. Where images are put together no teacher is loaded: samples have the crops."""
 
     def __init__(self, recipe: Recipe, data: ImageSet) -> None:
-        super().__init__(recipe, data, Supply(data, shuffled(recipe.seed), recipe.unreadable == "skip"))
+        super().__init__(recipe, data, ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip"))
         self._settings, self._cells = recipe.rded, recipe.rded.factor**2
         self._best: dict[int, list[tuple[Crop, float]]] = {}
 
@@ -61,7 +133,7 @@ class Rded(RealImages):
     def _room(self, class_index: int, ipc: int) -> int:
         """For how many images, at most `ipc`, the class has crops."""
         wanted = min(self._settings.images, math.ceil(ipc * self._cells / self._settings.crops))
-        images = len(self._supply.readable(class_index, wanted))
+        images = len(self._pool.readable(class_index, wanted))
         return min(ipc, images * self._settings.crops // self._cells)
 
     def _too_few(self, ipc: int) -> str:
@@ -84,8 +156,8 @@ class Rded(RealImages):
         sources = " + ".join(dict.fromkeys(crop.source for crop in crops))
         return Sample(class_index, index, sample_seed(self._recipe.seed, key, index), source=sources, crops=crops)
 
-    def make(self, batch: Sequence[Sample], variant: str) -> list[Made]:
-        return [Made(self._put_together(sample.crops)) for sample in batch]
+    def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
+        return [GeneratedImage(self._put_together(sample.crops)) for sample in batch]
 
     def _put_together(self, crops: Sequence[Crop]) -> Image.Image:
         images = {source: self._data.read(source) for source in {crop.source for crop in crops}}
@@ -120,7 +192,7 @@ class Rded(RealImages):
         teacher = load_teacher(self._recipe.teacher or "", self._data.classes, device=device)
         side, images, labels = seen_side(teacher, self._recipe.size), list[np.ndarray](), list[int]()
         for entry in self._data.classes:
-            some = self._supply.readable(entry.label, TRIED)
+            some = self._pool.readable(entry.label, TRIED)
             for batch in read_ahead(self._data, some, lambda _, image: np.asarray(square(image, side))):
                 images += [pixels for _, pixels in batch]
                 labels += [entry.label] * len(batch)
@@ -131,7 +203,7 @@ class Rded(RealImages):
     def _ranked(self, class_index: int) -> list[tuple[Crop, float]]:
         """The class's crops in the order in which they are taken, as many as the set needs, with their losses."""
         if class_index not in self._best:
-            items = self._supply.first(class_index, self._settings.images)[: self._settings.images]
+            items = self._pool.first(class_index, self._settings.images)[: self._settings.images]
             crops, losses = self._score(class_index, items)
             order = ranks(losses)[: self._recipe.ipc * self._cells]
             self._best[class_index] = [(crops[n][m], float(losses[n, m])) for n, m in order]
@@ -164,7 +236,7 @@ class Rded(RealImages):
                 / 255
             )
             with torch.no_grad():
-                logits = teacher.logits(amid(pixels, size, teacher.network.mean))
+                logits = teacher.logits(on_canvas(pixels, size, teacher.network.mean))
             labels = torch.full((len(logits),), class_index, device=logits.device)
             losses = F.cross_entropy(logits, labels, reduction="none")
             rows.append(losses.double().cpu().numpy().reshape(len(batch), -1))

@@ -1,1 +1,1 @@
-"""Classifiers, and what every loaded model has in common."""
+

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from concord.models.preprocess import Preprocess
 from concord.models.pretrained import check_complete, loading
-from concord.preprocessing import Preprocess
 
 
 class Classifier:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from concord.errors import ConcordError
 from concord.models.checkpoint import read_checkpoint
 from concord.models.students import Student, build_student
-from concord.runs.store import write_atomically
+from concord.storage.atomic import write_atomically
 
 SCHEMA = 1
+
+
 _KEY = "concord"
 
 

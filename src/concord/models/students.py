@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concord.errors import ConcordError, nearest
-from concord.models.convnet import WIDTH, ConvNet
-from concord.models.resnets import ResNetAP10, modified_resnet
+from concord.errors import ConcordError
+from concord.models.networks import WIDTH, ConvNet, ResNetAP10, modified_resnet
+from concord.text import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
 NAMES = (
     *(f"convnet-{depth}" for depth in range(1, 7)),
     *("resnet-18", "resnet-50", "resnet-101", "resnet-18-modified", "resnet-101-modified", "resnetap-10"),
@@ -24,7 +28,7 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Form:
+class StudentForm:
     """All that a student is built from: the same form gives the same network, untrained.
 
     name: canonical. size: pixels of an image's side. norm, pool, width: None where the network has no such choice.
@@ -47,7 +51,7 @@ class Student(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, form: Form) -> None:
+    def __init__(self, net: nn.Module, form: StudentForm) -> None:
         super().__init__()
         self.net = net
         self.form = form
@@ -70,7 +74,7 @@ class Student(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the last layer is given, (B, D): pooled and flattened, differentiable."""
-        return entering(self.net.get_submodule(head(self.net, self.form.classes)), lambda: self(pixels))
+        return layer_input(self.net.get_submodule(head(self.net, self.form.classes)), lambda: self(pixels))
 
 
 def build_student(
@@ -109,10 +113,10 @@ def build_student(
     if convnet:
         norm, width = norm or "batch", width or WIDTH
         net: nn.Module = ConvNet(int(name[-1]), classes, size, norm, pool, width)
-        return Student(net, Form(name, classes, size, norm, pool, width, mean, std))
+        return Student(net, StudentForm(name, classes, size, norm, pool, width, mean, std))
     if name == "resnetap-10":
         norm = norm or "instance"
-        return Student(ResNetAP10(classes, size, norm), Form(name, classes, size, norm, mean=mean, std=std))
+        return Student(ResNetAP10(classes, size, norm), StudentForm(name, classes, size, norm, mean=mean, std=std))
     if name.endswith("-modified"):
         net = modified_resnet(int(name.split("-")[1]), classes)
     elif name.startswith("resnet-"):
@@ -121,8 +125,8 @@ def build_student(
         source, _, model = name.partition(":")
         with taking(name, size):
             net = (_timm if source == "timm" else _torchvision)(model, classes, size)
-        give_one(net, name, classes, size)
-    return Student(net, Form(name, classes, size, mean=mean, std=std))
+        check_forward(net, name, classes, size)
+    return Student(net, StudentForm(name, classes, size, mean=mean, std=std))
 
 
 def canonical(name: str) -> str:
@@ -178,7 +182,7 @@ def head(net: nn.Module, classes: int) -> str:
     return found[-1]
 
 
-def entering(layer: nn.Module, run: Callable[[], object]) -> Tensor:
+def layer_input(layer: nn.Module, run: Callable[[], object]) -> Tensor:
     """What a layer is given while `run` runs, as (B, D); maps are averaged over their pixels."""
     seen: list[Tensor] = []
     with layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
@@ -216,7 +220,7 @@ def taking(model: str, size: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def give_one(net: nn.Module, model: str, classes: int, size: int) -> None:
+def check_forward(net: nn.Module, model: str, classes: int, size: int) -> None:
     """Give a network one image: each has sizes of its own that it takes, and only trying tells.
 
     Raises:

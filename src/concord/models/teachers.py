@@ -18,10 +18,12 @@ from torch.nn import functional as F
 from concord.data.classes import ClassTable
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
+from concord.models.pretrained_teachers import trained
 from concord.models.students import Student
-from concord.models.trained import trained
 
 _IMAGENET = 1000
+
+
 _SURE = 0.001
 """A chance below this is taken as none: of a teacher at chance to do so well, or of an order to be better by luck."""
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from concord.concepts import concept_text, load_bank, select
 from concord.concepts.selection import mean_embedding
-from concord.encoder import Encoder
 from concord.models.classifier import Classifier
+from concord.models.encoder import Encoder
+from concord.reef.dataset import SEED_TEST
 from concord.reef.models import as_input
-from concord.reef.real import SEED_TEST
 from concord.reef.text import PHRASES
 from concord.reef.world import DETAILS, SPECIES, attributes, render_array, sample_set
 

@@ -15,6 +15,8 @@ from concord.reef.text import PHRASES, vocabulary
 from concord.reef.world import DETAILS, NUISANCES, SIZE, SPECIES
 
 LATENT_SIZE = SIZE // 4
+
+
 TEXT_LENGTH = 32
 
 

@@ -23,18 +23,27 @@ from diffusers import AutoencoderKL, DiTPipeline
 from torch import Tensor, nn
 
 from concord.reef import models
-from concord.reef.real import SEED_TRAIN
+from concord.reef.dataset import SEED_TRAIN
 from concord.reef.text import caption, random_caption
 from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
 
 SEED_FREE = 1_000_002
+
+
 SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
 """Training renderings: so many a species, and so many free combinations."""
+
+
 LATENT_DECAY = 0.9995
+
 
 Network = Any
 """A network of diffusers or transformers, whose own methods their types do not tell."""
+
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
 Loss = Callable[[Network, int, np.random.Generator], Tensor]
 
 

@@ -1,1 +1,1 @@
-"""What a person looks at."""
+"""Pages and sheets of what runs left; nothing is computed anew."""

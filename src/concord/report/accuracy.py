@@ -11,12 +11,16 @@ import numpy as np
 
 from concord.errors import ConcordError
 from concord.evaluation.record import way
-from concord.report.headline import Value, pick
+from concord.report.figures import Value, pick
 
 TABLE, CHART = 24, 100
 """Classes up to which the confusion is a table, and a picture."""
+
+
 BARS, ENDS, MISTAKES = 60, 20, 8
 """Classes up to which all have a bar; else so many of the worst and of the best. Mistakes that are named."""
+
+
 FILE = "evaluation.json"
 
 
@@ -86,7 +90,7 @@ def _cell(evaluation: Mapping[str, Any], cell: Mapping[str, Any], place: int) ->
     mistakes = _mistakes(names, shares) if len(shares) else []
     if not 0 < len(shares) <= CHART:
         return Cell(title, place, bars, cut, mistakes=mistakes)
-    from concord.report.heatmap import by_likeness
+    from concord.report.similarity import by_likeness
 
     order = by_likeness(shares)
     named, ordered = [names[i] for i in order], shares[np.ix_(order, order)]
@@ -132,8 +136,8 @@ def _mistakes(names: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, 
 
 
 def _chart(names: Sequence[str], shares: np.ndarray) -> str:
-    from concord.report.heatmap import heatmap
-    from concord.report.plotting import png
+    from concord.report.charts import png
+    from concord.report.similarity import heatmap
 
     figure = heatmap(names, shares, "Confusion", "share of a true class (row) that is taken for a class", diagonal=True)
     return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"

@@ -21,20 +21,27 @@ from markupsafe import Markup
 
 from concord.report.accuracy import FILE as EVALUATION
 from concord.report.accuracy import detailed_cells, facts, protocol
-from concord.report.contents import contents
 from concord.report.distribution import HEIGHT, WIDTH, pictures
-from concord.report.headline import Form, Value, comparisons, pick, reach, shown
-from concord.report.judging import MISSING_BELOW, PRESENT_FROM, Judge
-from concord.report.likeness import likeness
-from concord.report.record import EMBEDDINGS, Json, Record, read_run
+from concord.report.figures import Unit, Value, comparisons, pick, reach, shown
+from concord.report.samples import MISSING_BELOW, PRESENT_FROM, Judge, contents
+from concord.report.similarity import likeness
 from concord.report.thumbnails import BUDGET
-from concord.runs.store import write_atomically
+from concord.runs.recorded import EMBEDDINGS, Json, Record, read_run
+from concord.storage.atomic import write_atomically
 
 NAME = "report.html"
+
+
 NEAREST = 12
 """Near copies that the page names."""
+
+
 _TEMPLATES = resources.files("concord.report") / "templates"
+
+
 _STYLES = ("page", "evaluation")
+
+
 _SCRIPTS = ("tiles", "details", "finding", "start")
 
 
@@ -100,7 +107,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _figure(value: Value | None, form: Form) -> Markup:
+def _figure(value: Value | None, form: Unit) -> Markup:
     """A number as shown, with the exact one and where it comes from for programs; a dash where there is none."""
     if value is None:
         return Markup('<span class="none">\N{EN DASH}</span>')

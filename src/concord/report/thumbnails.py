@@ -11,13 +11,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from concord.resources import cores
+from concord.system import cores
 
 BUDGET = 30_000_000
 """Bytes of all images on a page, as text."""
+
+
 SIDES = (256, 192, 160, 128, 96)
+
+
 _BYTES_A_PIXEL = 0.35  # of a photograph as WebP of this quality, a third more as text: a guess on the safe side
+
+
 _QUALITY = 82
+
+
 _AT_ONCE = 256
 
 

@@ -10,35 +10,31 @@ not tell in which order the images came.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from concord.data.classes import ClassEntry
-from concord.errors import ConcordError
+from concord.plan import Sample
 from concord.recipe import Format
-from concord.runs.plan import Sample
+from concord.storage import atomic
+from concord.storage.atomic import disk_errors, make_directories, write_atomically
 
 MANIFEST = "metadata.jsonl"
-LOCK = ".concord.lock"
+
+
 SUFFIX = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+
+
 _MUST_HAVE = {"file_name": str, "label": int, "index": int}
+
+
 Row = dict[str, Any]
-
-
-def _nothing(name: str) -> None:
-    """Do nothing; see `point`."""
-
-
-point: Callable[[str], None] = _nothing
-"""Called with a name between any two steps of writing; the tests put a kill here."""
 
 
 def encode(image: Image.Image, form: Format) -> bytes:
@@ -53,89 +49,14 @@ def encode(image: Image.Image, form: Format) -> bytes:
     return buffer.getvalue()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that after a kill or a power cut it is the old one or the new one, whole.
-
-    Raises:
-        ConcordError: the disk is full, or the place cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with saying(path):
-        try:
-            with open(part, "wb") as file:
-                point("opened")
-                file.write(data)
-                file.flush()
-                point("written")
-                os.fsync(file.fileno())
-            point("synced")
-            os.replace(part, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()  # on a full disk its bytes are needed
-            raise
-        point("renamed")
-        _sync_directory(path.parent)
-        point("settled")
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file with ``"schema": 1`` in front, atomically."""
-    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
-
-
-@contextlib.contextmanager
-def saying(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a line for the user."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ConcordError(
-                f"the disk is full, cannot write {path}; what is finished stays:"
-                " free some space and give the same command again"
-            ) from error
-        raise ConcordError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
-    """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
-
-    The operating system frees it when the process ends, however it ends.
-
-    Raises:
-        ConcordError: another process holds it, or it cannot be written.
-    """
-    with saying(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / name, "a+b")  # noqa: SIM115 - open as long as the lock is held
-    with file:
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConcordError(
-                f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
-            ) from None
-        yield
-
-
 class Store:
     """The images of one variant and their manifest, below `root`; open one under a `lock` only."""
 
     def __init__(self, root: Path, form: Format) -> None:
         self.root, self._form = root, form
         self._folders: set[Path] = set()
-        with saying(root):
-            _make_directories(root)
+        with disk_errors(root):
+            make_directories(root)
             self.rows = self._recover()
 
     def file_name(self, sample: Sample, entry: ClassEntry) -> str:
@@ -158,12 +79,12 @@ class Store:
             self._rewrite()
         row = {**self._planned(sample, entry), "scores": dict(scores)}
         path = self.root / row["file_name"]
-        with saying(path):
+        with disk_errors(path):
             if path.parent not in self._folders:
-                _make_directories(path.parent)
+                make_directories(path.parent)
                 self._folders.add(path.parent)
         write_atomically(path, data)
-        with saying(self.root / MANIFEST):
+        with disk_errors(self.root / MANIFEST):
             self._append(_line(row))
         self.rows[sample.place] = row
 
@@ -172,7 +93,7 @@ class Store:
         outside = [row for (label, index), row in self.rows.items() if label >= len(counts) or index >= counts[label]]
         if not outside:
             return
-        with saying(self.root):
+        with disk_errors(self.root):
             for row in outside:
                 # The image goes before its row: after a kill in between, the row is dropped for want of it.
                 (self.root / row["file_name"]).unlink(missing_ok=True)
@@ -208,13 +129,13 @@ class Store:
             try:
                 file.write(line)
                 file.flush()
-                point("row written")
+                atomic.failpoint("row written")
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
                     os.truncate(self.root / MANIFEST, end)  # a full disk takes half a row
                 raise
-        point("row synced")
+        atomic.failpoint("row synced")
 
     def _rewrite(self) -> None:
         write_atomically(self.root / MANIFEST, b"".join(_line(row) for row in self.rows.values()))
@@ -253,22 +174,3 @@ def _rows(data: bytes) -> Iterator[Row]:
 
 def _line(row: Row) -> bytes:
     return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _make_directories(path: Path) -> None:
-    """Make a directory and those above it, so that they outlast a power cut."""
-    if path.is_dir():
-        return
-    _make_directories(path.parent)
-    path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    if sys.platform == "win32":
-        return  # a directory cannot be opened there; the file system keeps its own journal
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,12 +12,14 @@ import yaml
 from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.recipe import Recipe, differing, identity, to_yaml, validate
-from concord.resources import package_version, version
-from concord.runs.store import write_atomically, write_json
+from concord.storage.atomic import write_atomically, write_json
+from concord.system import package_version, version
 
 HEADER = (
     "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
 )
+
+
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "Pillow")
 
 

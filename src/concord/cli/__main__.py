@@ -1,0 +1,3 @@
+from concord.cli.commands import main
+
+main()

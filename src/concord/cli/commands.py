@@ -1,0 +1,64 @@
+"""The command line. It imports lazily: `concord --help` answers without torch, and in a blink."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from concord.cli import concepts
+from concord.cli.compare import compare
+from concord.cli.convert import convert
+from concord.cli.distill import distill
+from concord.cli.doctor import doctor
+from concord.cli.evaluate import evaluate
+from concord.cli.export import export
+from concord.cli.init import init
+from concord.cli.labels import labels
+from concord.cli.recipes import recipes
+from concord.cli.report import report
+from concord.cli.teacher import teacher
+
+app = typer.Typer(
+    name="concord",
+    help="Turn a large labelled image set into a tiny one that trains nearly as good a classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(concepts.app)
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from concord.system import version
+
+        print(f"concord {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(distill)
+app.command()(compare)
+app.command()(convert)
+app.command()(evaluate)
+app.command()(export)
+app.command()(init)
+app.command()(labels)
+app.command()(recipes)
+app.command()(report)
+app.command()(teacher)
+app.command()(doctor)

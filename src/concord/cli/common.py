@@ -1,0 +1,45 @@
+"""How a command ends: with one clear line where the user can put it right."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concord.errors import ConcordError
+from concord.text import plain
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@contextlib.contextmanager
+def user_errors(out: Path | None = None) -> Iterator[None]:
+    """End with one clear line and exit code 2 where the user can put it right; a bug keeps its traceback.
+
+    With CONCORD_DEBUG=1 every error keeps it.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        kept = f"what is finished lies in {plain(str(out))}, and " if out is not None else ""
+        print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except (ConcordError, OSError) as error:
+        if os.environ.get("CONCORD_DEBUG"):
+            raise
+        if isinstance(error, OSError) and not error.strerror:
+            raise  # an OSError of no system call: nothing that a user could act on
+        text = str(error) if isinstance(error, ConcordError) else _refusal(error)
+        print(f"error: {plain(text)}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _refusal(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)

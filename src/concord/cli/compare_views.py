@@ -1,0 +1,148 @@
+"""What `concord compare` shows: a summary for people, a record for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from concord.cli.console import Console
+from concord.report.compare import Comparison, Pair
+from concord.report.compare_page import change, figure, setting, verdict
+from concord.runs.compared import Run
+from concord.text import counted, plain
+
+KEYS, CHANGED = 12, 5
+"""Recipe keys and most changed samples that the terminal shows."""
+
+
+_COLOURS = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
+
+
+def show(found: Comparison, out: Path | None) -> None:
+    """Print a comparison; no figure is cut off, however narrow the terminal."""
+    console = Console()
+    groups = [_runs(found), _keys(found), _measures(found), _changed(found)]
+    if out is not None:
+        groups.append([Text.assemble(("wrote  ", "bold green"), plain(str(out)))])
+    for n, lines in enumerate(group for group in groups if group):
+        if n:
+            console.print()
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
+
+def _runs(found: Comparison) -> list[Text]:
+    lines = [Text("concord compare", "bold")]
+    width = max(len(plain(str(run.out))) for run in (found.a, found.b))
+    for letter, colour, run in (("A", "cyan", found.a), ("B", "yellow", found.b)):
+        about = (str(run.recipe.get("name")), str(run.recipe.get("method")), run.main, counted(len(run.rows), "image"))
+        what = (plain(" · ".join(about)), "dim")
+        lines.append(Text.assemble("  ", (letter, f"bold {colour}"), f"  {plain(str(run.out)):<{width}}  ", what))
+    alone = f" ({found.only[0]} in A alone, {found.only[1]} in B alone)" if any(found.only) else ""
+    same = sum(pair.identical for pair in found.pairs)
+    lines.append(Text(f"  {counted(len(found.pairs), 'pair')} of one class and index{alone}, {same} of them identical"))
+    return lines + [Text(f"  note: {plain(note)}", "yellow") for note in found.notes]
+
+
+def _keys(found: Comparison) -> list[Text]:
+    if not found.keys:
+        return [Text.assemble(("recipes  ", "bold"), "equal")]
+    lines, shown = [Text("recipes", "bold")], found.keys[:KEYS]
+    width = max(len(plain(key)) for key, _, _ in shown)
+    for key, a, b in shown:
+        values = (setting(a, 40), "cyan"), (" -> ", "dim"), (setting(b, 40), "yellow")
+        lines.append(Text.assemble(f"  {plain(key):<{width}}  ", *values))
+    if len(found.keys) > KEYS:
+        lines.append(Text(f"  and {len(found.keys) - KEYS} more keys: --json has all", "dim"))
+    return lines
+
+
+def _measures(found: Comparison) -> list[Text]:
+    if not found.measures:
+        return [Text("neither details, scores nor accuracies are in both runs", "dim")]
+    headings = ("what differs", "A", "B", "B - A", "95 % interval")
+    rows = [(f"  {plain(m.label)}", figure(m.a, m.form), figure(m.b, m.form), *change(m)) for m in found.measures]
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(5)]
+    lines = []
+    for n, row in enumerate((headings, *rows)):
+        cells = [
+            f"{row[0]:<{widths[0]}}",
+            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        line = Text("  ".join(cells).rstrip(), "" if n else "bold")
+        if n:
+            line.stylize(_COLOURS[verdict(found.measures[n - 1])], start=len("  ".join(cells[:3])))
+        lines.append(line)
+    return lines
+
+
+def _changed(found: Comparison) -> list[Text]:
+    changed = [pair for pair in found.pairs if not pair.identical][:CHANGED]
+    if not changed:
+        return []
+    width = max(len(plain(pair.class_name)) for pair in changed)
+    lines = [Text("most changed", "bold")]
+    for pair in changed:
+        at = f"  {plain(pair.class_name):<{width}}  {pair.place[1]:>4}"
+        lines.append(Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_lacks(pair), "dim")))
+    return lines
+
+
+def _lacks(pair: Pair) -> str:
+    missing = pair.details.get("likely_missing")
+    if missing is None or missing[0] == missing[1]:
+        return ""
+    return f", details likely missing {figure(missing[0], 'share')} -> {figure(missing[1], 'share')}"
+
+
+def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
+    """A comparison as ``--json`` prints it; `out` is the page that was written."""
+    return {
+        "a": _about(found.a),
+        "b": _about(found.b),
+        "differing": [{"key": key, "a": one, "b": two} for key, one, two in found.keys],
+        "samples": {
+            "common": len(found.pairs),
+            "only_a": found.only[0],
+            "only_b": found.only[1],
+            "identical": sum(pair.identical for pair in found.pairs),
+            "same_seed": sum(pair.same_seed for pair in found.pairs),
+        },
+        "measures": [
+            {
+                "name": m.name,
+                "label": m.label,
+                "form": m.form,
+                "a": m.a,
+                "b": m.b,
+                "difference": {
+                    "mean": m.change,
+                    "ci95": list(m.ci95) if m.ci95 else None,
+                    "n": m.n,
+                    "by": m.by,
+                    "p": m.p,
+                },
+            }
+            for m in found.measures
+        ],
+        "pairs": [
+            {
+                "class_name": pair.class_name,
+                "index": pair.place[1],
+                "files": [run.rows[pair.place]["file_name"] for run in (found.a, found.b)],
+                "change": round(pair.change, 5),
+                "identical": pair.identical,
+                "details": {key: list(values) for key, values in pair.details.items()},
+            }
+            for pair in found.pairs
+        ],
+        "notes": list(found.notes),
+        "page": str(out) if out is not None else None,
+    }
+
+
+def _about(run: Run) -> dict[str, Any]:
+    recipe, images = run.recipe, len(run.rows)
+    return {"dir": str(run.out), "recipe": recipe.get("name"), "method": recipe.get("method"), "images": images}

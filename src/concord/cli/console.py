@@ -1,0 +1,35 @@
+"""The one way to a terminal: nothing that came from outside can steer it, and JSON that a program reads is JSON.
+
+Class names, phrases and paths may hold what a terminal obeys (escape sequences, line breaks, marks that turn the
+direction of writing). They are shown as text: `Console` drops what is not printable from everything it writes, and
+`plain` also keeps a text to one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from concord.text import _printable
+
+
+class Console(rich.console.Console):
+    """A rich console without highlighting that writes printable text and its own styles, and nothing else."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _printable(text), style, control)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print an object with ``"schema": 1`` on stdout; what is not printable is escaped, as JSON allows."""
+    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

@@ -1,0 +1,161 @@
+"""What the terminal shows: the plan of a dry run, the closing summary, the doctor's findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from concord.cli.console import Console
+from concord.text import counted, duration, plain, size
+from concord.workflows.preview import Preview
+
+Line = tuple[str, str]
+
+
+_UNKNOWN = "unknown"
+
+
+def show_results(results: Mapping[str, Any], out: Path, console: Console | None = None) -> None:
+    """Print what a run made, what informing changed, and where to look."""
+    console = console or Console()
+    images, classes, made, kept = (results[key] for key in ("images", "classes", "made", "kept"))
+    what = f"{counted(images, 'image')} of {counted(classes, 'class')}"
+    each = f", {results['seconds_per_image']:.2g} s an image" if results["seconds_per_image"] else ""
+    share = "nothing to do: all there already" if not made else f"{made} made now" + (f", {kept} kept" if kept else "")
+    console.print()
+    console.print(
+        Text.assemble(("done  ", "bold green"), (what, "bold"), f" ({share}) in {duration(results['seconds'])}{each}"),
+        soft_wrap=True,
+    )
+    for warning in _warnings(results):
+        console.print(Text(f"      {plain(warning)}", "yellow"), soft_wrap=True)
+    rows = list(_measures(results))
+    if rows:
+        console.print()
+        for line in _table(rows):
+            console.print(line, soft_wrap=True)
+    console.print()
+    places = [("images", "images", "an image folder: one folder a class, metadata.jsonl beside them")]
+    places += [("before", "uninformed", "the same samples without informing")]
+    places += [("concepts", "concepts.png", "concepts kept and dropped, by activation on real images")]
+    places += [("", "similarity.png", "how alike the classes' names are")]
+    places += [("details", "details.json", "which detail each image is likely to lack")]
+    places += [("look", "samples.png", "a sheet of samples, class by class"), ("report", "report.html", "open it")]
+    places += [("figures", "results.json", "all that was measured"), ("recipe", "recipe.yaml", "every setting")]
+    there = [(about, plain(str(out / name)), meaning) for about, name, meaning in places if (out / name).exists()]
+    width = max((len(path) for _, path, _ in there), default=0)
+    for about, path, meaning in there:
+        console.print(
+            Text.assemble((f"  {about:<9}", "dim"), f"{path:<{width}}", (f"  {meaning}", "dim")), soft_wrap=True
+        )
+
+
+def show_preview(plan: Preview, console: Console | None = None) -> None:
+    """Print what a run would make, and what it needs."""
+    console = console or Console()
+    recipe, names, counts = plan.recipe, plan.classes, plan.counts
+    shown = ", ".join(names[:6]) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
+    per_class = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    pairs = f", each also {' and '.join(plan.variants[1:])}" if len(plan.variants) > 1 else ""
+    lines: list[Line] = [
+        ("data", recipe.data),
+        ("classes", shown),
+        ("plan", f"{counted(len(names), 'class')} x {per_class} = {counted(plan.images, 'image')}{pairs}"),
+        ("to make", f"{plan.missing}" + (f" ({plan.there} are there already)" if plan.there else "")),
+        ("batches", f"{plan.batches} of {plan.batch_size}, {counted(plan.workers, 'worker')} on {plan.device}"),
+    ]
+    for need in plan.models:
+        way = "reinstall concord" if need.model.startswith("reef:") else "fetched at first use if online"
+        state = f"present, {size(need.bytes)}" if need.path is not None else f"missing: {way}"
+        lines.append((need.key, f"{need.model} ({state})"))
+    if not plan.models:
+        lines.append(("models", "none needed"))
+    lines += [
+        ("disk", f"{'about ' + size(plan.disk) if plan.disk is not None else _UNKNOWN}, {size(plan.disk_free)} free"),
+        ("memory", f"about {size(plan.memory)}" if plan.memory is not None else _UNKNOWN),
+        ("time", f"about {duration(plan.seconds)}" if plan.seconds is not None else f"{_UNKNOWN} until it runs"),
+    ]
+    console.print(
+        Text.assemble(
+            ("concord ", "bold"), plain(f"{recipe.name} · {recipe.method} · {plan.out}") + " ", ("(dry run)", "yellow")
+        ),
+        soft_wrap=True,
+    )
+    _lines(console, lines)
+    for note in plan.notes:
+        console.print(Text(f"  note: {plain(note)}", "dim"), soft_wrap=True)
+    if plan.disk is not None and plan.disk > plan.disk_free:
+        console.print(Text("  the disk is too small for this plan", "bold red"), soft_wrap=True)
+
+
+def _lines(console: Console, lines: Sequence[Line]) -> None:
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), plain(text)), soft_wrap=True)
+
+
+def _warnings(results: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if results.get("uninformed_steps"):
+        lines.append(
+            f"{counted(results['uninformed_steps'], 'image-step')} left uninformed: the gradient was not finite"
+        )
+    if results.get("unreadable"):
+        files = results["unreadable_files"]
+        some = ", ".join(files[:3]) + (" ..." if len(files) > 3 else "")
+        lines.append(f"{counted(results['unreadable'], 'unreadable image')} left out: {some}")
+    return lines
+
+
+def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return rows of (measure, uninformed, informed, gain with its interval) of what results.json holds."""
+    complete, shown = results.get("completeness") or {}, results.get("details") or {}
+    rows: list[tuple[str, str, str, str]] = []
+
+    def add(label: str, before: Any, after: Any, gain: Any, percent: bool = False) -> None:
+        if not isinstance(before, int | float) or not isinstance(after, int | float):
+            return
+
+        def say(value: float) -> str:
+            return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
+
+        change = ""
+        if isinstance(gain, Mapping) and "ci95" in gain:
+            scale, digits = (100, 1) if percent else (1, 2)
+            low, high = (scale * value for value in gain["ci95"])
+            change = f"{scale * gain['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        rows.append((label, say(before), say(after), change))
+
+    before, after = complete.get("uninformed") or {}, complete.get("informed") or {}
+    add("details shown (completeness)", before.get("mean"), after.get("mean"), complete.get("gain"), percent=True)
+    gain = complete.get("gain_complete")
+    add("images with all their details", before.get("complete"), after.get("complete"), gain, percent=True)
+    add("foreign details an image", before.get("foreign"), after.get("foreign"), complete.get("gain_foreign"))
+    less, more = ((shown.get(name) or {}).get("likely_missing") for name in ("uninformed", "informed"))
+    add("details likely missing (by percentile)", less, more, None, percent=True)
+    for key, label, percent in (
+        ("teacher_accuracy", "recognised by the teacher", True),
+        ("nuisance_diversity", "nuisance diversity", False),
+    ):
+        report = results.get(key) or {}
+        add(label, report.get("uninformed"), report.get("informed"), report.get("gain"), percent)
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
+    """Lay rows out in columns as wide as they need, so that no terminal cuts a figure off."""
+    headings = ("what informing changed", "uninformed", "informed", "gain [95 % interval]")
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(4)]
+    lines = []
+    for number, row in enumerate([headings, *rows]):
+        label, *cells = row
+        line = Text(f"  {label:<{widths[0]}}")
+        for column, cell in enumerate(cells, 1):
+            line.append(f"  {cell:>{widths[column]}}", "bold" if column == 2 and number else "")
+        if not number:
+            line.stylize("dim")
+        lines.append(line)
+    return lines

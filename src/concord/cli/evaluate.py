@@ -1,0 +1,59 @@
+"""`concord evaluate`: students trained from nothing on a small set, and how well they recognise real images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concord.cli.common import AsJson, user_errors
+from concord.cli.console import Console, print_json
+
+
+def evaluate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    test: Annotated[str, typer.Option(metavar="DATA", help="Real images to test on: a folder, Parquet, reef-test.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="student, protocol, ipc, seeds, teacher, ...; lists with commas."),
+    ] = None,
+    remap: Annotated[
+        bool, typer.Option("--remap", help="Put the teacher's classes in order by its own confusions.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where results go; DIR/evaluation.json if not given.")
+    ] = None,
+    random: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores."),
+    ] = None,
+    full: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train students on a small set from nothing: top-1 by student, protocol and IPC, over seeds.
+
+    Protocols: rded (soft labels, the paper's), paper (its App. B), hard (Minimax's), dc (dataset condensation's).
+
+    Killed, the same command goes on with the seed that it was at.
+
+      concord evaluate out/reef --test reef-test student=convnet-3 protocol=rded,hard ipc=1,10
+
+      concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
+    """
+    with user_errors(out or directory):
+        from concord.cli.evaluate_views import Live, show
+        from concord.evaluation.evaluate import evaluate as run
+        from concord.evaluation.record import record_path
+        from concord.evaluation.settings import read_settings
+
+        settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
+        with Live(Console(stderr=True), quiet) as live:
+            record = run(directory, test, settings, ways, out, live, random, full)
+        if as_json:
+            print_json({key: value for key, value in record.items() if key != "schema"})
+        elif not quiet:
+            show(record, record_path(directory, out))

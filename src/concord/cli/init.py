@@ -1,0 +1,205 @@
+"""`concord init`: a recipe for one's own photographs, written after a look at them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from concord.cli.common import user_errors
+from concord.cli.console import Console
+from concord.errors import ConcordError
+from concord.text import counted, file_name, plain
+
+if TYPE_CHECKING:
+    from concord.data.checks import Split, Survey
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One folder of images for each class.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The recipe to write; named after FOLDER, in this directory, if not given.")
+    ] = None,
+    bank: Annotated[
+        str | None, typer.Option(help="A concept bank, bundled or a file; one that has all classes if not given.")
+    ] = None,
+    ipc: Annotated[int, typer.Option(min=1, help="Images per class.")] = 10,
+    model: Annotated[str | None, typer.Option(help="Another unCLIP pipeline: a directory or hub id.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+) -> None:
+    """Look at a folder of photographs and write a recipe for it (unCLIP, informed, no training).
+
+    concord init my-photos
+    concord init my-photos --bank my-bank.json --ipc 50
+    """
+    with user_errors():
+        from concord.data import open_data
+        from concord.data.checks import held_out, survey
+        from concord.recipe import load
+
+        data = open_data(str(folder), unreadable="skip")
+        found, splits = survey(data), held_out(data, folder)
+        name = file_name(folder.resolve().name)
+        path = out or Path(f"{name}.yaml")
+        if path.exists() and not force:
+            raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
+        chosen = bank if bank is not None else _covering_bank(found.classes)
+        if bank is not None:
+            _check_bank(bank, found.classes)
+        text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
+        path.write_text(text, encoding="utf-8")
+        load(str(path))  # what is written must be a recipe
+        _show(folder, path, found, data.notes, chosen, splits)
+
+
+def recipe_text(
+    folder: Path,
+    name: str,
+    found: Survey,
+    bank: str | None,
+    ipc: int,
+    model: str | None,
+    splits: Sequence[Split] = (),
+) -> str:
+    """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names."""
+    from concord.recipe import load
+
+    base = load("custom", [f"data={folder}"])
+    pipeline, informing = base.pipeline, base.informing
+    shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
+    side = f"{found.median_side} px (median of the shorter side)"
+    objective, concepts = "", f"concepts:\n  bank: {_scalar(bank)}"
+    if bank is None:
+        objective = "\n  objective: {contrastive: 0, class_name: 1} # no bank has these classes: see above"
+        concepts = "concepts:"
+    head = [
+        f"{len(found.classes)} classes, {found.images} images, {side}: {shown}",
+        "",
+        f"  concord distill {shlex.quote(name + '.yaml')}",
+        "",
+        "Real images of a class and prompts with its name condition SD 2.1 unCLIP; concepts inform it. No training.",
+        "Each key below can be set on the command line, too, as in ipc=50 (a finished set grows in place).",
+    ]
+    if bank is None:
+        head += [
+            "",
+            "No bundled bank has all these classes, so the class names alone inform. Concepts tell look-alikes apart:",
+            f"  concord concepts retrieve {shlex.quote(str(folder))} --out {name}-bank.json",
+            f"  concord init {shlex.quote(str(folder))} --bank {name}-bank.json --force",
+        ]
+    if splits:
+        head += ["", "The training split is used. Held out, for evaluation:", *(f"  {_split(s)}" for s in splits)]
+    return (
+        "".join(f"# {_printable(line)}".rstrip() + "\n" for line in head)  # a name must not end its comment
+        + f"""schema: 1
+name: {_scalar(name)}
+method: unclip
+data: {_scalar(str(folder))}
+# classes: [a, b]            # a part of the classes
+# class_names: {{folder: name}} # where a folder is not called what a person would call it
+ipc: {ipc}
+seed: 0
+size: {base.size} # side of the stored images in pixels
+unreadable: skip
+uninformed: false # true makes the same images without informing as well, to compare
+batch_size: {base.batch_size}
+encoder: {base.encoder}
+pipeline:
+  model: {_scalar(model or str(pipeline.model))} # or a directory
+  tiny_decoder: {pipeline.tiny_decoder}
+  steps: {pipeline.steps}
+  guidance_scale: {pipeline.guidance_scale}
+  scheduler: {pipeline.scheduler}
+informing:
+  mode: {informing.mode}
+  strength: {informing.strength}
+  temperature: {informing.temperature}
+  window: {list(informing.window)}
+  every: {informing.every}
+  between: {informing.between}
+  decoder: {informing.decoder}{objective}
+{concepts}
+  keep: {base.concepts.keep} # the phrases that the photographs bear out most
+  images: {base.concepts.images}
+  # pinned: {{class: [a phrase]}} # never dropped
+  negatives: {{kind: weighted, count: 10}}
+scorer: {{kind: percentile}}
+"""
+    )
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def _split(split: Split) -> str:
+    of = "the same classes" if split.same else "other classes" if split.images else "no class folders"
+    return f"{split.path.absolute()} ({counted(split.images, 'image')}, {of})"
+
+
+def _scalar(value: str | None) -> str:
+    """A text as YAML, quoted where it needs to be."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, allow_unicode=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _covering_bank(classes: Sequence[str]) -> str | None:
+    """The smallest bundled bank that has all classes, or None."""
+    from concord.concepts.bank import bundled_banks, load_bank
+
+    banks = {name: load_bank(name).classes for name in bundled_banks()}
+    covering = [name for name, known in banks.items() if set(classes) <= known.keys()]
+    return min(covering, key=lambda name: (len(banks[name]), name), default=None)
+
+
+def _check_bank(bank: str, classes: Sequence[str]) -> None:
+    from concord.concepts.bank import load_bank
+
+    load_bank(bank).require(classes)
+
+
+def _show(
+    folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None, splits: Sequence[Split]
+) -> None:
+    from rich.text import Text
+
+    console = Console()
+
+    def line(*parts: Any) -> None:
+        console.print(Text.assemble(*parts), soft_wrap=True)
+
+    low, high = min(found.counts), max(found.counts)
+    each = f"{low}" if low == high else f"{low} to {high}"
+    what = f"{counted(len(found.classes), 'class')}, {counted(found.images, 'image')}"
+    line(("found  ", "bold green"), f"{what} in {plain(str(folder))} ({each} a class)")
+    for name, count in list(zip(found.classes, found.counts, strict=True))[:20]:
+        line(f"  {count:>6}  {plain(name)}")
+    if len(found.classes) > 20:
+        line(("          ...", "dim"))
+    low, high = found.sides
+    looked = f"{found.looked_at} of {counted(found.images, 'image')} looked at"
+    line(("  sides   ", "dim"), f"{low} to {high} px, median {found.median_side} (the shorter ones; {looked})")
+    for split in splits:
+        line(("  split   ", "dim"), f"{plain(_split(split))}: held out, for evaluation")
+    if not splits:
+        line(("  split   ", "dim"), "none: keep some images in another folder to evaluate on")
+    for note in notes:
+        line((f"  note: {plain(note)}", "dim"))
+    for warning in found.warnings:
+        line((f"  {plain(warning)}", "yellow"))
+    line()
+    line(("wrote  ", "bold green"), plain(str(path)))
+    if bank is None:
+        line("  no bundled bank has all these classes: the class names alone inform, until you have a bank")
+        quoted = plain(shlex.quote(str(folder)))
+        line(("  better  ", "dim"), f"concord concepts retrieve {quoted} --out bank.json")
+        line(("          ", "dim"), f"concord init {quoted} --bank bank.json --force")
+    else:
+        line(("  bank    ", "dim"), bank)
+    line(("  next    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))} --dry-run")
+    line(("  then    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))}")

@@ -1,0 +1,59 @@
+"""`concord labels`: a teacher's soft labels, stored with the views that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concord.cli.common import AsJson, user_errors
+from concord.cli.console import Console, print_json
+from concord.text import duration, plain, size
+
+
+def labels(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    out: Annotated[Path, typer.Option(metavar="LABELS", help="The directory to fill.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="teacher, student, protocol, ipc, seeds (one of each), top_k, bits."),
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Images to check the teacher on; the set's own if not given.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Store soft labels ahead (Fast Knowledge Distillation): a training with them needs no teacher.
+
+    top_k=N keeps the N largest probabilities, bits=float16 or uint8 fewer bits of each.
+
+    Whole float32 labels (the default) train exactly as the teacher online. Killed, the same command goes on.
+
+      concord labels out/reef --out reef-labels student=convnet-3 ipc=10 bits=uint8
+
+      concord evaluate out/reef --test reef-test student=convnet-3 ipc=10 soft_labels=reef-labels
+    """
+    with user_errors(out):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from concord.evaluation.label import label, read_label_settings
+
+        settings, form = read_label_settings(overrides or [])
+        console = Console(stderr=True)
+        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+            task = bar.add_task("")
+            head = label(
+                directory, out, settings, form, test, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        if as_json:
+            print_json(head)
+        elif not quiet:
+            of = "all classes" if head["top_k"] is None else f"the {head['top_k']} likeliest classes"
+            print(
+                f"{head['images']} images x {head['epochs']} epochs labelled by {plain(head['teacher_name'])}, {of},"
+                f" {head['bits']}: {size(head['bytes'])} in {duration(head['seconds'])}"
+            )
+            print(f"use them: soft_labels={out}")

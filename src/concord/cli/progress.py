@@ -1,0 +1,154 @@
+"""How a run gets on, as a person sees it: two live lines on a terminal, plain lines where output goes to a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from concord.cli.console import Console
+from concord.recipe import Recipe
+from concord.text import duration, plain
+from concord.workflows.distill import Silent
+
+STAGES = ("reading", "planning", "making images", "measuring", "drawing")
+"""What a run goes through, by the first words of what it says of each."""
+
+
+_WATCHED = {"satisfied": ("satisfied {:.0f} %", 100.0), "objective": ("informing loss {:.3f}", 1.0)}
+"""Scores of finished images whose running mean is shown, and how; those of images made without informing lack them."""
+
+
+class Quiet(Silent):
+    """Says nothing, as a context."""
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Bar:
+    """A `Progress` and a context: the stages of a run above the bar of the present one.
+
+    The bar counts the images of this call, their pace, the time left, and how well the concepts are met where images
+    come with a score of it. Without a terminal each stage and each tenth of the images is a line.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._title = plain(f"{recipe.name} · {recipe.method} · {out}")
+        self._live = self._console.is_terminal
+        self._stages, self._current, self._text = list(STAGES), -1, "starting"
+        self._total = self._done = self._at_start = 0
+        self._begun = self._making = self._last = time.monotonic()
+        self._scores: dict[str, tuple[float, int]] = {}  # name -> sum, count
+        self._display = Live(get_renderable=self._render, console=self._console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Bar:
+        self._console.print(Text.assemble(("concord ", "bold"), self._title), soft_wrap=True)
+        self._begun = time.monotonic()
+        if self._live:
+            self._display.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._live:
+            self._display.stop()
+        if kind is not None and self._done > self._at_start:
+            self._say(f"stopped with {self._done} of {self._total} images finished")
+
+    def stage(self, text: str) -> None:
+        text = plain(text)
+        name = next((name for name in self._stages if text.startswith(name)), None)
+        if name is None:  # one that is not foreseen comes between the present one and the next
+            name = text
+            self._stages.insert(self._current + 1, name)
+        self._current, self._text = self._stages.index(name), text
+        if not self._live:
+            self._say(text)
+
+    def begin(self, total: int, done: int) -> None:
+        self._total, self._done, self._at_start, self._making = total, done, done, time.monotonic()
+        self._current, self._text, self._last = self._stages.index("making images"), "", self._making
+        if done:
+            self._say(f"{done} of {total} images are there already")
+
+    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
+        before, self._done, self._last = self._done, self._done + images, time.monotonic()
+        for name in _WATCHED:
+            values = [score[name] for score in scores if name in score]
+            if values:
+                total, count = self._scores.get(name, (0.0, 0))
+                self._scores[name] = total + sum(values), count + len(values)
+        if not self._live and 10 * self._done // self._total > 10 * before // self._total:
+            figures = [f"{self._count()} images ({100 * self._done // self._total} %)", *self._figures()]
+            self._say(", ".join(figures))
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def _count(self) -> str:
+        return f"{self._done} of {self._total}"
+
+    def _figures(self) -> list[str]:
+        """Pace, time left and the watched scores, as far as they are known."""
+        made, left = self._done - self._at_start, self._total - self._done
+        figures = []
+        if made:
+            each = (self._last - self._making) / made
+            seconds = max(0.0, each * left - (time.monotonic() - self._last))  # it counts down between two batches
+            figures += [pace(each), *([f"{duration(seconds)} left"] if left else [])]
+        for name, (total, count) in self._scores.items():
+            form, scale = _WATCHED[name]
+            figures.append(form.format(scale * total / count))
+        return figures
+
+    def _render(self) -> Group:
+        return Group(self._trail(), self._present())
+
+    def _trail(self) -> Text:
+        """The stages: those that are done, the present one, those to come; and the time since the start."""
+        parts: list[str | tuple[str, str]] = ["  "]
+        for i, name in enumerate(self._stages):
+            if i < self._current:
+                parts += [("✓ ", "green"), (name, "dim")]
+            else:
+                parts += [("● ", "cyan"), (name, "bold")] if i == self._current else [("○ " + name, "dim")]
+            parts.append("  ")
+        parts.append((duration(time.monotonic() - self._begun), "dim"))
+        return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+    def _present(self) -> Table:
+        """The bar of the present stage with its figures; it pulses where there is nothing to count."""
+        counts = not self._text
+        figures = [self._count(), *(self._figures() or ["making the first"])] if counts else [self._text]
+        said = Text(" · ".join(figures), no_wrap=True, overflow="ellipsis")
+        room = self._console.width - said.cell_len - 4
+        bar = ProgressBar(
+            total=max(1, self._total - self._at_start),
+            completed=self._done - self._at_start if self._total > self._at_start else 1,
+            width=max(10, min(32, room)),
+            pulse=not counts,
+        )
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.add_row(Text(" "), bar, said)
+        return line
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text("  " + plain(text), "dim" if self._live else ""), soft_wrap=True)
+
+
+def pace(seconds: float) -> str:
+    """Say how fast images come: ``41 images/s``, ``1.3 images/s``; slower than one a second, ``12 s an image``."""
+    if seconds > 1:
+        return f"{duration(seconds)} an image"
+    rate = 1 / max(seconds, 1e-9)
+    return f"{rate:.1f} images/s" if rate < 9.95 else f"{rate:.0f} images/s"

@@ -1,0 +1,96 @@
+"""`concord recipes`: the bundled recipes, what each is and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from concord.cli.common import AsJson, user_errors
+from concord.cli.console import Console, print_json
+from concord.text import counted
+
+if TYPE_CHECKING:
+    from concord.cli.catalogue import Entry
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the bundled recipes: what each is, what it needs, and the paper's accuracy."""
+    with user_errors():
+        from concord.cli.catalogue import catalogue
+
+        entries = catalogue()
+        if as_json:
+            print_json({"recipes": [_record(entry) for entry in entries]})
+        else:
+            _show(entries)
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    from concord.cli.catalogue import IPC, STUDENT
+
+    cells = {"informed": entry.informed, "uninformed": entry.uninformed}
+    figures = {
+        name: {"mean": c.mean, "std": c.std, "table": c.table, "status": c.status} for name, c in cells.items() if c
+    }
+    return {
+        "name": entry.name,
+        "method": entry.method,
+        "about": entry.about,
+        "needs_data": entry.needs_data,
+        "ready": not entry.missing,
+        "models": [
+            {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None} for m in entry.models
+        ],
+        "paper": {"student": STUDENT, "ipc": IPC, **figures} if figures else None,
+    }
+
+
+def _show(entries: Sequence[Entry]) -> None:
+    """A line or two a recipe; on a terminal they are cut to its width, in a file they are whole."""
+    from rich.text import Text
+
+    out = Console()
+    entries = sorted(entries, key=lambda entry: bool(entry.missing))  # those that can run here go first
+    ready = sum(not entry.missing for entry in entries)
+    rows = [(entry.name, entry.method, _models(entry), _paper(entry), entry.about) for entry in entries]
+    headings = ("recipe", "method", "models", "paper", "what it is")
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(4)]
+
+    def line(mark: tuple[str, str], row: Sequence[str], style: str = "") -> None:
+        name, method, models, paper, about = row
+        figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}"
+        text = Text.assemble("  ", mark, (f" {name:<{widths[0]}}  ", "bold"), (figures, "dim"))
+        # On a narrow terminal what it is stands below, on a wide one beside.
+        parts = (
+            [text, Text(f"      {about}", "dim")]
+            if out.width < 120 and out.is_terminal
+            else [text + Text(f"  {about}")]
+        )
+        for part in parts:
+            part.stylize(style)
+            if out.is_terminal:
+                part.truncate(out.width, overflow="ellipsis")
+            out.print(part, soft_wrap=True)
+
+    line((" ", ""), headings, "dim")
+    for entry, row in zip(entries, rows, strict=True):
+        line((" ", "") if entry.missing else ("✓", "green"), row)
+    out.print()
+    notes = [
+        ("models", f"those on this machine; {counted(ready, 'recipe')} can run now (✓)"),
+        ("paper", "top-1 in %, ResNet-18, IPC 10: informed / uninformed"),
+        ("next", "concord distill NAME data=DIR --dry-run; concord doctor names the models"),
+    ]
+    for about, text in notes:
+        out.print(Text(f"  {about:<7} {text}", "dim"), soft_wrap=True)
+
+
+def _models(entry: Entry) -> str:
+    if not entry.models:
+        return "none"
+    return f"{len(entry.models) - len(entry.missing)} of {len(entry.models)}"
+
+
+def _paper(entry: Entry) -> str:
+    cells = [f"{cell.mean:.1f}" if cell is not None else "-" for cell in (entry.informed, entry.uninformed)]
+    return " / ".join(cells) if entry.informed or entry.uninformed else ""

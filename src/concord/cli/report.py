@@ -1,0 +1,26 @@
+"""`concord report`: the page of a run, made anew from what the run left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concord.cli.common import user_errors
+
+
+def report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory of a run, as distill --out filled it.")
+    ],
+) -> None:
+    """Write the page of a run: DIR/report.html, one file that opens anywhere.
+
+    concord report out/reef
+    """
+    with user_errors():
+        from concord.report.page import write_report
+
+        path = write_report(directory)
+        print(f"written {path} ({path.stat().st_size / 1e6:.1f} MB)")

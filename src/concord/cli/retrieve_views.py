@@ -1,0 +1,155 @@
+"""`concord concepts retrieve`: settings from flags and environment, progress on the terminal, and the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from concord.cli.console import Console
+from concord.concepts.bank import ClassConcepts
+from concord.concepts.llm.class_names import class_names
+from concord.concepts.llm.client import OPENAI, Server
+from concord.concepts.llm.prompts import Prompt
+from concord.concepts.llm.retrieve import GrowingBank, provenance
+from concord.concepts.llm.retrieve import retrieve_bank as retrieve
+from concord.errors import ConcordError
+from concord.storage.atomic import write_atomically
+
+
+def find_server(
+    base_url: str | None, model: str | None, key_env: str | None, environment: Mapping[str, str] = os.environ
+) -> tuple[str, str, str]:
+    """Return (address, model, key) from flags, else from OPENAI_BASE_URL, OPENAI_MODEL and OPENAI_API_KEY.
+
+    Raises:
+        ConcordError: no model is named, or no key where one is needed.
+    """
+    address = base_url or environment.get("OPENAI_BASE_URL") or OPENAI
+    wanted = model or environment.get("OPENAI_MODEL")
+    key = environment.get(key_env or "OPENAI_API_KEY", "").strip()
+    if not wanted:
+        raise ConcordError("which model to ask is not said: give --model NAME, or set OPENAI_MODEL")
+    if key_env and not key:
+        raise ConcordError(f"the environment variable {key_env} (--key-env) is not set")
+    if not key and address == OPENAI:
+        raise ConcordError(
+            f"{OPENAI} needs a key: set OPENAI_API_KEY, or give --base-url of a server that needs none"
+            " (http://localhost:11434/v1 for Ollama)"
+        )
+    return address, wanted, key
+
+
+def run(
+    source: str,
+    path: Path,
+    prompt: Prompt,
+    server: Server,
+    *,
+    about: str,
+    count: int,
+    attempts: int,
+    concurrency: int,
+    anew: bool,
+    quiet: bool,
+) -> None:
+    """Fill a bank, and say what it has and lacks.
+
+    Raises:
+        ConcordError: the bank is not complete; every class that it lacks is named, with the reason.
+    """
+    names = class_names(source)
+    if not path.parent.is_dir():
+        raise ConcordError(f"there is no folder {path.parent} to write {path.name} into")
+    bank = GrowingBank(path, provenance(prompt, server, about), names, write_atomically, server.secrets, anew)
+    asked = bank.lacking(count)
+    reasons: dict[str, str] = {}
+    with Progressing(len(names), len(names) - len(asked), quiet) as progress:
+
+        def done(name: str, concepts: ClassConcepts) -> None:
+            bank.add(name, concepts)
+            progress.advance(name)
+
+        def failed(name: str, reason: str) -> None:
+            reasons[name] = reason
+            progress.advance(name, reason)
+
+        ended = ""
+        if asked:
+            asking = retrieve(
+                asked,
+                prompt,
+                server,
+                done,
+                failed,
+                everyone=names,
+                about=about,
+                count=count,
+                attempts=attempts,
+                concurrency=concurrency,
+            )
+            try:
+                asyncio.run(asking)
+            except ConcordError as error:
+                ended = str(error)
+    missing = bank.lacking(count)
+    if missing or ended:
+        raise ConcordError(_lacking(missing, reasons, ended, len(names), path))
+    if not quiet:
+        progress.say(f"done  {path}: {len(names)} classes with {count} phrases each", "bold green")
+
+
+def _lacking(missing: list[str], reasons: Mapping[str, str], ended: str, total: int, path: Path) -> str:
+    each = ", ".join(f'"{name}"' + (f" ({reasons[name]})" if name in reasons else " (not asked)") for name in missing)
+    there = f"{path} holds the other {total - len(missing)}" if len(missing) < total else f"nothing is in {path}"
+    stopped = f"{ended}; " if ended else ""
+    lack = f"{len(missing)} of {total} classes lack phrases"
+    return f"{stopped}{lack}: {each}; {there}, and the same command asks again for what is missing"
+
+
+class Progressing:
+    """A live bar on a terminal; elsewhere a line for each class."""
+
+    def __init__(self, total: int, there: int, quiet: bool, console: Console | None = None) -> None:
+        self._console = console or Console(quiet=quiet)
+        self._live = self._console.is_terminal and not quiet
+        self._total, self._done = total, there
+        self._bar = Progress(
+            TextColumn("  asking"),
+            BarColumn(bar_width=32),
+            TextColumn("{task.completed:.0f} of {task.total:.0f} classes"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total, completed=there)
+
+    def __enter__(self) -> Progressing:
+        if self._done:
+            self.say(f"  {self._done} of {self._total} classes are there already")
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def advance(self, name: str, trouble: str = "") -> None:
+        """Count a class that has its phrases, or say why it has none."""
+        self._done += 1
+        self._bar.advance(self._task)
+        if trouble:
+            self.say(f"  {name}: {trouble}", "yellow")
+        elif not self._live:
+            self.say(f"  {name} ({self._done} of {self._total})")
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line, whatever brackets are in it."""
+        self._console.print(Text(text, style), soft_wrap=True)

@@ -1,0 +1,77 @@
+"""`concord teacher`: a classifier trained on all real images, whose soft labels students learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concord.cli.common import AsJson, user_errors
+from concord.cli.console import Console, print_json
+from concord.text import counted, duration, plain
+
+
+def teacher(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="The real images: a folder, Parquet, or reef.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes, a name in .safetensors.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="student, size, epochs, lr, batch, seed, ...")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Images to judge it on; a split of DATA if it has one.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a teacher from nothing on real images, 300 epochs unless told otherwise.
+
+    Killed, the same command goes on.
+
+      concord teacher photos --out teacher.safetensors student=resnet-18
+
+      concord evaluate my-set --test photos/validation teacher=teacher.safetensors
+    """
+    with user_errors(out.parent):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from concord.data import open_data, restrict
+        from concord.evaluation.train_teacher import held_out, read_teacher_settings, teach
+
+        settings, protocol = read_teacher_settings(overrides or [])
+        console = Console(stderr=True)
+        whole = open_data(data)
+        images = restrict(whole, settings.classes, {})
+        held = held_out(data, test, whole, images)
+        if not quiet:
+            for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
+                console.print(f"  {plain(note)}", style="dim", soft_wrap=True)
+        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+            task = bar.add_task("")
+
+            def after(epoch: int, epochs: int, accuracy: float | None) -> None:
+                bar.update(task, completed=epoch, total=epochs)
+                if accuracy is not None and not quiet:
+                    bar.console.print(f"  epoch {epoch} of {epochs}: {accuracy:.1f} %", soft_wrap=True)
+
+            made = teach(images, held, settings, protocol, out, after)
+        if as_json:
+            print_json(
+                {
+                    "file": str(out),
+                    "student": made.student,
+                    "images": made.images,
+                    "size": made.size,
+                    "epochs": made.epochs,
+                    "accuracy": made.accuracy,
+                    "seconds": round(made.seconds, 1),
+                }
+            )
+        elif not quiet:
+            said = f", {made.accuracy:.1f} % of the test images" if made.accuracy is not None else ""
+            print(
+                f"{made.student} on {counted(made.images, 'image')} of {counted(made.classes, 'class')} at {made.size}"
+                f" px, {counted(made.epochs, 'epoch')} in {duration(made.seconds)}{said}"
+            )
+            print(f"use it: teacher={out}")

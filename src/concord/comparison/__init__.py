@@ -1,1 +1,0 @@
-"""Two runs side by side: read (`run`), paired and measured (`measure`), and drawn as a page (`page`)."""

@@ -1,0 +1,1 @@
+"""Phrases from a language model: prompts, one server, and what it answers."""

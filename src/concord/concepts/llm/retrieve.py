@@ -1,0 +1,178 @@
+"""From class names to a bank: every class is asked for until its phrases are complete, and kept as it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from concord.concepts.bank import Bank, ClassConcepts, load_bank
+from concord.concepts.llm.client import Chat, Server, Unanswered, hide, public_url
+from concord.concepts.llm.parse import Refusal, read_answer
+from concord.concepts.llm.prompts import Prompt, again
+from concord.errors import ConcordError
+
+_MOST_OTHERS = 120  # more classes than this are not shown to the model: they would fill a small one's context
+
+
+_MOST_ECHO = 4000  # characters of an unusable answer that are shown to the model again
+
+
+_IN_A_ROW = 8  # so many classes without any answer, and the server is taken for gone
+
+
+_IDENTITY = ("model", "prompt", "prompt_sha256", "about", "temperature")
+
+
+Done = Callable[[str, ClassConcepts], None]
+
+
+Failed = Callable[[str, str], None]
+
+
+async def retrieve_bank(
+    names: Sequence[str],
+    prompt: Prompt,
+    server: Server,
+    done: Done,
+    failed: Failed,
+    *,
+    everyone: Sequence[str] = (),
+    about: str = "",
+    count: int = 10,
+    attempts: int = 3,
+    concurrency: int = 4,
+) -> None:
+    """Ask a server for the phrases of classes, several at a time.
+
+    Args:
+        names: the classes to ask for, in this order.
+        prompt: how to ask.
+        server: whom to ask.
+        done: called with every class as soon as it has its phrases.
+        failed: called with every class that gets none, and the reason.
+        everyone: all classes of the set, from which look-alikes are chosen; not used if they are very many.
+        about: what kind of images these are.
+        count: phrases a class.
+        attempts: answers to ask for, for one class; from the second on the model is told what was wrong.
+        concurrency: requests at the same time.
+
+    Raises:
+        ConcordError: the server refuses every request (key, model, address) or is gone; `done` was called with what
+            came before.
+    """
+    waiting = iter(names)
+    unanswered = 0
+
+    async def work(chat: Chat) -> None:
+        nonlocal unanswered
+        for name in waiting:
+            others = [other for other in everyone if other != name] if len(everyone) <= _MOST_OTHERS else []
+            try:
+                answer = await _one(chat, name, prompt, others, about, count, attempts)
+            except Unanswered as error:
+                failed(name, str(error))
+                unanswered += 1
+                if unanswered >= _IN_A_ROW:
+                    raise ConcordError(f"{unanswered} classes in a row got no answer, the last: {error}") from None
+                continue
+            unanswered = 0
+            if isinstance(answer, Refusal):
+                failed(name, f"{answer.reason} after {attempts} {'answer' if attempts == 1 else 'answers'}")
+            else:
+                done(name, answer)
+
+    async with Chat(server) as chat:
+        workers = [asyncio.create_task(work(chat)) for _ in range(min(concurrency, len(names)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _one(
+    chat: Chat, name: str, prompt: Prompt, others: Sequence[str], about: str, count: int, attempts: int
+) -> ClassConcepts | Refusal:
+    """Ask for one class until it is complete or the attempts are used up."""
+    first = prompt.messages(name, count, others, about)
+    messages, refusal = first, None
+    for _ in range(attempts):
+        reply = await chat.ask(messages, prompt.schema)
+        answer = read_answer(reply.text, name, count, refusal, reply.cut_off)
+        if isinstance(answer, ClassConcepts):
+            return answer
+        refusal = answer
+        request = again(answer.reason, count - len(answer.phrases), answer.phrases)
+        messages = [*first, {"role": "assistant", "content": reply.text[:_MOST_ECHO] or "-"}, request]
+    return refusal or Refusal("nothing was asked")
+
+
+def provenance(prompt: Prompt, server: Server, about: str = "") -> dict[str, str]:
+    """Say where the phrases come from, as the bank keeps it; the key is no part of it."""
+    temperature = "the server's own" if server.temperature is None else f"{server.temperature:g}"
+    return {
+        "source": "a language model, asked by concord concepts retrieve",
+        "model": server.model,
+        "server": public_url(server.base_url),
+        "prompt": prompt.name,
+        "prompt_sha256": prompt.sha256,
+        **({"about": about} if about else {}),
+        "temperature": temperature,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+class GrowingBank:
+    """A bank in its file, which holds only classes that are complete, and is whole at any moment."""
+
+    def __init__(
+        self,
+        path: Path,
+        origin: Mapping[str, str],
+        order: Sequence[str],
+        write: Callable[[Path, bytes], None],
+        secrets: frozenset[str] = frozenset(),
+        anew: bool = False,
+    ) -> None:
+        """Open the bank to go on with it, or begin it.
+
+        Args:
+            path: its JSON file.
+            origin: from `provenance`; a bank that was made otherwise is refused.
+            order: the classes as they shall stand in the file.
+            write: writes a file so that a kill leaves the old one or the new one.
+            secrets: texts that are never written.
+            anew: forget what is there, whatever made it.
+
+        Raises:
+            ConcordError: the file is no bank, or was made with another prompt, model, ... (all are named).
+        """
+        self.path, self._order, self._write, self._secrets = path, order, write, secrets
+        there = load_bank(str(path.resolve())) if path.exists() else None
+        if there is not None and not anew:
+            differ = [key for key in _IDENTITY if there.provenance.get(key, "") != origin.get(key, "")]
+            if differ and there.classes:
+                was = ", ".join(f'{k} "{there.provenance.get(k, "")}", now "{origin.get(k, "")}"' for k in differ)
+                raise ConcordError(f"{path} was made otherwise: {was}; give another --out, or --force to begin it anew")
+            self._origin, self.classes = dict(there.provenance) or dict(origin), dict(there.classes)
+        else:
+            self._origin, self.classes = dict(origin), {}
+
+    def lacking(self, count: int) -> list[str]:
+        """Return the classes that the bank lacks, or has with fewer than `count` phrases."""
+        return [n for n in self._order if n not in self.classes or len(self.classes[n].phrases) < count]
+
+    def add(self, name: str, concepts: ClassConcepts) -> None:
+        """Put a class in and save the file."""
+        # Phrase by phrase, before JSON escapes what a key may hold.
+        clean = {field: tuple(hide(text, self._secrets) for text in texts) for field, texts in concepts}
+        self.classes[name] = ClassConcepts.model_validate(clean)
+        place = {n: i for i, n in enumerate(self._order)}
+        ordered = dict(sorted(self.classes.items(), key=lambda item: place.get(item[0], len(place))))
+        bank = Bank(schema=1, name=self.path.stem, provenance=self._origin, classes=ordered)
+        text = json.dumps(bank.model_dump(by_alias=True), ensure_ascii=False, indent=2)
+        self._write(self.path, (hide(text, self._secrets) + "\n").encode())

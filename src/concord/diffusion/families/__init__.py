@@ -1,1 +1,0 @@
-"""Model families, one file each: a diffusers pipeline made a function of latent and timestep."""

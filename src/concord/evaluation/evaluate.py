@@ -1,0 +1,377 @@
+"""The trainings of an evaluation: every seed of every cell that is not recorded yet, in this process or in several.
+
+One evaluation from directory to evaluation.json: data, teacher, checks, cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+
+from concord.data import ImageSet, open_data, open_test, restrict
+from concord.data.align import align_classes
+from concord.data.checks import shared_images
+from concord.errors import ConcordError
+from concord.evaluation.beyond import coverage, ranking
+from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan
+from concord.evaluation.check_teacher import sound_teacher
+from concord.evaluation.record import Trial, find, placed, read_record, record_path, same_test, with_trial, write_record
+from concord.evaluation.settings import ProtocolConfig, Settings
+from concord.evaluation.soft_labels import open_labels, store_facts
+from concord.evaluation.training import Batches, Compute, Drawn, train
+from concord.models.teachers import Teacher
+from concord.storage.atomic import lock
+from concord.storage.processes import CONTEXT, spread
+from concord.storage.threads import in_threads
+from concord.system import cores, package_version, version
+
+
+class Told(Interface):
+    """Hears how an evaluation gets on."""
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        ...
+
+    def begin(self, total: int, done: int) -> None:
+        """So many trainings are to be had, of which `done` are there."""
+        ...
+
+    def training(self, total: int, seen: Callable[[], int]) -> None:
+        """They will see so many images in all; `seen` says how many they have."""
+        ...
+
+    def trained(self, cell: dict[str, Any], seed: int) -> None:
+        """Another one is."""
+        ...
+
+
+class Silent:
+    """A `Told` that says nothing."""
+
+    def stage(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def begin(self, total: int, done: int) -> None: ...
+
+    def training(self, total: int, seen: Callable[[], int]) -> None: ...
+
+    def trained(self, cell: dict[str, Any], seed: int) -> None: ...
+
+
+def evaluate(
+    directory: Path,
+    test: str,
+    settings: Settings,
+    ways: Sequence[ProtocolConfig],
+    out: Path | None = None,
+    told: Told | None = None,
+    random: Path | None = None,
+    full: Path | None = None,
+) -> dict[str, Any]:
+    """Train students on a small set and return what evaluation.json holds; cells that it has are not trained again.
+
+    Args:
+        directory: the small set, an image folder or Parquet; what `concord distill` left knows its teacher.
+        test: real images, anything that `concord.data.open_test` opens.
+        settings, ways: see `read_settings`.
+        out: where the record goes instead of `directory`/evaluation.json.
+        told: hears of it.
+        random, full: directories of random real images and of the full real set, evaluated before with the same
+            students; with them DD-Ranking's scores are computed.
+
+    Raises:
+        ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
+    """
+    told = told or Silent()
+    path = record_path(directory, out)
+    told.stage(f"reading {directory} and {test}")
+    data, held = open_sets(directory, test, settings)
+    for note in [*data.notes, *held.notes]:
+        told.note(note)
+    warnings = shared_images(data, held)
+    for note in warnings:
+        told.note(note)
+    of = identity(data, held)
+    others = [_evaluated(place, of) for place in (random, full)]
+    with _alone(path, out):
+        record = _of_these(path, of)
+        soft = any(way.protocol.labels == "soft" for way in ways)
+        online = soft and settings.soft_labels is None
+        if settings.teacher is not None and not online:
+            told.note("teacher= is not used: " + ("labels are stored" if soft else "no protocol here has soft labels"))
+        tested_on = held_at(held)
+        teacher, facts = None, None
+        if online:
+            told.stage("checking the teacher")
+            teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
+            told.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
+            if teacher.remapped:
+                told.note("its classes were put in order by its confusions on these test images")
+        told.stage("reading images")
+        cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
+        for cell in cells if soft else ():
+            if cell.way.protocol.labels == "soft":
+                cell.record.update(_labels(facts, settings))
+        if random is not None or full is not None:
+            ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
+        _set_aside(path, of, told)
+        record = _headed(record, test, data, facts, warnings, settings, of)
+        told.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
+        told.stage("comparing with real images")
+        largest = max(cells, key=lambda cell: len(cell.train))
+        space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
+        if record.get("coverage", {}).get("of") != space:
+            found = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+            record["coverage"] = {**found, "of": space}
+        if settings.soft_labels is not None and soft:
+            record["soft_labels"] = store_facts(Path(settings.soft_labels))
+        if random is not None or full is not None:
+            record["ranking"] = ranking(record["cells"], *others)
+        write_record(path, record)
+    if out is None and (directory / "images" / "metadata.jsonl").is_file():
+        from concord.report.page import write_report
+
+        told.stage("writing the report")
+        write_report(directory)
+    return record
+
+
+def open_sets(directory: Path, test: str, settings: Settings) -> tuple[ImageSet, ImageSet]:
+    """Open the small set, and the test set with its classes in its order.
+
+    Raises:
+        ConcordError: either cannot be opened, or the classes differ.
+    """
+    data = restrict(open_data(str(directory)), settings.classes, {})
+    return data, align_classes(open_test(test), data)
+
+
+@contextlib.contextmanager
+def _alone(path: Path, out: Path | None) -> Iterator[None]:
+    """Hold the set's directory as its only writer, or only the file that is written elsewhere."""
+    if out is None:
+        with lock(path.parent):
+            yield
+        return
+    name = f".{path.name}.lock"
+    with lock(path.parent, name):
+        try:
+            yield
+        finally:
+            (path.parent / name).unlink(missing_ok=True)
+
+
+def identity(data: ImageSet, test: ImageSet) -> str:
+    """A text that tells two sets from others, ``SET-TEST``: the first image of each class, the test images' names.
+
+    A set that grows keeps it; images that change behind the first are seen cell by cell.
+    """
+    digests = hashlib.sha256(), hashlib.sha256(test.fingerprint.encode())
+    for images, digest in zip((data, test), digests, strict=True):
+        firsts = [images.items(entry.label)[0] for entry in images.classes]
+        for entry, image in zip(images.classes, in_threads(images.read, firsts), strict=True):
+            digest.update(f"{entry.key} {image.size}".encode() + image.tobytes())
+    return "-".join(digest.hexdigest()[:12] for digest in digests)
+
+
+def _of_these(path: Path, of: str) -> dict[str, Any]:
+    """The record of these sets: what lies in its place, or was set aside from there."""
+    record = read_record(path)
+    return record if record.get("of") in (None, of) else read_record(path.with_stem(f"{path.stem}-{of}"))
+
+
+def _set_aside(path: Path, of: str, told: Told) -> None:
+    """Put the record of other sets, which lies in its place, beside it."""
+    there = read_record(path).get("of")
+    if there not in (None, of):
+        aside = path.with_stem(f"{path.stem}-{there}")
+        os.replace(path, aside)
+        told.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
+
+
+def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
+    """The cells of a set that was evaluated before on the same test images, for DD-Ranking's scores."""
+    if place is None:
+        return []
+    record = read_record(record_path(place))
+    if not record.get("cells"):
+        raise ConcordError(f"{place} was not evaluated: no accuracies in {record_path(place)}; evaluate it first")
+    if not same_test(record, {"of": of}):
+        raise ConcordError(f"{place} was evaluated on other test images ({record.get('test')}); evaluate it on these")
+    return list(record["cells"])
+
+
+def _headed(
+    record: dict[str, Any],
+    test: str,
+    data: ImageSet,
+    teacher: dict[str, Any] | None,
+    notes: Sequence[str],
+    settings: Settings,
+    of: str,
+) -> dict[str, Any]:
+    compute = compute_of(settings)
+    return {
+        "of": of,
+        "test": test,
+        "classes": [entry.class_name for entry in data.classes],
+        "teacher": teacher or record.get("teacher"),
+        "notes": list(notes),
+        "environment": {
+            "concord": version(),
+            "torch": package_version("torch"),
+            "platform": platform.platform(),
+            "device": compute.device,
+            "dtype": str(compute.dtype).removeprefix("torch."),
+        },
+        "cells": record.get("cells", []),
+    } | {key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record}
+
+
+def _labels(teacher: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """Whose soft labels a cell has: what it is told from others by, beside its settings."""
+    if teacher is not None:
+        return {"teacher": teacher["name"]}
+    store = store_facts(Path(settings.soft_labels or ""))
+    return {"teacher": store["teacher_name"], "soft_labels": {key: store[key] for key in ("top_k", "bits")}}
+
+
+def _done(record: dict[str, Any], cells: Sequence[Cell], settings: Settings) -> int:
+    earlier = (find(record, cell.record) for cell in cells)
+    return sum(seed in cell["seeds"] for cell in earlier if cell for seed in settings.seeds)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training: a cell and a seed."""
+
+    cell: Cell
+    seed: int
+    compute: Compute
+    teacher: Teacher | None = field(repr=False)
+    stored: str | None = None
+
+
+def run(
+    cells: Sequence[Cell],
+    settings: Settings,
+    record: dict[str, Any],
+    save: Callable[[dict[str, Any]], None],
+    teacher: Teacher | None = None,
+    told: Callable[[dict[str, Any], int], None] = lambda cell, seed: None,
+    begun: Callable[[int, Callable[[], int]], None] = lambda total, seen: None,
+) -> dict[str, Any]:
+    """Train every seed of every cell that `record` does not have yet; return the whole record.
+
+    Args:
+        record: what evaluation.json holds; cells of the same name but other settings or data are replaced.
+        save: called with the record after every seed.
+        teacher: of soft labels.
+        told: called with a cell's new record and the seed.
+        begun: called before the first training with the images that will be seen in all, each once an epoch, and a
+            function that says how many were.
+    """
+    compute = compute_of(settings)
+    found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
+    waiting = [
+        Unit(cell, seed, compute, teacher, settings.soft_labels)
+        for cell in cells
+        for seed in settings.seeds
+        if seed not in found[cell.record["settings"]].get("seeds", ())
+    ]
+    counter = CONTEXT.Value("q", 0)
+    begun(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
+    # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
+    workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
+    for key, trial in _trained(waiting, workers, counter):
+        found[key] = with_trial(found[key], trial)
+        record = {**record, "cells": placed(record.get("cells", []), found[key])}
+        save(record)
+        told(found[key], trial.seed)
+    return record
+
+
+def worker_count(settings: Settings, units: int, compute: Compute) -> int:
+    """How many trainings run at once."""
+    if settings.workers != "auto":
+        return max(1, min(settings.workers, units))
+    return max(1, min(cores(), units)) if compute.device == "cpu" else 1
+
+
+def _trained(units: Sequence[Unit], workers: int, counter: Any) -> Iterator[tuple[str, Trial]]:
+    if workers < 2:
+        _begin(counter)
+        yield from map(train_cell, units)
+    else:
+        given = counter, max(1, cores() // workers)
+        yield from spread(train_cell, units, max(1, min(workers, len(units))), _begin, given)
+
+
+_counter: Any = None
+"""Images that were seen by all trainings of this call, across processes."""
+
+
+def _begin(counter: Any, threads: int | None = None) -> None:
+    global _counter
+    _counter = counter
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _count(images: int) -> None:
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += images
+
+
+def train_cell(unit: Unit) -> tuple[str, Trial]:
+    """Train one student; a function of the unit alone, but for rounding by device and number of threads."""
+    begun = time.perf_counter()
+    cell, protocol = unit.cell, unit.cell.way.protocol
+    net = cell.look.build(cell.classes, protocol, unit.seed)
+    soft = protocol.labels == "soft"
+    course = train(
+        net,
+        cell.train,
+        batches_of(unit),
+        protocol,
+        cell.epochs,
+        cell.look.size,
+        test=cell.test,
+        seed=unit.seed,
+        labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
+        compute=unit.compute,
+        after=lambda *_: _count(len(cell.train)),
+    )
+    if course.predictions is None:
+        raise RuntimeError("a training ends with an accuracy")
+    confusion = np.zeros((cell.classes, cell.classes), dtype=np.int64)
+    np.add.at(confusion, (cell.test.labels.numpy(), course.predictions.cpu().numpy()), 1)
+    seconds = time.perf_counter() - begun
+    return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion)
+
+
+def batches_of(unit: Unit) -> Batches:
+    """The batches of a unit: drawn from its seed, or those of the stored labels."""
+    cell = unit.cell
+    if unit.stored is not None and cell.way.protocol.labels == "soft":
+        return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
+    return Drawn(cell.way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, unit.seed)

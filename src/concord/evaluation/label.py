@@ -1,0 +1,85 @@
+"""From a set's directory to its stored soft labels: one cell of an evaluation, without the student."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from concord.data import open_data, open_test, restrict
+from concord.data.align import align_classes
+from concord.errors import ConcordError
+from concord.evaluation.cells import compute_of, held_at, plan
+from concord.evaluation.check_teacher import sound_teacher
+from concord.evaluation.protocols import protocol
+from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
+from concord.evaluation.soft_labels import LabelFormat, store_labels
+from concord.evaluation.training import Drawn
+from concord.settings import override
+
+_SINGLE = ("student", "protocol", "ipc")
+
+
+def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolConfig], LabelFormat]:
+    """Read ``key=value`` texts: one cell, one seed, and the form of the store.
+
+    Raises:
+        ConcordError: an unknown key, a value that does not fit, more than one cell, or hard labels.
+    """
+    values: dict[str, Any] = {}
+    rest = []
+    for text in texts:
+        if text.partition("=")[0].strip() in LabelFormat.model_fields:
+            override(LabelFormat, values, text)
+        else:
+            rest.append(text)
+    settings, of_protocol = read_values(Settings, rest)
+    if not any(text.partition("=")[0].strip() == "seeds" for text in rest):
+        settings = settings.model_copy(update={"seeds": [0]})
+    for key in (*_SINGLE, "seeds"):
+        if len(getattr(settings, key) or [0]) > 1:
+            raise ConcordError(f"{key}: soft labels are stored for one at a time, got {getattr(settings, key)}")
+    way = changed_protocol(protocol(settings.protocol[0]), of_protocol)
+    if way.protocol.labels != "soft":
+        raise ConcordError(f'protocol "{way.protocol.name}" has no soft labels; give protocol=rded or protocol=paper')
+    return (settings, way), validated(LabelFormat, values)
+
+
+def label(
+    directory: Path,
+    out: Path,
+    settings: tuple[Settings, ProtocolConfig],
+    form: LabelFormat,
+    test: str | None = None,
+    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> dict[str, Any]:
+    """Store soft labels for a cell of `directory`; return what labels.json holds, with `seconds`.
+
+    Args:
+        test: images to check the teacher on; the set's own where None.
+
+    Raises:
+        ConcordError: no sound teacher, or `out` holds labels of something else.
+    """
+    begun = time.perf_counter()
+    chosen, way = settings
+    data = restrict(open_data(str(directory)), chosen.classes, {})
+    held = data if test is None else align_classes(open_test(test), data)
+    tested_on = held_at(held)
+    teacher, found = sound_teacher(directory, data, tested_on, chosen)
+    [cell] = plan(data, held, chosen, [way], teacher.fingerprint, tested_on)
+    facts = {
+        "images": len(cell.train),
+        "size": cell.look.size,
+        "epochs": cell.epochs,
+        "batch": cell.batch,
+        "seed": chosen.seeds[0],
+        "teacher": teacher.fingerprint,
+        "teacher_name": teacher.name,
+        "teacher_accuracy": found["accuracy"],
+        "classes": [entry.folder for entry in data.classes],
+    }
+    batches = Drawn(way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, chosen.seeds[0])
+    head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute_of(chosen), told)
+    return {**head, "seconds": round(time.perf_counter() - begun, 2)}

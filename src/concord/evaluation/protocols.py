@@ -1,0 +1,224 @@
+"""Protocols: how a student is trained on a small set and when its accuracy is read, as the field's code does it.
+
+An accuracy means nothing without its protocol: soft labels alone move it by tens of points. Each preset names the code
+or the paper that it follows; a setting that is changed (``epochs=100``) is recorded beside the accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from concord.errors import ConcordError
+from concord.evaluation.augment import Augment
+from concord.evaluation.mixing import Mixing
+from concord.text import nearest
+
+Norm = Literal["batch", "instance", "layer", "group", "none"]
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+class Protocol(BaseModel):
+    """How a student is trained and judged.
+
+    labels: ``soft`` ones of a teacher on each augmented and mixed batch, or the set's own (``hard``).
+    temperature: of both sides of the soft loss; the KL divergence is not multiplied by its square (RDED, which has 20
+    with CutMix and 4 with mixup).
+    decay: weight decay on all parameters, or on ``matrices`` alone (weights of more than one dimension, RDED).
+    epochs: passes over the set, null for Minimax's table by IPC (`ipc_epochs`).
+    schedule: of the learning rate, see `lr_factor`; ``dc`` also forgets the momentum where it drops.
+    batch: images a step: a number, ``rded`` for that table by IPC, ``ipc``, or null for the whole set up to 256 (DC).
+    double_pass: RDED runs the student once more on each batch, without gradients and in train mode, so that the
+    statistics of batch norm move twice a step.
+    judge: when accuracy on the test images is read: every tenth epoch of the last fifth (``rded``), a hundred times in
+    all (``hundred``), or once at the end. reports: which of them the source's tables hold.
+    test_resize: the test image's shorter side is brought to 8/7 of the student's size before the centre crop, or
+    to that size. norm: of students that leave it open. normalise: by the means of ImageNet or of CIFAR-10.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    labels: Literal["soft", "hard"]
+    temperature: PositiveFloat = 20.0
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    decay: Literal["all", "matrices"] = "matrices"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    epochs: PositiveInt | None = 300
+    schedule: Literal["half-cosine", "cosine", "multi-step", "dc", "constant"] = "half-cosine"
+    batch: PositiveInt | Literal["rded", "ipc"] | None = "rded"
+    double_pass: bool = False
+    augment: Augment = Augment()
+    mixing: Mixing = Mixing()
+    judge: Literal["rded", "hundred", "end"] = "rded"
+    reports: Literal["best", "last"] = "best"
+    test_resize: Literal["8/7", "size"] = "8/7"
+    norm: Norm = "batch"
+    normalise: Literal["imagenet", "cifar"] = "imagenet"
+
+    @property
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of the channels, of values in [0, 1]."""
+        return IMAGENET if self.normalise == "imagenet" else CIFAR
+
+    def test_side(self, size: int) -> int:
+        """Pixels that a test image's shorter side is brought to before the centre crop of `size`."""
+        # A side that is no multiple of 7 may round to less than the crop, whose border would then be black.
+        return max(size, size // 7 * 8) if self.test_resize == "8/7" else size
+
+
+RDED = Protocol(
+    name="rded",
+    labels="soft",
+    double_pass=True,
+    augment=Augment(patch_shuffle=2, crop=(0.5, 1.0), flip=True),
+    mixing=Mixing(kind="cutmix"),
+)
+"""The evaluator of RDED (Sun et al. 2024), quirks included: the protocol of the paper's tables by its Sec. 4.1."""
+
+
+PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": "ipc", "double_pass": False})
+"""The paper's App. B: what RDED's evaluator is described as there. The batch is the IPC, the cosine ends at zero, one
+pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
+best."""
+
+
+PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
+"""RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
+
+
+HARD = Protocol(
+    name="hard",
+    labels="hard",
+    optimiser="sgd",
+    lr=0.01,
+    weight_decay=5e-4,
+    decay="all",
+    epochs=None,
+    schedule="multi-step",
+    batch=64,
+    augment=Augment(crop=(0.5, 1.0), flip=True, color=0.4, lighting=0.1),
+    mixing=Mixing(kind="cutmix"),
+    judge="hundred",
+    test_resize="size",
+    norm="instance",
+)
+"""Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022)."""
+
+
+DC = Protocol(
+    name="dc",
+    labels="hard",
+    optimiser="sgd",
+    lr=0.01,
+    weight_decay=5e-4,
+    decay="all",
+    schedule="dc",
+    batch=256,
+    judge="end",
+    reports="last",
+    test_resize="size",
+    norm="instance",
+    normalise="cifar",
+)
+"""Dataset condensation (Zhao et al. 2021), whose CIFAR-10 table has random, herding and k-center: no augmentation.
+``augment.dsa=color_crop_cutout_flip_scale_rotate epochs=1000`` is the form of DSA and its followers."""
+
+
+TEACHER = Protocol(
+    name="teacher",
+    labels="hard",
+    optimiser="sgd",
+    lr=0.05,
+    weight_decay=5e-4,
+    decay="all",
+    schedule="cosine",
+    batch=128,
+    augment=Augment(crop=(0.35, 1.0), flip=True),
+    judge="rded",
+    reports="last",
+)
+"""How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
+
+
+PROTOCOLS = {protocol.name: protocol for protocol in (RDED, PAPER, HARD, DC, PLAIN)}
+
+
+def protocol(name: str) -> Protocol:
+    """Return a preset.
+
+    Raises:
+        ConcordError: there is none of this name.
+    """
+    if name not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise ConcordError(f'unknown protocol "{name}"{nearest(name, PROTOCOLS)}; there are {known}')
+    return PROTOCOLS[name]
+
+
+def lr_factor(schedule: str, epoch: int, epochs: int) -> float:
+    """The learning rate in an epoch (from 0) of so many (`num_epochs`), as a share of the first.
+
+    half-cosine: 0.5 (1 + cos(pi e / 2E)), which ends at a half (RDED). cosine: to zero. multi-step: a fifth from 2E/3
+    on, a twenty-fifth from 5E/6 on (IDC, Minimax). dc: a tenth after epoch E/2 + 1, of the E + 1 epochs of DC's loop.
+    """
+    match schedule:
+        case "half-cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / epochs / 2))
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        case "multi-step":
+            return 0.2 ** ((epoch >= 2 * epochs // 3) + (epoch >= 5 * epochs // 6))
+        case "dc":
+            return 0.1 if epoch > (epochs - 1) // 2 + 1 else 1.0
+    return 1.0
+
+
+def ipc_epochs(ipc: float, classes: int) -> int:
+    """Epochs by IPC in Minimax's and IDC's code: 3000 for 1, 2000 to 10, 1500 to 50, 1000 to 200, 500 to 500, then 300.
+
+    With 100 classes two thirds of it, in hundreds.
+    """
+    table = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
+    epochs = next((epochs for most, epochs in table if ipc <= most), 300)
+    return 2 * epochs // 3 // 100 * 100 if classes == 100 else epochs
+
+
+def num_epochs(protocol: Protocol, ipc: float, classes: int) -> int:
+    """Epochs that are trained; DC's loop counts from 0 to E, so one more than it says."""
+    epochs = protocol.epochs or ipc_epochs(ipc, classes)
+    return epochs + 1 if protocol.schedule == "dc" else epochs
+
+
+def batch_size(protocol: Protocol, ipc: float, classes: int, images: int) -> int:
+    """Images a step, never above the set's.
+
+    RDED's table: 10, 50 and 100 for IPC 1, 10 and 50, doubled for 100 and 1000 classes. What it leaves open is filled
+    in: the step of the next smaller IPC that it knows, so 100 for IPC 100 and 200; and doubled for 100 classes or more.
+    """
+    size = protocol.batch
+    if size is None:
+        size = 256
+    elif size == "ipc":
+        size = max(1, round(ipc))
+    elif size == "rded":
+        size = (10 if ipc < 10 else 50 if ipc < 50 else 100) * (2 if classes >= 100 else 1)
+    return min(size, images)
+
+
+def is_eval_epoch(protocol: Protocol, epoch: int, epochs: int) -> bool:
+    """Whether accuracy is read after this epoch (from 0); it always is after the last."""
+    if epoch == epochs - 1:
+        return True
+    if protocol.judge == "rded":
+        return epoch % 10 == 9 and epoch > epochs * 0.8
+    return protocol.judge == "hundred" and (epoch + 1) % max(1, epochs // 100) == 0

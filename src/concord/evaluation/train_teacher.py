@@ -1,0 +1,195 @@
+"""Training a teacher: a student on the whole real set, saved with its classes, and resumed where it was killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from concord.data import ImageSet, open_test
+from concord.data.align import align_classes
+from concord.data.tensors import for_testing, for_training, load, training_side
+from concord.errors import ConcordError
+from concord.evaluation.cells import StudentConfig, compute_of, require_fit
+from concord.evaluation.protocols import TEACHER, Protocol, batch_size, num_epochs
+from concord.evaluation.settings import Training, changed_protocol, read_values
+from concord.evaluation.training import Drawn, Trainer, TrainingLog, train
+from concord.models.classifier_file import save_classifier
+from concord.models.students import Student, canonical, default_size
+from concord.storage.atomic import lock, write_atomically
+
+EVERY = 60.0
+"""Seconds between two checkpoints, at least; one is taken at the end of an epoch."""
+
+
+class TeacherSettings(Training):
+    """What is trained, on what; keys of the protocol (`concord.evaluation.protocols.TEACHER`) go beside them."""
+
+    student: str = "resnet-18"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+@dataclass(frozen=True)
+class TrainedTeacher:
+    """A teacher that was trained. accuracy: top-1 in percent on the test images, None without any."""
+
+    path: Path
+    student: str
+    images: int
+    classes: int
+    size: int
+    epochs: int
+    accuracy: float | None
+    seconds: float
+    course: TrainingLog = field(repr=False, default_factory=TrainingLog)
+
+
+def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protocol]:
+    """Read ``key=value`` texts.
+
+    Raises:
+        ConcordError: an unknown key, a value that does not fit, or soft labels.
+    """
+    settings, of_protocol = read_values(TeacherSettings, texts)
+    protocol = changed_protocol(TEACHER, of_protocol).protocol
+    if protocol.labels == "soft":
+        raise ConcordError("labels: a teacher is trained with the set's own labels; leave out labels=soft")
+    return settings, protocol
+
+
+def held_out(data: str, test: str | None, whole: ImageSet, images: ImageSet) -> ImageSet | None:
+    """Images to judge a teacher on: those that are named, else a split held out beside the training split.
+
+    Args:
+        data, test: as they were given. whole: what `data` opens as. images: those of its classes that are trained on.
+
+    Returns:
+        None where none are named and none lie there with labels.
+
+    Raises:
+        ConcordError: the named ones cannot be opened, or they lack a class.
+    """
+    if test is not None:
+        return align_classes(open_test(test), images)
+    try:
+        beside = open_test(data)
+    except ConcordError:
+        return None  # splits without class folders, as of a competition
+    return align_classes(beside, images) if beside.fingerprint != whole.fingerprint else None
+
+
+def teach(
+    data: ImageSet,
+    test: ImageSet | None,
+    settings: TeacherSettings,
+    protocol: Protocol,
+    out: Path,
+    told: Callable[[int, int, float | None], None] = lambda epoch, epochs, accuracy: None,
+) -> TrainedTeacher:
+    """Train a teacher on all images of `data` and write it to `out`, a safetensors file that names its classes.
+
+    A checkpoint beside it (``.NAME.checkpoint``) lets the same call go on where it was killed; it goes at the end.
+
+    Args:
+        test: images to read its accuracy on, with the same classes in the same order; None: it is not read.
+        told: called after each epoch with its number, the epochs in all, and the accuracy where it was read.
+
+    Raises:
+        ConcordError: `out` is there already or cannot be written, or the data do not suit the network.
+    """
+    if out.suffix != ".safetensors":
+        raise ConcordError(f"{out}: give a name that ends in .safetensors")
+    if out.exists():
+        raise ConcordError(f"{out} is there already; take it away, or give another --out")
+    begun = time.perf_counter()
+    compute = compute_of(settings)
+    student = canonical(settings.student)
+    least = settings.size or default_size(student)
+    side = training_side(data, least)
+    size = settings.size or min(least, side)
+    look = StudentConfig(student, size, settings.norm, settings.pool, settings.width)
+    classes = len(data.classes)
+    net = look.build(classes, protocol, settings.seed)
+    with lock(out.parent, f".{out.name}.lock"):
+        images = load(data, for_training(side))
+        epochs = num_epochs(protocol, len(images) / classes, classes)
+        batch = batch_size(protocol, len(images) / classes, classes, len(images))
+        require_fit(look, classes, protocol, len(images), batch)
+        held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
+        identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest])
+        part = out.with_name(f".{out.name}.checkpoint")
+        earlier = _read(part, identity)
+        saved = time.monotonic()
+        accuracies: dict[int, float] = dict(earlier["accuracies"]) if earlier else {}
+
+        def after(epoch: int, trainer: Trainer, course: TrainingLog) -> None:
+            nonlocal saved
+            accuracies.update(course.accuracies)
+            if time.monotonic() - saved > EVERY and epoch < epochs - 1:
+                _write(part, identity, epoch + 1, trainer, accuracies)
+                saved = time.monotonic()
+            told(epoch + 1, epochs, course.accuracies.get(epoch))
+
+        course = train(
+            net,
+            images,
+            Drawn(protocol, len(images), images.side, size, batch, settings.seed),
+            protocol,
+            epochs,
+            size,
+            test=held,
+            seed=settings.seed,
+            compute=compute,
+            start=earlier["epoch"] if earlier else 0,
+            state=earlier["state"] if earlier else None,
+            after=after,
+        )
+        course.accuracies = accuracies
+        accuracy = course.last if test is not None else None
+        facts: dict[str, Any] = {
+            "epochs": epochs,
+            "images": len(images),
+            "seed": settings.seed,
+            "accuracy": None if accuracy is None else round(accuracy, 2),
+        }
+        if not isinstance(net, Student):
+            raise RuntimeError("a look builds students")
+        save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts)
+        part.unlink(missing_ok=True)
+        (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
+    seconds = time.perf_counter() - begun
+    return TrainedTeacher(out, student, len(images), classes, size, epochs, accuracy, seconds, course)
+
+
+def _write(part: Path, identity: str, epoch: int, trainer: Trainer, accuracies: dict[int, float]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"identity": identity, "epoch": epoch, "state": trainer.state(), "accuracies": dict(accuracies)}, buffer)
+    write_atomically(part, buffer.getvalue())
+
+
+def _read(part: Path, identity: str) -> dict[str, Any] | None:
+    """The checkpoint of an earlier call; None where there is none.
+
+    Raises:
+        ConcordError: it is of another training, or damaged.
+    """
+    if not part.is_file():
+        return None
+    try:
+        values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
+        known = values["identity"]
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ConcordError(f"{part} is damaged; take it away to begin anew") from error
+    if known != identity:
+        raise ConcordError(
+            f"{part} is of a training with other settings or images; take it away, or give another --out"
+        )
+    return values

@@ -1,0 +1,139 @@
+"""Writing an export: whole or not at all, with the same bytes for the same set.
+
+What an export may say of the machine that the set was made on: names, not the paths to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from concord.data.classes import ClassEntry
+from concord.errors import ConcordError
+from concord.recipe import Recipe
+from concord.runs.made import MadeSet, Picture
+from concord.runs.store import MANIFEST
+from concord.storage.atomic import disk_errors
+
+
+def redacted(text: str) -> str:
+    """Return the last part of what is a path on this machine; a hub id, a name or a sentence stays as it is."""
+    forward = text.replace("\\", "/")
+    path_like = forward.startswith(("/", "~", "./", "../")) or forward[1:3] == ":/"
+    return forward.rstrip("/").rpartition("/")[2] if path_like else text
+
+
+def redacted_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return the resolved recipe with every path shortened, keys of maps included."""
+
+    def shorten(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {redacted(key): shorten(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [shorten(one) for one in value]
+        return redacted(value) if isinstance(value, str) else value
+
+    return {key: shorten(value) for key, value in recipe.model_dump(mode="json", by_alias=True).items()}
+
+
+def public_row(picture: Picture) -> dict[str, Any]:
+    """Return a manifest row for others' eyes.
+
+    `source`, the condition image's place below the data set's folder, stays; an absolute one and the checkpoint's are
+    cut to their last part.
+    """
+    row = dict(picture.row)
+    for key in ("source", "checkpoint"):
+        row[key] = redacted(str(row.get(key, "")))
+    if "crops" in row:
+        row["crops"] = [{**crop, "source": redacted(str(crop["source"]))} for crop in row["crops"]]
+    return row
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an export is read again, for its data card and the terminal.
+
+    files: a pattern of the data files, as the hub's front matter has it. code: a few lines of Python with "DIR" where
+    the export's directory goes. notes: what the reader must know, one sentence each.
+    """
+
+    files: str
+    code: str
+    notes: tuple[str, ...] = ()
+
+    def at(self, target: Path) -> str:
+        """Return the code for an export at `target`."""
+        return self.code.replace("DIR", json.dumps(str(target), ensure_ascii=False)[1:-1])
+
+
+@contextlib.contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yield a directory beside `target` to fill; it takes the target's place at the end, or is gone after an error.
+
+    Raises:
+        ConcordError: there is something at `target` already, or it cannot be written.
+    """
+    target = target.absolute()
+    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+        raise ConcordError(f"{target} is there already; give another --out, or remove it")
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with disk_errors(target):
+        part.mkdir(parents=True)
+        try:
+            yield part
+            if target.is_dir():
+                target.rmdir()  # empty; Windows renames over no directory
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def write_pictures(root: Path, named: Iterable[tuple[str, int, Picture]]) -> None:
+    """Copy pictures to ``folder/file`` below the root with the label that they have there, and write their manifest.
+
+    Bytes are copied: pixels, and the labels in the manifest, are exactly those of the run.
+    """
+    rows = []
+    for name, label, picture in named:
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(picture.path, path)
+        rows.append({**public_row(picture), "file_name": name, "label": label})
+    (root / MANIFEST).write_bytes(b"".join(json_line(row) for row in rows))
+
+
+def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterator[tuple[str, int, Picture]]:
+    """Yield what `write_pictures` takes for folders 00000, 00001, ... in an order of classes.
+
+    pattern: the file's name without its suffix, with slots ``{label}`` and ``{index}``.
+    """
+    of_class: dict[int, list[Picture]] = {}
+    for picture in made.pictures:
+        of_class.setdefault(picture.label, []).append(picture)
+    for label, entry in enumerate(order):
+        for index, picture in enumerate(of_class[entry.label]):
+            name = pattern.format(label=label, index=index) + picture.path.suffix
+            yield f"{label:05d}/{name}", label, picture
+
+
+def write_classes(root: Path, order: Iterable[ClassEntry]) -> None:
+    """Write ``classes.txt``: a line a class with its number, folder in the run and name, between tabs."""
+    lines = [f"{label:05d}\t{_plain(e.folder)}\t{_plain(e.class_name)}\n" for label, e in enumerate(order)]
+    (root / "classes.txt").write_bytes("".join(lines).encode())
+
+
+def json_line(values: dict[str, Any]) -> bytes:
+    """One JSON object as a line."""
+    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _plain(text: str) -> str:
+    """A text on one line without tabs."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,20 @@
+"""Informing a diffusion model's sampling by concepts: objectives, and the guide that descends them."""
+
+from concord.guidance.attach import attach, inform
+from concord.guidance.concept_guide import Between, ConceptGuide, Mode
+from concord.guidance.objectives import ImageEncoder, Objective, class_name, classifier, contrastive, cosine, total
+
+__all__ = [
+    "Between",
+    "ConceptGuide",
+    "ImageEncoder",
+    "Mode",
+    "Objective",
+    "attach",
+    "class_name",
+    "classifier",
+    "contrastive",
+    "cosine",
+    "inform",
+    "total",
+]

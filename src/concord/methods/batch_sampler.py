@@ -1,0 +1,332 @@
+"""A worker's part of generation: from planned samples to images, with the models of one recipe.
+
+A batch of the plan is made in inner batches where memory is short: half as many images at once each time that it runs
+out, down to one.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from concord.concepts.selection import embed_images
+from concord.data import ImageSet
+from concord.diffusion.decoding import vae_scale_factor
+from concord.diffusion.sampler import Denoise, Guide, generators, noise, sample
+from concord.errors import ConcordError
+from concord.guidance.attach import attach
+from concord.guidance.concept_guide import ConceptGuide
+from concord.guidance.objectives import Objective
+from concord.methods.base import GeneratedImage
+from concord.methods.class_mapping import class_ids
+from concord.metrics.completeness import label_ids
+from concord.metrics.flops import Counter
+from concord.models.classifier import Classifier
+from concord.models.encoder import Encoder
+from concord.models.hub import find_model, model_path, size_of
+from concord.pipelines.any import AnyPipeline
+from concord.pipelines.base import Family
+from concord.pipelines.dit import GUIDED_CHANNELS, DiT
+from concord.pipelines.load import load_pipeline, load_tiny_decoder
+from concord.pipelines.text import Text, supports_exact
+from concord.pipelines.unclip import UnCLIP
+from concord.plan import Sample
+from concord.recipe import Recipe
+from concord.storage import images
+from concord.storage.images import square
+from concord.system import resolve_device, resolve_dtype
+
+_log = logging.getLogger("concord")
+
+
+SMALL = 2**28
+"""Bytes of a diffusion model that is loaded only to count its operations."""
+
+
+class BatchSampler:
+    """The models of a recipe, loaded at first need, and what makes images with them."""
+
+    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
+        self._recipe, self._data = recipe, data
+        self._names = [entry.class_name for entry in data.classes]
+        self._at_once = recipe.memory.batch
+        self._loaded: tuple[str, Family | AnyPipeline] | None = None
+        self._class_ids: list[int] = []  # of the loaded DiT, by label
+
+    # --- models ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def device(self) -> torch.device:
+        return torch.device(resolve_device(self._recipe.device))
+
+    @cached_property
+    def _dtype(self) -> torch.dtype:
+        return getattr(torch, resolve_dtype(self._recipe.dtype, str(self.device)))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self.device)
+        self._faster([getattr(encoder.model, "vision_model", encoder.model)])
+        return encoder
+
+    def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
+        return Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
+
+    @cached_property
+    def _judge(self) -> Classifier | None:
+        """The classifier of the classifier objective."""
+        settings = self._recipe.informing
+        if not settings.objective.classifier or settings.classifier is None:
+            return None
+        return self.classifier(settings.classifier, "informing.classifier", self._dtype)
+
+    def _model(self, checkpoint: str) -> Family | AnyPipeline:
+        """The diffusion model; one checkpoint is held at a time, and the plan goes checkpoint by checkpoint."""
+        if self._loaded is None or self._loaded[0] != checkpoint:
+            self._loaded = None  # before the next one is read, not after
+            self._loaded = (checkpoint, self._load(checkpoint))
+        return self._loaded[1]
+
+    def _load(self, checkpoint: str) -> Family | AnyPipeline:
+        recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
+        tiny = settings.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
+        if informing.enabled and informing.decoder == "tiny" and tiny is None:
+            raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
+        model = model_path(settings.model or "")
+        options: dict[str, Any] = {"dtype": self._dtype, "device": self.device}
+        tiny = model_path(tiny) if tiny else None
+        loaded: Family | AnyPipeline
+        if recipe.method == "unclip":
+            loaded = UnCLIP.from_pretrained(model, tiny_decoder=tiny, size=settings.size, **options)
+        elif recipe.method == "text":
+            pipeline, small = load_pipeline(model, **options), load_tiny_decoder(tiny, **options)
+            if supports_exact(pipeline) and settings.image_strength is None:
+                loaded = Text(pipeline, small, settings.size)
+            else:
+                loaded = AnyPipeline(pipeline, small, settings.size, settings.image_strength)
+        else:
+            loaded = DiT.from_pretrained(model, tiny_decoder=tiny, checkpoint=checkpoint or None, **options)
+            self._class_ids = class_ids(loaded.labels, self._data.classes, str(settings.model))
+        exact = informing.enabled and informing.mode != "fast"
+        loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)
+        pipeline = loaded.pipeline
+        denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        # A decoder's own forward is not what `decode` calls: its inner network is.
+        self._faster([denoiser, pipeline.vae.decoder, getattr(loaded.tiny_decoder, "decoder", None)])
+        return loaded
+
+    def _faster(self, networks: Sequence[torch.nn.Module | None]) -> None:
+        """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
+        for network in networks:
+            if network is not None and self._recipe.memory.channels_last:
+                network.to(memory_format=torch.channels_last)
+            if network is not None and self._recipe.memory.compile:
+                network.compile()
+
+    # --- images ------------------------------------------------------------------------------------------------
+
+    def make(self, batch: Sequence[Sample], informed: bool, steps: int | None = None) -> list[GeneratedImage]:
+        """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost.
+
+        Raises:
+            ConcordError: the memory does not suffice for a single image; the message says what to set.
+        """
+        steps = steps or self._recipe.pipeline.steps
+        at_once = self._at_once or len(batch)
+        made: list[GeneratedImage] = []
+        while len(made) < len(batch):
+            try:
+                made += self._make(batch[len(made) : len(made) + at_once], informed, steps)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tried = min(at_once, len(batch) - len(made))
+                if tried == 1:
+                    raise ConcordError(self._too_large()) from error
+            else:
+                continue
+            # Out of the handler, the error and with it the failed batch's tensors are free.
+            self._at_once = at_once = (tried + 1) // 2
+            _log.warning("out of memory with %d images at once: going on with %d (memory.batch)", tried, at_once)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return made
+
+    def operations(self, sample: Sample, informed: bool) -> int | None:
+        """Floating-point operations of making one image, from noise to pixels, counted by making it again.
+
+        None where the diffusion model is large and not loaded in this process, or compiled, so that it cannot be seen.
+        """
+        path = find_model(self._recipe.pipeline.model or "")
+        small = path is not None and size_of(path) < SMALL
+        if self._recipe.memory.compile or (self._loaded is None and not small):
+            return None
+        with Counter() as counter:
+            self.make([sample], informed)
+        return counter.get_total_flops()
+
+    def _too_large(self) -> str:
+        recipe, ways = self._recipe, []
+        if recipe.informing.enabled and recipe.informing.mode != "fast":
+            ways += [] if recipe.memory.checkpointing else ["memory.checkpointing=true"]
+            ways += ["informing.mode=fast"]
+        if recipe.informing.enabled and recipe.informing.decoder == "full":
+            ways += ["informing.decoder=tiny with pipeline.tiny_decoder"]
+        ways += [] if recipe.memory.vae == "tiled" else ["memory.vae=tiled"]
+        ways += [] if recipe.dtype == "bfloat16" else ["dtype=bfloat16"]
+        return f"the memory of {self.device} does not suffice for one image at a time; set " + ", or ".join(ways)
+
+    def _make(self, batch: Sequence[Sample], informed: bool, steps: int) -> list[GeneratedImage]:
+        model = self._model(batch[0].checkpoint)
+        concept_guide = self._concept_guide(batch, model) if informed else None
+        guides: list[Guide] = [concept_guide] if concept_guide else []
+        drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
+        if isinstance(model, AnyPipeline):
+            pixels = self._call(model, batch, drawing, guides, steps)
+        else:
+            denoise = self._denoise(model, batch, drawing)  # before x_T: unCLIP draws noise for its images first
+            x = noise(drawing, model.latent_shape, device=self.device)
+            scheduler = model.scheduler(self._recipe.pipeline.scheduler)
+            latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
+            with torch.no_grad():
+                pixels = model.decode(latents)
+        made = []
+        for image, scores in zip(images.to_pil(pixels), self._scores(concept_guide, len(batch)), strict=True):
+            if self._recipe.size:
+                image = image.resize((self._recipe.size, self._recipe.size), Image.Resampling.BICUBIC)
+            made.append(GeneratedImage(image, scores))
+        return made
+
+    def _scores(self, concept_guide: ConceptGuide | None, count: int) -> list[dict[str, float | int]]:
+        """What informing came to for each image; with `stop`, also the share of its gradients that were taken."""
+        if concept_guide is None:
+            return [{} for _ in range(count)]
+        scores: list[dict[str, float | int]] = [{"uninformed_steps": int(n)} for n in concept_guide.uninformed_steps]
+        for score, loss in zip(scores, concept_guide.objective.tolist(), strict=True):
+            if concept_guide.gradient_calls and math.isfinite(loss):
+                score["objective"] = round(loss, 4)
+        if concept_guide.thresholds is not None:
+            for score, taken in zip(scores, concept_guide.gradient_steps.tolist(), strict=True):
+                score["active_share"] = round(taken / max(1, concept_guide.gradient_calls), 4)
+        return scores
+
+    def _denoise(self, model: Family, batch: Sequence[Sample], drawing: Sequence[torch.Generator]) -> Denoise:
+        settings = self._recipe.pipeline
+        scale = model.default_guidance if settings.guidance_scale is None else settings.guidance_scale
+        if isinstance(model, DiT):
+            ids = [self._class_ids[s.class_index] for s in batch]
+            channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
+            return model.denoise(ids, scale, channels)
+        prompts = [s.prompt for s in batch]
+        if isinstance(model, UnCLIP):
+            sources = [self._data.read(s.source) for s in batch]
+            return model.denoise(prompts, sources, scale, generators=drawing, noise_level=settings.noise_level)
+        if isinstance(model, Text):
+            return model.denoise(prompts, scale)
+        raise TypeError(type(model).__name__)
+
+    def _call(
+        self,
+        model: AnyPipeline,
+        batch: Sequence[Sample],
+        drawing: Sequence[torch.Generator],
+        guides: Sequence[Guide],
+        steps: int,
+    ) -> Tensor:
+        settings, sources = self._recipe.pipeline, None
+        if settings.image_strength is not None:
+            side = settings.size or own_size(model.pipeline)
+            sources = [square(self._data.read(s.source), side) for s in batch]
+        model.pipeline.scheduler = model.scheduler(settings.scheduler)
+        with attach(model.pipeline, guides):
+            return model(
+                [s.prompt for s in batch], drawing, steps=steps, guidance_scale=settings.guidance_scale, images=sources
+            )
+
+    def _concept_guide(self, batch: Sequence[Sample], model: Family | AnyPipeline) -> ConceptGuide:
+        settings, weights = self._recipe.informing, self._recipe.informing.objective
+        names = [self._names[s.class_index] for s in batch]
+        objectives: list[Objective] = []
+        if weights.contrastive or weights.cosine:
+            positives = [self.encoder.texts(s.positives) for s in batch]
+            if weights.contrastive:
+                negatives = [self.encoder.texts(s.negatives) for s in batch]
+                temperature = settings.temperature or self.encoder.temperature
+                objectives.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
+            if weights.cosine:
+                objectives.append(Objective.cosine(positives, weights.cosine))
+        if weights.class_name:
+            objectives.append(Objective.class_name(self.encoder.texts(names), weights.class_name))
+        if self._judge is not None:
+            ids = label_ids(self._judge, names, "informing.classifier")
+            objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
+        decode = model.tiny_decode if settings.decoder == "tiny" else model.decode
+        return ConceptGuide(
+            objectives,
+            functools.partial(decode, side=self._decode_side()),
+            self.encoder if any(objective.embeds for objective in objectives) else None,
+            mode=settings.mode,
+            weight=settings.weight,
+            strength=settings.strength,
+            window=settings.window,
+            every=settings.every,
+            between=settings.between,
+            thresholds=None if settings.stop is None else self._thresholds(batch, objectives, settings.stop),
+            batch=len(batch),
+        )
+
+    def _decode_side(self) -> int | None:
+        """Pixels of the shorter side that is decoded for a gradient; None for the whole image."""
+        size = self._recipe.informing.decode_size
+        if size != "auto":
+            return size
+        uses_encoder = any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
+        seen = [self.encoder.preprocess.side] if uses_encoder else []
+        if self._judge is not None:
+            seen.append(self._judge.preprocess.side)
+        return None if None in seen else max(side for side in seen if side is not None)
+
+    @functools.cache  # noqa: B019 - a maker lives as long as its process
+    def _real(self, class_index: int) -> Tensor:
+        """Unit embeddings (N, D) of real images of a class."""
+        most, skip = self._recipe.concepts.images, self._recipe.unreadable == "skip"
+        return embed_images(self.encoder, self._data, class_index, most, skip).to(self.device)
+
+    def _thresholds(self, batch: Sequence[Sample], objectives: Sequence[Objective], share: float) -> Tensor:
+        """Each image's loss that is good enough, (B,): the quantile `share` of its class's real images.
+
+        They are rated by the image's own objective, with its own negatives.
+        """
+        real = [self._real(s.class_index) for s in batch]
+        count = min(map(len, real))
+        none = torch.empty(len(batch), 0, device=self.device)
+        losses = []
+        for n in range(count):  # the n-th real image of every class at once: the objectives are bound to the batch
+            image = torch.stack([rows[n] for rows in real])
+            losses.append(torch.stack([o.weight * o.loss(image, none) for o in objectives]).sum(dim=0))
+        return torch.stack(losses).quantile(share, dim=0)
+
+
+def own_size(pipeline: Any) -> int:
+    """Side in pixels of the images that a pipeline makes by default."""
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    side = getattr(pipeline, "default_sample_size", None) or denoiser.config.sample_size
+    return int(side if isinstance(side, int) else side[0]) * vae_scale_factor(pipeline)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device has no memory left: only CUDA has a class for it."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    )

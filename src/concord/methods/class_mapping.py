@@ -1,0 +1,89 @@
+"""Which checkpoint makes which class: `pipeline.checkpoints`, resolved and checked before anything is made.
+
+The class id that a generative model is asked for: a wrong one gives a plausible image of another class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from concord.data import ClassTable
+from concord.data.class_lists import by_wnid, class_lists
+from concord.data.classes import on_list
+from concord.errors import ConcordError
+from concord.text import nearest
+
+_AGREEING = 0.95
+
+
+def class_ids(labels: Mapping[str, int], classes: ClassTable, model: str) -> list[int]:
+    """Return the model's class id of every class, in label order.
+
+    A class that a WordNet id places in ImageNet has its place there, if the model's labels are ImageNet's; they are
+    judged as a whole, because single names decide nothing: two classes are called crane, two maillot, two missile.
+    Any other class, and any class of a model with labels of its own, goes by its name.
+
+    labels: the model's class id by name, as `DiTPipeline.labels`; empty where it names none, and then numbers are
+        taken as they are. model: its name, for the message.
+
+    Raises:
+        ConcordError: the model has no class of that name.
+    """
+    imagenet = not labels or _share(labels) >= _AGREEING
+    ids = []
+    for entry in classes:
+        found = entry.model_id if imagenet and entry.model_id is not None else labels.get(entry.class_name)
+        if found is None:
+            raise ConcordError(
+                f"the model {model!r} has no class {entry.class_name!r}{nearest(entry.class_name, labels)}:"
+                f" map the folder to one of its {len(labels)} labels with class_names.{entry.key}=NAME"
+            )
+        ids.append(found)
+    return ids
+
+
+def _share(labels: Mapping[str, int]) -> float:
+    """How much of ImageNet-1K has one of its names at its own place among the labels."""
+    listed = by_wnid().values()
+    return sum(any(labels.get(name) == c.index for name in c.names) for c in listed) / len(listed)
+
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: ClassTable) -> list[str]:
+    """Return the checkpoint of every class, in label order.
+
+    checkpoints: path -> its classes: ``all``, a class list's name, a range of ImageNet class ids such as ``0-19`` (both
+        ends count), or any of these and folders, names and WordNet ids in a list. What the data do not have is passed
+        over in lists and ranges, but a single class must be there.
+
+    Raises:
+        ConcordError: a class has no checkpoint, or two; or a word means no class.
+    """
+    owners: list[list[str]] = [[] for _ in classes]
+    for path, words in checkpoints.items():
+        labels = {label for word in ([words] if isinstance(words, str) else words) for label in _labels(word, classes)}
+        for label in labels:
+            owners[label].append(path)
+    without = [entry.key for entry, paths in zip(classes, owners, strict=True) if not paths]
+    if without:
+        some = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+        raise ConcordError(f"pipeline.checkpoints has no checkpoint for the classes {some}; add them to one")
+    for entry, paths in zip(classes, owners, strict=True):
+        if len(paths) > 1:
+            raise ConcordError(f'pipeline.checkpoints has two checkpoints for the class "{entry.key}": {paths[:2]}')
+    return [paths[0] for paths in owners]
+
+
+def _labels(word: str, classes: ClassTable) -> list[int]:
+    if word == "all":
+        return [entry.label for entry in classes]
+    numbers = _RANGE.fullmatch(word)
+    if numbers:
+        first, last = map(int, numbers.groups())
+        return [e.label for e in classes if e.model_id is not None and first <= e.model_id <= last]
+    if word in class_lists():
+        return [entry.label for entry in on_list(word, classes)]
+    return [classes.find(word).label]

@@ -1,0 +1,120 @@
+"""Generate a set with a diffusion model, informed by concepts or not: `method=dit`, `minimax`, `unclip` or `text`.
+
+The parent plans: it selects concepts on real images (Eq. 10), draws negatives, condition images and prompts, and
+writes them into the samples. A worker then makes batches from samples alone (`concord.methods.making`). Results are
+read back from the stored files, so that what is scored is what was kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from concord.data import ImageSet
+from concord.methods.base import Cost, GeneratedImage
+from concord.methods.batch_sampler import BatchSampler
+from concord.methods.class_mapping import assign_checkpoints, class_ids
+from concord.methods.concept_plan import ConceptPlan
+from concord.methods.prompts import TEMPLATES, prompt
+from concord.methods.real import ImagePool, shuffled
+from concord.metrics.measure_run import Outcome
+from concord.models.hub import find_model
+from concord.pipelines.load import pipeline_labels
+from concord.plan import Sample, sample_seed
+from concord.recipe import Recipe, models
+
+COST_IMAGES = 2
+"""Real images a class that select concepts where only the cost is asked for."""
+
+
+class Generate:
+    """See the module's text; the methods are those of `concord.methods.base.Method`."""
+
+    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
+        self._recipe, self._data = recipe, data
+        self._informed = recipe.informing.enabled
+        self._maker = BatchSampler(recipe, data)
+        self._concepts = ConceptPlan(recipe, data, self._maker)
+        self._outcome = Outcome(recipe, data, self._maker, self._concepts, self.variants)
+        conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
+        self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
+        self._checkpoints = (
+            assign_checkpoints(recipe.pipeline.checkpoints, data.classes)
+            if recipe.method == "minimax"
+            else [""] * len(data.classes)
+        )
+
+        if recipe.method in ("dit", "generate", "minimax"):
+            labels = pipeline_labels(recipe.pipeline.model or "")
+            if labels is not None:  # else the model is not here yet, and it is checked when it is loaded
+                class_ids(labels, data.classes, str(recipe.pipeline.model))
+
+    @property
+    def batch_size(self) -> int:
+        return self._recipe.batch_size
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return ("images", "uninformed") if self._recipe.uninformed and self._informed else ("images",)
+
+    def count(self, class_index: int, ipc: int) -> int:
+        return ipc
+
+    def sample(self, class_index: int, index: int) -> Sample:
+        seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, index)
+        positives, negatives = self._concepts.draw(class_index, seed)
+        return Sample(
+            class_index,
+            index,
+            seed,
+            positives,
+            negatives,
+            prompt=self._prompt(class_index, index),
+            source=self._pool.cyclic(class_index, index) if self._pool else "",
+            checkpoint=self._checkpoints[class_index],
+        )
+
+    def _prompt(self, class_index: int, index: int) -> str:
+        """What the sample's text says: a template with the class's name, or the name where no text is read."""
+        entry, recipe = self._data.classes[class_index], self._recipe
+        if recipe.method not in ("unclip", "text"):
+            return entry.class_name
+        return prompt(entry.class_name, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
+
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        self._concepts.recall(concepts)
+
+    def concepts(self) -> dict[str, Any] | None:
+        return self._concepts.record()
+
+    def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
+        return self._maker.make(batch, informed=self._informed and variant == "images")
+
+    def results(self, out: Path) -> dict[str, Any]:
+        return self._outcome.results(out)
+
+    def finish(self, out: Path) -> None:
+        self._outcome.finish(out)
+
+    def cost(self) -> Cost:
+        """Time a few steps of a small batch where every model is on this machine; else nothing is known."""
+        if any(find_model(model) is None for model in models(self._recipe).values()):
+            return Cost()
+        classes = len(self._data.classes)
+        few = self._recipe.concepts.model_copy(update={"images": COST_IMAGES})
+        planned = Generate(self._recipe.model_copy(update={"concepts": few}), self._data)
+        batch = [planned.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
+        seconds = 0.0
+        for variant in self.variants:
+            informed = self._informed and variant == "images"
+            planned._maker.make(batch[:1], informed, steps=1)  # load and warm up
+            times = []
+            for steps in (1, 3):
+                start = time.perf_counter()
+                planned._maker.make(batch, informed, steps)
+                times.append(time.perf_counter() - start)
+            step = max(0.0, times[1] - times[0]) / 2
+            seconds += (max(0.0, times[0] - step) + step * self._recipe.pipeline.steps) / len(batch)
+        return Cost(seconds_per_image=seconds)

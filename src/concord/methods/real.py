@@ -1,0 +1,174 @@
+"""All real images: the upper bound that a small set is measured against. `ipc` says nothing here.
+
+Real images of a class in the order in which a method takes them.
+
+A uniform choice of real images: the simplest baseline, and what every other method has to beat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from concord.data import ClassEntry, ImageSet
+from concord.errors import ConcordError
+from concord.methods.base import Cost, GeneratedImage
+from concord.plan import Sample, sample_seed
+from concord.recipe import Recipe
+from concord.report.page import write_report
+from concord.runs.store import encode
+from concord.storage.images import square
+
+Order = Callable[[ClassEntry, Sequence[str]], list[str]]
+"""Puts the images of a class into the order in which they are taken."""
+
+
+class ImagePool:
+    """The images of each class in some order; those that cannot be read are passed over where asked for.
+
+    `unreadable` names the ones that were.
+    """
+
+    def __init__(self, data: ImageSet, order: Order, skip_unreadable: bool) -> None:
+        self._data, self._order, self._skip = data, order, skip_unreadable
+        self._taken: dict[int, list[str]] = {}
+        self._rest: dict[int, Iterator[str]] = {}
+        self.unreadable: list[str] = []
+
+    def first(self, class_index: int, count: int) -> list[str]:
+        """Return the first `count` images of a class or more, or fewer where there are no more."""
+        if class_index not in self._rest:
+            items = self._data.items(class_index)
+            self._rest[class_index] = iter(self._order(self._data.classes[class_index], items))
+            self._taken[class_index] = []
+        taken = self._taken[class_index]
+        while len(taken) < count:
+            item = next(self._rest[class_index], None)
+            if item is None:
+                break
+            if self._skip and not self._readable(item):
+                self.unreadable.append(item)
+            else:
+                taken.append(item)
+        return taken
+
+    def readable(self, class_index: int, most: int) -> Sequence[str]:
+        """Return `most` images of a class, or fewer where there are no more, for no more than it costs to read them."""
+        return self.first(class_index, most)[:most]
+
+    def cyclic(self, class_index: int, index: int) -> str:
+        """Return image `index` of a class, from the first again where there are no more.
+
+        Raises:
+            ConcordError: the class has none that can be read.
+        """
+        taken = self.first(class_index, index + 1)
+        if not taken:
+            key = self._data.classes[class_index].key
+            raise ConcordError(f'the class "{key}" has no image that can be read; take it out with classes=...')
+        return taken[index % len(taken)]
+
+    def _readable(self, item: str) -> bool:
+        try:
+            self._data.read(item)
+        except ConcordError:
+            return False
+        return True
+
+
+def shuffled(seed: int) -> Order:
+    """A uniform order that no library version and no other class can change: sorted by a keyed digest."""
+
+    def order(entry: ClassEntry, items: Sequence[str]) -> list[str]:
+        return sorted(items, key=lambda item: hashlib.sha256(f"{seed}\0{entry.key}\0{item}".encode()).digest())
+
+    return order
+
+
+class RealImages:
+    """The first images of each class in some order, copied; a `Method`.
+
+    An IPC takes a prefix of the order, so a smaller set is part of a larger one. With ``unreadable: skip`` images are
+    opened while planning, and those that cannot be read are passed over; else reading one is an error when it is made.
+    """
+
+    batch_size = 1
+    variants = ("images",)
+
+    def __init__(self, recipe: Recipe, data: ImageSet, pool: ImagePool, everything: bool = False) -> None:
+        self._recipe, self._data, self._pool, self._everything = recipe, data, pool, everything
+
+    def count(self, class_index: int, ipc: int) -> int:
+        wanted = len(self._data.items(class_index)) if self._everything else ipc
+        there = len(self._pool.readable(class_index, wanted))
+        if there < (1 if self._everything else wanted):
+            raise ConcordError(self._too_few(ipc))
+        return there
+
+    def _too_few(self, ipc: int) -> str:
+        kind = "readable images" if self._recipe.unreadable == "skip" else "images"
+        if self._everything:
+            lacking = [e.key for e in self._data.classes if not self._pool.readable(e.label, 1)]
+            return f"no {kind} in {', '.join(lacking[:5])}; take them out with classes=..."
+        counts = {e.key: len(self._pool.readable(e.label, ipc)) for e in self._data.classes}
+        short = {key: n for key, n in counts.items() if n < ipc}
+        some = ", ".join(f'"{key}" has {n}' for key, n in islice(short.items(), 5))
+        more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
+        least = min(short.values())
+        way = f"give ipc={least} or less" if least else "take the empty ones out with classes=..."
+        return f"fewer {kind} than ipc={ipc} asks for: {some}{more}; {way}"
+
+    def sample(self, class_index: int, index: int) -> Sample:
+        source = self._pool.first(class_index, index + 1)[index]
+        key = self._data.classes[class_index].key
+        return Sample(class_index, index, sample_seed(self._recipe.seed, key, index), source=source)
+
+    def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
+        size = self._recipe.size
+        images = (self._data.read(sample.source) for sample in batch)
+        return [GeneratedImage(square(image, size) if size else image) for image in images]
+
+    def recall(self, concepts: Mapping[str, Any]) -> None:
+        return None
+
+    def concepts(self) -> None:
+        return None
+
+    def results(self, out: Path) -> dict[str, Any]:
+        if self._recipe.unreadable == "error":
+            return {}
+        return {"unreadable": len(self._pool.unreadable), "unreadable_files": sorted(self._pool.unreadable)}
+
+    def finish(self, out: Path) -> None:
+        write_report(out)
+
+    def _trial(self, class_index: int, source: str) -> Sample:
+        """A sample from an image of the class, for its cost."""
+        return Sample(class_index, 0, 0, source=source)
+
+    def cost(self) -> Cost:
+        """Make an image of a few classes, and count."""
+        start, sizes = time.perf_counter(), []
+        for class_index in range(min(3, len(self._data.classes))):
+            if some := self._pool.readable(class_index, 1):
+                made = self.make([self._trial(class_index, some[0])], "images")[0]
+                sizes.append(len(encode(made.image, self._recipe.format)))
+        if not sizes:
+            return Cost()
+        seconds = (time.perf_counter() - start) / len(sizes)
+        return Cost(bytes_per_image=sum(sizes) / len(sizes), seconds_per_image=seconds, memory=2e8)
+
+
+def random_choice(recipe: Recipe, data: ImageSet) -> RealImages:
+    """Return a uniform choice without replacement of `ipc` images a class."""
+    return RealImages(recipe, data, ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip"))
+
+
+def full_set(recipe: Recipe, data: ImageSet) -> RealImages:
+    """Return every image of every class, in the order of their names."""
+    pool = ImagePool(data, lambda entry, items: list(items), recipe.unreadable == "skip")
+    return RealImages(recipe, data, pool, everything=True)

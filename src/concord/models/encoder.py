@@ -1,0 +1,102 @@
+"""An image-text encoder (CLIP, SigLIP), differentiable from pixels, with text embeddings computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from concord.errors import ConcordError
+from concord.models.preprocess import Preprocess
+from concord.models.pretrained import check_complete, loading
+
+
+class Encoder:
+    """psi of Eq. 10 to 12: images and texts to unit vectors of one space. Frozen; images stay differentiable."""
+
+    def __init__(self, model: Any, tokenizer: Any, preprocess: Preprocess) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        # SigLIP was trained on padding up to its full length and without an attention mask.
+        self._masked = not str(model.config.model_type).startswith("siglip")
+        positions = int(model.config.text_config.max_position_embeddings)
+        self._length = min(int(tokenizer.model_max_length), positions)
+        self._temperature: float | None = None
+        self._texts: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        key: str = "encoder",
+    ) -> Encoder:
+        """Load a directory or model id with its tokenizer and processor config; safetensors only.
+
+        dtype: of the network; bfloat16 halves the memory, float16 lets CLIP's gradients underflow.
+        key: the recipe key that names this model, for the message when it is missing.
+
+        Raises:
+            ConcordError: it cannot be loaded, is incomplete, or embeds no images and texts.
+        """
+        from transformers import AutoModel, AutoTokenizer
+
+        with loading(model, key):
+            network, info = AutoModel.from_pretrained(
+                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features", "logit_scale")):
+            raise ConcordError(
+                f'"{model}" is a {type(network).__name__}, which embeds no images and texts in one space; '
+                f"set `{key}` to a CLIP or SigLIP model"
+            )
+        check_complete(info, model, key)
+        encoder = cls(network, tokenizer, Preprocess.from_pretrained(model, key=key))
+        _ = encoder.temperature  # read before the cast: 0.0100 would be 0.0101 in bfloat16
+        network.to(device, dtype)
+        return encoder
+
+    @property
+    def temperature(self) -> float:
+        """The temperature that the encoder was trained with, 1 / exp(logit_scale): about 0.01 for CLIP."""
+        if self._temperature is None:
+            self._temperature = float(torch.exp(-self.model.logit_scale.detach().double()))
+        return self._temperature
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """Unit embeddings (B, D), float32 or finer, of images (B, 3, H, W) in [-1, 1]; differentiable."""
+        network_input = self.preprocess(pixels.to(self.model.device)).to(self.model.dtype)
+        return _unit(self.model.get_image_features(pixel_values=network_input).pooler_output)
+
+    def texts(self, strings: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, D), float32 or finer, of strings, each cut to the model's length.
+
+        Each string is embedded once, alone and padded to full length: its vector never depends on its neighbours, so
+        that a run's bytes do not depend on the order of its batches.
+        """
+        vectors = [self._text(string) for string in strings]
+        return torch.stack(vectors) if vectors else self._text("").new_empty(0, len(self._text("")))
+
+    def _text(self, string: str) -> Tensor:
+        if string not in self._texts:
+            tokens = self.tokenizer(
+                [string], padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
+            ).to(self.model.device)
+            inputs = {"input_ids": tokens["input_ids"]}
+            if self._masked:
+                inputs["attention_mask"] = tokens["attention_mask"]
+            with torch.no_grad():
+                self._texts[string] = _unit(self.model.get_text_features(**inputs).pooler_output)[0]
+        return self._texts[string]
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Unit length in float32 at least: similarities are not to be rounded to half precision."""
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)

@@ -1,0 +1,114 @@
+"""Any other pipeline of diffusers, called as it is, with guides at its scheduler (fast informing alone)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from concord.diffusion.decoding import decoder, tiny_decoder
+from concord.errors import ConcordError
+from concord.pipelines.base import SchedulerName, VaeMode, named_scheduler, save_memory
+
+
+class AnyPipeline:
+    """A frozen text-to-image or image-to-image pipeline.
+
+    size: side of the images in pixels, None for the pipeline's own. image_strength: how much of a given image is
+    replaced by noise before it is denoised, 0 to 1; None to start from noise alone.
+
+    Its autoencoder matters to informing alone: one that concord does not know makes uninformed images all the same.
+
+    Raises:
+        ConcordError: an image-to-image pipeline is wanted of a family that has none.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        tiny: Any | None = None,
+        size: int | None = None,
+        image_strength: float | None = None,
+    ) -> None:
+        for network in (*pipeline.components.values(), tiny):
+            if isinstance(network, torch.nn.Module):
+                network.eval().requires_grad_(False)
+        self.pipeline = _image_to_image(pipeline) if image_strength is not None else pipeline
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.size, self.image_strength = size, image_strength
+        self.tiny_decoder = tiny
+        self._sides = None if size is None else (size, size)
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        generators: Sequence[torch.Generator],
+        *,
+        steps: int,
+        guidance_scale: float | None = None,
+        images: Sequence[Image.Image] | None = None,
+    ) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] of B prompts; None for the guidance scale takes the pipeline's own.
+
+        Raises:
+            ConcordError: the pipeline's call takes no list of generators or no number of steps.
+        """
+        options: dict[str, Any] = {
+            "prompt": list(prompts),
+            "generator": list(generators),
+            "num_inference_steps": steps,
+            "output_type": "pt",
+        }
+        if guidance_scale is not None:
+            options["guidance_scale"] = guidance_scale
+        known = inspect.signature(type(self.pipeline).__call__).parameters
+        if images is not None:
+            options |= {"image": list(images), "strength": self.image_strength}
+        if self.size is not None and (images is None or "height" in known):
+            options |= {"height": self.size, "width": self.size}  # some take the image's size instead
+        lacking = [name for name in options if name not in known]
+        if lacking:
+            raise ConcordError(
+                f"{type(self.pipeline).__name__} takes no {lacking[0]}; set `pipeline.model` to another pipeline, or"
+                " call it yourself inside concord.inform(...)"
+            )
+        made: Tensor = self.pipeline(**options).images
+        return made.float() * 2 - 1
+
+    def scheduler(self, name: SchedulerName = "stock") -> Any:
+        """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
+        return named_scheduler(self.pipeline, name)
+
+    def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
+        """Trade time for memory, see `save_memory`; there are no exact gradients here, so nothing to checkpoint."""
+        save_memory(self.pipeline, vae)
+
+    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1], of latents in scheduler space, see `decoder`; differentiable."""
+        return decoder(self.pipeline, self._sides, side)(latents)
+
+    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """As `decode`, by the tiny decoder.
+
+        Raises:
+            ConcordError: there is none.
+        """
+        if self.tiny_decoder is None:
+            raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
+        return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
+
+
+def _image_to_image(pipeline: Any) -> Any:
+    """The image-to-image pipeline of the same components."""
+    from diffusers import AutoPipelineForImage2Image
+
+    try:
+        return AutoPipelineForImage2Image.from_pipe(pipeline)
+    except ValueError as cause:
+        raise ConcordError(
+            f"{type(pipeline).__name__} has no image-to-image form; set `pipeline.image_strength` to null"
+        ) from cause

@@ -1,0 +1,163 @@
+"""What the families have in common: a frozen diffusers pipeline as the functions that the sampler needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from concord.diffusion.cfg import Order, classifier_free
+from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
+from concord.diffusion.prediction import Kind, Prediction
+from concord.diffusion.sampler import Denoise
+from concord.errors import ConcordError
+
+SchedulerName = Literal["ddim", "ddpm", "minimax", "stock"]
+
+
+VaeMode = Literal["plain", "sliced", "tiled"]
+
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
+
+
+class Family:
+    """A frozen pipeline; its subclasses add `denoise`, which takes what the family is conditioned on.
+
+    pipeline: the container of weights and of the stock scheduler.
+    denoiser: its transformer or UNet.
+    tiny_decoder: an `AutoencoderTiny` for cheap gradients beside the full decoder, or None.
+    size: side of the images in pixels; None for the model's own.
+    """
+
+    def __init__(self, pipeline: Any, denoiser: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
+        self.pipeline, self.denoiser, self.tiny_decoder = pipeline, denoiser, tiny_decoder
+        for network in (*pipeline.components.values(), tiny_decoder):
+            if isinstance(network, torch.nn.Module):
+                network.eval().requires_grad_(False)
+        channels = int(denoiser.config.in_channels)
+        self.latent_shape: tuple[int, int, int] = (channels, *self._latent_side(size))
+        self.learned_variance: bool = denoiser.config.out_channels == 2 * channels
+        decoder(pipeline)  # an autoencoder that is not understood is an error now, not after sampling
+        if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast", False):
+            pipeline.vae.float()  # it would overflow; the pipeline is ours to change
+
+    def _latent_side(self, size: int | None) -> tuple[int, int]:
+        own = self.denoiser.config.sample_size
+        if size is None:
+            return (own, own) if isinstance(own, int) else tuple(own)
+        factor = vae_scale_factor(self.pipeline)
+        if size % (2 * factor):
+            raise ConcordError(f"`pipeline.size` is {size}; expected a multiple of {2 * factor} pixels")
+        return size // factor, size // factor
+
+    @property
+    def kind(self) -> Kind:
+        """What the denoiser predicts."""
+        return prediction_kind(self.pipeline)
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that the pipeline's own call takes where none is given."""
+        return float(inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default)
+
+    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> Denoise:
+        """The prediction of a network with classifier-free guidance inside.
+
+        scale: at 1 or below the batch is not doubled and nothing is guided, as in the stock pipelines.
+        order, channels: see `classifier_free`.
+        """
+        doubling, kind, dtype = scale > 1, self.kind, self.denoiser.dtype
+
+        def predict(x_t: Tensor, t: Tensor | int) -> Prediction:
+            x = torch.cat([x_t, x_t]) if doubling else x_t
+            output = network(x.to(dtype), torch.as_tensor(t, device=x.device)).to(x_t.dtype)
+            value, variance = output.chunk(2, dim=1) if self.learned_variance else (output, None)
+            if doubling:
+                value = classifier_free(value, scale, order, channels)
+                if variance is not None:  # the conditional half, unguided
+                    variance = variance.chunk(2)[0 if order == "cond_uncond" else 1]
+            return Prediction(value, kind, variance)
+
+        return predict
+
+    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1] and not clamped, of latents in scheduler space; differentiable.
+
+        side: shrink the latents first, for images whose shorter side has about so many pixels, see `shrunk`.
+        """
+        return decoder(self.pipeline, side=side)(latents)
+
+    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """As `decode`, by the tiny decoder. It starts with tanh(x / 3) * 3, so gradients fade for |latents| > 4.
+
+        Raises:
+            ConcordError: there is no tiny decoder.
+        """
+        if self.tiny_decoder is None:
+            raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
+        return tiny_decoder(self.pipeline, self.tiny_decoder, side=side)(latents)
+
+    def scheduler(self, name: SchedulerName = "ddim") -> Any:
+        """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
+        return named_scheduler(self.pipeline, name, self.learned_variance)
+
+    def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
+        """Trade time for memory, see `save_memory`; checkpointing is of the denoiser and the decoders."""
+        save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
+
+
+def prediction_kind(pipeline: Any) -> Kind:
+    """What a pipeline's denoiser predicts; flow-matching schedulers have no such setting."""
+    kind: Kind = pipeline.scheduler.config.get("prediction_type", "flow_prediction")
+    return kind
+
+
+def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool = False) -> Any:
+    """A fresh scheduler on a pipeline's noise schedule.
+
+    `ddim`: eta 0, as the paper samples. `ddpm`: with the learned variance where the model has one. `minimax`: the
+    same as the Minimax repository runs it, its steps spread over the whole schedule from the last to 0 (its guidance
+    on 3 channels is a setting of `DiT.denoise`). `stock`: the pipeline's own, settings untouched. Latents exceed
+    [-1, 1], so the first three never clip, though that is what diffusers does by default.
+
+    Raises:
+        ConcordError: an unknown name, or a schedule of noise (DDIM, DDPM) for a model that was trained on flow.
+    """
+    from diffusers import DDIMScheduler, DDPMScheduler
+
+    stock = pipeline.scheduler
+    if name == "stock":
+        return type(stock).from_config(stock.config)
+    if name not in ("ddim", "ddpm", "minimax"):
+        raise ConcordError(f'unknown scheduler "{name}"; set `pipeline.scheduler` to ddim, ddpm, minimax or stock')
+    if prediction_kind(pipeline) == "flow_prediction":
+        raise ConcordError(
+            f"{type(pipeline).__name__} predicts a flow, which {name} does not sample;"
+            " set `pipeline.scheduler` to stock"
+        )
+    if name == "ddim":
+        return DDIMScheduler.from_config(stock.config, clip_sample=False)
+    options: dict[str, Any] = {"variance_type": "learned_range" if learned_variance else "fixed_small"}
+    if name == "minimax":
+        options |= {"timestep_spacing": "linspace", "steps_offset": 0}
+    return DDPMScheduler.from_config(stock.config, clip_sample=False, **options)
+
+
+def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -> None:
+    """Trade time for memory.
+
+    vae: decode image by image (`sliced`: the same numbers), or tile by tile (`tiled`: seams are blended, so pixels
+        differ a little). checkpointed: networks whose activations are computed again in the backward pass.
+    """
+    if vae == "sliced":
+        pipeline.vae.enable_slicing()
+    elif vae == "tiled":
+        pipeline.vae.enable_tiling()
+    for network in checkpointed:
+        if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
+            network.enable_gradient_checkpointing()

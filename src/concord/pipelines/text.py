@@ -1,0 +1,102 @@
+"""Text-to-image pipelines that the own sampler knows: Stable Diffusion 1 and 2, SDXL, SD 3, PixArt-Sigma.
+
+Any other pipeline is called as it is, with the guide at its scheduler (`concord.informing.attach`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concord.diffusion.decoding import vae_scale_factor
+from concord.diffusion.sampler import Denoise
+from concord.errors import ConcordError
+from concord.pipelines.base import Family, Network
+from concord.pipelines.load import WIRED_TEXT
+
+
+class Text(Family):
+    """A frozen text-to-image pipeline as the functions that the sampler needs, see `Family`.
+
+    Raises:
+        ConcordError: a pipeline that is not among `WIRED_TEXT`, or whose schedule depends on the image's size.
+    """
+
+    def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
+        if not supports_exact(pipeline):
+            raise ConcordError(f"the own sampler knows {', '.join(WIRED_TEXT)}, not {type(pipeline).__name__}")
+        super().__init__(pipeline, getattr(pipeline, "unet", None) or pipeline.transformer, tiny_decoder, size)
+
+    @torch.no_grad()
+    def denoise(self, prompts: Sequence[str], guidance_scale: float | None = None) -> Denoise:
+        """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale."""
+        scale = self.default_guidance if guidance_scale is None else guidance_scale
+        network = _NETWORKS[type(self.pipeline).__name__](self, list(prompts), scale > 1)
+        return self.guided(network, scale, "uncond_cond")
+
+
+def supports_exact(pipeline: Any) -> bool:
+    """Whether the own sampler can run this pipeline; a schedule that is shifted by the image's size is its own."""
+    dynamic = bool(pipeline.scheduler.config.get("use_dynamic_shifting", False))
+    return type(pipeline).__name__ in WIRED_TEXT and not dynamic
+
+
+def _stable_diffusion(model: Text, prompts: list[str], guided: bool) -> Network:
+    positive, negative = model.pipeline.encode_prompt(prompts, model.denoiser.device, 1, guided)
+    text = _doubled(negative, positive, guided)
+    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text).sample
+
+
+def _xl(model: Text, prompts: list[str], guided: bool) -> Network:
+    pipe, device = model.pipeline, model.denoiser.device
+    positive, negative, pooled, negative_pooled = pipe.encode_prompt(
+        prompts, device=device, do_classifier_free_guidance=guided
+    )
+    side = tuple(n * vae_scale_factor(pipe) for n in model.latent_shape[1:])
+    # Micro-conditions (original size, crop, target size): an image that was never cropped.
+    ids = torch.tensor([[*side, 0, 0, *side]], dtype=positive.dtype, device=device)
+    added = {
+        "text_embeds": _doubled(negative_pooled, pooled, guided),
+        "time_ids": ids.repeat(len(prompts) * (2 if guided else 1), 1),
+    }
+    text = _doubled(negative, positive, guided)
+    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text, added_cond_kwargs=added).sample
+
+
+def _sd3(model: Text, prompts: list[str], guided: bool) -> Network:
+    positive, negative, pooled, negative_pooled = model.pipeline.encode_prompt(
+        prompts, None, None, device=model.denoiser.device, do_classifier_free_guidance=guided
+    )
+    text, projected = _doubled(negative, positive, guided), _doubled(negative_pooled, pooled, guided)
+    return lambda x, t: (
+        model.denoiser(x, timestep=t.expand(len(x)), encoder_hidden_states=text, pooled_projections=projected).sample
+    )
+
+
+def _pixart(model: Text, prompts: list[str], guided: bool) -> Network:
+    positive, mask, negative, negative_mask = model.pipeline.encode_prompt(
+        prompts, guided, device=model.denoiser.device
+    )
+    text, attended = _doubled(negative, positive, guided), _doubled(negative_mask, mask, guided)
+    return lambda x, t: (
+        model.denoiser(
+            x,
+            timestep=t.expand(len(x)),
+            encoder_hidden_states=text,
+            encoder_attention_mask=attended,
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+        ).sample
+    )
+
+
+def _doubled(negative: Tensor, positive: Tensor, guided: bool) -> Tensor:
+    return torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
+
+
+_NETWORKS: dict[str, Callable[[Text, list[str], bool], Network]] = dict(
+    zip(WIRED_TEXT, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
+)
+"""By the pipeline's class: how its prompts become the network's conditions."""

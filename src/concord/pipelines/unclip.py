@@ -1,0 +1,74 @@
+"""Stable Diffusion unCLIP, image to image: a real image of the class and a prompt in, predictions out.
+
+The image is embedded by the pipeline's CLIP and is never seen by the VAE; sampling starts from pure noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from concord.diffusion.sampler import Denoise
+from concord.pipelines.base import Family
+from concord.pipelines.load import EXPECTED, load_pipeline, load_tiny_decoder
+
+
+class UnCLIP(Family):
+    """A frozen `StableUnCLIPImg2ImgPipeline` as the functions that the sampler needs, see `Family`."""
+
+    def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
+        super().__init__(pipeline, pipeline.unet, tiny_decoder, size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        tiny_decoder: str | None = None,
+        size: int | None = None,
+    ) -> UnCLIP:
+        """Load a directory or model id of the pipeline, and of an `AutoencoderTiny` if wanted.
+
+        Raises:
+            ConcordError: either cannot be loaded; names the key `pipeline.model` or `pipeline.tiny_decoder`.
+        """
+        pipeline = load_pipeline(model, EXPECTED["unclip"], dtype=dtype, device=device)
+        return cls(pipeline, load_tiny_decoder(tiny_decoder, dtype=dtype, device=device), size)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Image.Image],
+        guidance_scale: float = 10.0,
+        *,
+        generators: Sequence[torch.Generator],
+        noise_level: int = 0,
+    ) -> Denoise:
+        """The prediction for images like these, classifier-free guidance included.
+
+        prompts, images, generators: B each. The generators draw the noise on the image embeddings, as the stock
+        pipeline does before it draws x_T: call this first, then `noise` with the same generators.
+        noise_level: how much of that noise, a timestep of the image noising schedule, 0 to 999.
+        """
+        pipe, guided, device = self.pipeline, guidance_scale > 1, self.denoiser.device
+        positive, negative = pipe.encode_prompt(list(prompts), device, 1, guided)
+        text = torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
+        encoder = pipe.image_encoder
+        pixels = pipe.feature_extractor(images=list(images), return_tensors="pt").pixel_values
+        embedded = encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
+        embedded = pipe.noise_image_embeddings(embedded, noise_level, generator=list(generators))
+        embedded = embedded.to(device)
+        image = torch.cat([torch.zeros_like(embedded), embedded]) if guided else embedded
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            output: Tensor = self.denoiser(x, t, encoder_hidden_states=text, class_labels=image).sample
+            return output
+
+        return self.guided(network, guidance_scale, "uncond_cond")

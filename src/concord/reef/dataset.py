@@ -1,0 +1,59 @@
+"""Reef's real set as a data set: drawn where it is read, with its classes' details known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from PIL import Image
+
+from concord.data import ClassSpec, class_table
+from concord.reef.text import PHRASES
+from concord.reef.world import SIZE, SPECIES, Fish, render, sample_set
+
+SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
+"""Seeds of the instances that models are trained on and distilled from, and of those for testing."""
+
+
+class RealSet:
+    """Instances of every species, an `ImageSet`; a reference is "species name/number"."""
+
+    def __init__(self, per_species: int, seed: int, notes: Sequence[str] = ()) -> None:
+        self._per_species, self._seed = per_species, seed
+        self.classes = class_table(ClassSpec(species.name) for species in SPECIES)
+        self.known_details = {s.name: [PHRASES[detail] for detail in s.details] for s in SPECIES}
+        self.notes = notes
+
+    @property
+    def fingerprint(self) -> str:
+        return f"reef-{self._seed}-{self._per_species}"
+
+    @cached_property
+    def _fish(self) -> list[Fish]:
+        return sample_set(self._seed, self._per_species)
+
+    def fish(self, item: str) -> Fish:
+        """The instance behind a reference: all that is true of its image."""
+        name, _, number = item.rpartition("/")
+        species = [s.name for s in SPECIES].index(name)
+        return self._fish[int(number) * len(SPECIES) + species]
+
+    def items(self, class_index: int) -> Sequence[str]:
+        name = self.classes[class_index].key
+        return [f"{name}/{i:05d}" for i in range(self._per_species)]
+
+    def read(self, item: str) -> Image.Image:
+        return render(self.fish(item))
+
+    def size(self, item: str) -> tuple[int, int]:
+        return SIZE, SIZE
+
+
+def real_set(per_species: int = 500) -> RealSet:
+    """The real training set: the first instances that the models saw."""
+    return RealSet(per_species, SEED_TRAIN)
+
+
+def test_set(per_species: int = 300, notes: Sequence[str] = ()) -> RealSet:
+    """Real instances that no model was trained on."""
+    return RealSet(per_species, SEED_TEST, notes)

@@ -1,0 +1,301 @@
+"""Two runs compared sample by sample: what differs in recipe, images, details, scores, accuracy and cost.
+
+A difference is always the second run's value less the first's. Where every sample has a value of its own, the
+difference has a paired bootstrap interval, resampled within classes. Accuracies over the same seeds have Student's
+interval of their pairs, and the exact permutation p value; over seeds of their own, Welch's interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from concord.errors import ConcordError
+from concord.evaluation.record import name as name_of
+from concord.evaluation.record import same_test, way
+from concord.metrics.statistics import Difference, paired, paired_interval, unpaired
+from concord.recipe import BUILT_IN_DATA, differing
+from concord.runs.compared import Json, Place, Run
+from concord.system import cores
+
+Unit = Literal["share", "percent", "number", "seconds"]
+
+
+SIDE = 64
+"""Pixels of the squares on which pictures are compared."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of both runs. better: 1 where more is better, -1 where less is, 0 where neither.
+
+    change: second less first; ci95 where it is known, over n samples or seeds; by: what the interval rests on; p:
+    where it is computed.
+    """
+
+    name: str
+    label: str
+    form: Unit
+    better: int
+    a: float | None
+    b: float | None
+    change: float | None
+    ci95: tuple[float, float] | None = None
+    n: int | None = None
+    by: str = ""
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two images of one class and index.
+
+    change: mean absolute difference of their pixels at `SIDE`, in [0, 1]; identical: every pixel is equal.
+    details: means over the phrases on which both were rated, by the key of `details.json`; empty where there is none.
+    """
+
+    place: Place
+    class_name: str
+    change: float
+    identical: bool
+    same_seed: bool
+    details: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that differs. keys: (dotted recipe key, first's value, second's). pairs: the most changed first."""
+
+    a: Run
+    b: Run
+    keys: tuple[tuple[str, Any, Any], ...]
+    pairs: tuple[Pair, ...]
+    measures: tuple[Measure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def only(self) -> tuple[int, int]:
+        """Samples that the first or the second alone has."""
+        return len(self.a.rows) - len(self.pairs), len(self.b.rows) - len(self.pairs)
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compare two finished runs on the same data.
+
+    Raises:
+        ConcordError: the data differ, nothing is in common, or an image cannot be read.
+    """
+    check_same_data(a, b)
+    notes = []
+    places = sorted(a.rows.keys() & b.rows.keys())
+    rated = bool(a.details and b.details)
+    if bool(a.details) != bool(b.details):
+        notes.append(f"details are not compared: {(b if a.details else a).out} has none")
+    if rated and a.details.get("encoder") != b.details.get("encoder"):
+        rated = False
+        notes.append("details were rated by different encoders and are not compared")
+    with ThreadPoolExecutor(cores()) as pool:
+        changes = list(pool.map(lambda place: _change(a, b, place), places))
+    pairs = [_pair(a, b, place, *change, rated) for place, change in zip(places, changes, strict=True)]
+    if not same_test(a.evaluation, b.evaluation):
+        notes.append("accuracies were read on different test images and are not compared")
+    if not all(pair.same_seed for pair in pairs):
+        notes.append("seeds differ: a pair shares class and index, not its noise")
+    lacking = sum(not pair.details for pair in pairs)
+    if rated and 0 < lacking < len(pairs):
+        notes.append(f"{lacking} pairs have no phrase on which both were rated")
+    return Comparison(
+        a,
+        b,
+        tuple((key, _at(a.recipe, key), _at(b.recipe, key)) for key in differing(a.recipe, b.recipe)),
+        tuple(sorted(pairs, key=lambda pair: (-pair.change, pair.place))),
+        tuple(_measures(a, b, pairs)),
+        tuple(notes),
+    )
+
+
+def _pair(a: Run, b: Run, place: Place, change: float, identical: bool, rated: bool) -> Pair:
+    first, second = a.rows[place], b.rows[place]
+    details = _details(a.rated(place), b.rated(place)) if rated else {}
+    name = str(first.get("class_name") or place[0])
+    return Pair(place, name, change, identical, first.get("seed") == second.get("seed"), details)
+
+
+def _change(a: Run, b: Run, place: Place) -> tuple[float, bool]:
+    """How far two pictures are apart, and whether they are one and the same."""
+    paths = a.image(place), b.image(place)
+    try:
+        if paths[0].read_bytes() == paths[1].read_bytes():
+            return 0.0, True
+        pictures = []
+        for path in paths:
+            with Image.open(path) as image:
+                pictures.append(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ConcordError(f"cannot read both images of {place[0]}, index {place[1]}: {error}") from None
+    if pictures[0].size == pictures[1].size and pictures[0].tobytes() == pictures[1].tobytes():
+        return 0.0, True
+    small = [np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=float) for p in pictures]
+    return float(np.abs(small[0] - small[1]).mean() / 255), False
+
+
+DETAILS: tuple[tuple[str, str, Unit, int], ...] = (
+    ("found", "details found by the detector", "share", 1),
+    ("likely_missing", "details likely missing", "share", -1),
+    ("percentile", "mean percentile among real images", "number", 1),
+)
+"""What `details.json` may say of a phrase on an image."""
+
+
+def _details(first: Sequence[Json], second: Sequence[Json]) -> dict[str, tuple[float, float]]:
+    """The mean of each of `DETAILS` on both images, over the phrases on which both were rated."""
+    other = {row["phrase"]: row for row in second}
+    both = [(row, other[row["phrase"]]) for row in first if row["phrase"] in other]
+    means = {}
+    for key, *_ in DETAILS:
+        if both and all(key in row for pair in both for row in pair):
+            one, two = (sum(float(pair[i][key]) for pair in both) / len(both) for i in (0, 1))
+            means[key] = one, two
+    return means
+
+
+def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Measure]:
+    for key, label, form, better in DETAILS:
+        rated = [pair for pair in pairs if key in pair.details]
+        if rated:
+            yield _paired(key, label, form, better, rated, [pair.details[key] for pair in rated])
+    for name in _common_scores(a, b, pairs):
+        values = [(float(_scores(a, p)[name]), float(_scores(b, p)[name])) for p in pairs]
+        yield _paired(f"scores.{name}", name.replace("_", " "), "number", 0, pairs, values)
+    yield from _of_results(a, b)
+    yield from _of_evaluation(a.evaluation, b.evaluation)
+    seconds = [_number(run.results, "seconds_per_image") for run in (a, b)]
+    if any(seconds):  # null where a call only measured anew
+        yield _plain("seconds_per_image", "seconds an image", "seconds", -1, *seconds)
+
+
+def _common_scores(a: Run, b: Run, pairs: Sequence[Pair]) -> list[str]:
+    """Scores that every image of both runs bears in its row, in the first's order."""
+    rows = [_scores(run, pair) for run in (a, b) for pair in pairs]
+    return [
+        name
+        for name in (rows[0] if rows else {})
+        if name != "uninformed_steps" and all(isinstance(row.get(name), int | float) for row in rows)
+    ]
+
+
+def _scores(run: Run, pair: Pair) -> Json:
+    return run.rows[pair.place].get("scores") or {}
+
+
+def _paired(
+    name: str, label: str, form: Unit, better: int, pairs: Sequence[Pair], values: Sequence[tuple[float, float]]
+) -> Measure:
+    """A measure of which every pair has both values, with its paired interval."""
+    first, second = np.array(values).T
+    interval: Any = paired_interval(second, first, np.array([pair.place[0] for pair in pairs]))
+    low, high = interval["ci95"]
+    a, b = float(first.mean()), float(second.mean())
+    return Measure(name, label, form, better, a, b, interval["mean"], (low, high), len(pairs), "pairs")
+
+
+def _of_results(a: Run, b: Run) -> Iterator[Measure]:
+    """What `results.json` of both has of their sets as wholes: no interval, its samples are not kept."""
+    rows: list[tuple[str, str, str, Unit, int]] = [
+        ("completeness", "completeness.{}.mean", "details shown (completeness)", "share", 1),
+        ("complete", "completeness.{}.complete", "images with all their details", "share", 1),
+        ("foreign", "completeness.{}.foreign", "foreign details an image", "number", -1),
+        ("teacher_accuracy", "teacher_accuracy.{}", "recognised by the teacher", "share", 1),
+        ("nuisance_diversity", "nuisance_diversity.{}", "nuisance diversity", "number", 1),
+    ]
+    for name, key, label, form, better in rows:
+        first, second = (_number(run.results, key.format(run.main)) for run in (a, b))
+        if first is not None and second is not None:
+            yield _plain(name, label, form, better, first, second)
+
+
+_NAMED = {"student", "protocol", "ipc"}
+
+
+def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
+    """Accuracies, in per cent, of the cells (student, protocol, IPC, what was changed) that both evaluations have."""
+    if not same_test(a, b):
+        return
+    first, second = ({name_of(c): c for c in e.get("cells", ()) if c.keys() >= _NAMED} for e in (a, b))
+    for cell in [cell for cell in first if cell in second]:
+        student, protocol, ipc = cell[0], way(first[cell]), cell[2]
+        for which in ("last", "best"):
+            one, two = (_number(of[cell], f"top1.{which}.mean") for of in (first, second))
+            if one is None or two is None:
+                continue
+            name, label = f"top1.{which}.{student}.{protocol}.{ipc}", f"top-1 {which}, {student}, {protocol}, IPC {ipc}"
+            yield Measure(
+                name, label, "percent", 1, one, two, two - one, **_over_seeds(first[cell], second[cell], which)
+            )
+
+
+def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
+    """What two cells' seeds say of their difference: in pairs where both have the same seeds, else by Welch."""
+    one, two = _by_seed(a, which), _by_seed(b, which)
+    if one and one.keys() == two.keys():
+        found, by = paired(list(one.values()), [two[seed] for seed in one]), "paired seeds"
+    else:
+        found, by = _welch(a, b, which), "seeds"
+    return {"ci95": found.ci95, "n": found.n, "by": by, "p": found.p} if found else {}
+
+
+def _by_seed(cell: Json, which: str) -> dict[int, float]:
+    """The accuracy of each seed; empty where the cell does not hold one for each."""
+    seeds, values = cell.get("seeds"), _at(cell, f"top1.{which}.values")
+    if not isinstance(seeds, list) or not isinstance(values, list) or not len(set(seeds)) == len(seeds) == len(values):
+        return {}
+    return dict(zip(seeds, map(float, values), strict=True))
+
+
+def _welch(a: Json, b: Json, which: str) -> Difference | None:
+    means, spreads = ([_number(c, f"top1.{which}.{key}") for c in (a, b)] for key in ("mean", "std"))
+    counts = [len(c["seeds"]) if isinstance(c.get("seeds"), list) else int(c.get("seeds") or 0) for c in (a, b)]
+    known = [float(value) for value in (*means, *spreads) if value is not None]
+    return unpaired((known[0], known[1]), (known[2], known[3]), (counts[0], counts[1])) if len(known) == 4 else None
+
+
+def _plain(name: str, label: str, form: Unit, better: int, a: float | None, b: float | None) -> Measure:
+    return Measure(name, label, form, better, a, b, None if a is None or b is None else b - a)
+
+
+def _number(values: Json, key: str) -> float | None:
+    """The number at a dotted key, or None."""
+    found = _at(values, key)
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def _at(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def check_same_data(a: Run, b: Run) -> None:
+    """Refuse two runs on different data: their samples are no pairs.
+
+    Raises:
+        ConcordError: the images that they were begun with differ, or they have no sample in common.
+    """
+    if a.fingerprint and b.fingerprint and a.fingerprint != b.fingerprint:
+        raise ConcordError(
+            f"{a.out} and {b.out} are of different data sets: {_data(a)} and {_data(b)} do not hold the same images;"
+            " only runs on the same data can be compared"
+        )
+    if not a.rows.keys() & b.rows.keys():
+        classes = ", ".join(f'"{folder}"' for folder in sorted({folder for folder, _ in b.rows})[:3]) or "none"
+        raise ConcordError(f"{a.out} and {b.out} have no class and index in common (the second has {classes}, ...)")
+
+
+def _data(run: Run) -> str:
+    data = str(run.recipe.get("data"))
+    return data if data in BUILT_IN_DATA else f'"{data}"'

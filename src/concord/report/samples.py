@@ -1,0 +1,222 @@
+"""Which samples are good, which are bad, and which informing did not help, from the percentiles of `details.json`.
+
+A detail at or above the median of the real images counts as present, one in the lowest quarter as likely missing, one
+in between as weak. Where a row says `found`, a detector's word, that decides alone.
+
+What the page's scripts draw from: classes, samples, marks and pictures, as plain JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from concord.report import thumbnails
+from concord.runs.recorded import Pair, Record, Shot
+
+SHOWN = 50
+"""Samples of a class that a page shows at most; a set of many classes shows fewer, as its bytes are bounded."""
+
+
+@dataclass
+class Texts:
+    """Phrases and prompts, each written once: samples of a class share nearly all of theirs."""
+
+    all: list[str] = field(default_factory=list)
+    _places: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, text: str) -> int:
+        if text not in self._places:
+            self._places[text] = len(self.all)
+            self.all.append(text)
+        return self._places[text]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`data` for the scripts; `pictures`: for each class its samples' data URIs, [after, before or ""].
+
+    `shown` of `images` samples are on the page.
+    """
+
+    data: dict[str, Any]
+    pictures: list[list[list[str]]]
+    shown: int
+    images: int
+
+
+def contents(record: Record, judge: Judge, budget: int) -> Contents:
+    """Decide which samples are shown, make their thumbnails, and put together what the scripts need."""
+    pairs = record.pairs
+    lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
+    wanted = {id(pair) for listed in lists.values() for pair in listed}
+    pictures = _pictures(record, wanted, budget)
+    texts, place, classes, uris = Texts(), {}, [], []
+    for position, of_class in enumerate(record.classes.values()):
+        shown = [pair for pair in of_class if id(pair) in pictures]
+        for nth, pair in enumerate(shown):
+            place[id(pair)] = [position, nth]
+        classes.append(_class(record, of_class, shown, judge, texts))
+        uris.append([pictures[id(pair)] for pair in shown])
+    data = {
+        "texts": texts.all,
+        "classes": classes,
+        "lists": {name: [place[id(pair)] for pair in listed if id(pair) in place] for name, listed in lists.items()},
+        "after": record.made_as,
+        "paired": record.paired,
+        "missingBelow": judge.missing_below,
+    }
+    return Contents(data, uris, len(place), len(pairs))
+
+
+def _pictures(record: Record, wanted: set[int], budget: int) -> dict[int, list[str]]:
+    """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ..."""
+    images = 2 if record.paired else 1
+    count = min(SHOWN, thumbnails.samples_within(images, len(record.classes), budget))
+    rounds = [pairs[0] for pairs in record.classes.values()]
+    rounds += [pair for pairs in record.classes.values() for pair in pairs[1:] if id(pair) in wanted]
+    for nth in range(1, min(count, max(map(len, record.classes.values()), default=0))):
+        rounds += [pairs[nth] for pairs in record.classes.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
+    side = thumbnails.side_for(images * len(rounds), budget)
+    files = ([record.out / shot.file for shot in (pair.after, pair.before) if shot] for pair in rounds)
+    return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side, budget), strict=False)}
+
+
+def _class(
+    record: Record, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Judge, texts: Texts
+) -> dict[str, Any]:
+    row = of_class[0].row
+    folder = str(Path(row["file_name"]).parent.as_posix())
+    phrases = list(dict.fromkeys(d["phrase"] for pair in of_class for shot in _shots(pair) for d in shot.details))
+    rated = record.concepts.get("classes", {}).get(folder, {}).get("concepts", [])
+    near = record.near_copies.get("images", {})
+    return {
+        "name": str(row.get("class_name", folder)),
+        "phrases": [texts(phrase) for phrase in phrases],
+        "concepts": [
+            [texts(c["phrase"]), c["activation"], int(c["kept"]) + int(c.get("pinned", False))] for c in rated
+        ],
+        "count": len(of_class),
+        "helped": judge.class_helped(of_class),
+        "samples": [_sample(pair, phrases, judge, near, texts) for pair in shown],
+    }
+
+
+def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
+    row = pair.row
+    values: dict[str, Any] = {"index": row["index"], "seed": row.get("seed"), "file": pair.after.file}
+    for key in ("prompt", "source", "checkpoint"):
+        if row.get(key):
+            values[key] = texts(str(row[key]))
+    for key in ("positives", "negatives"):
+        values[key] = [texts(str(text)) for text in row.get(key, [])]
+    values["after"] = _judged(pair.after, phrases, judge)
+    if pair.before:
+        values["before"] = _judged(pair.before, phrases, judge)
+    if pair.after.file in near:
+        values["near"] = near[pair.after.file]
+    return values
+
+
+def _judged(shot: Shot, phrases: Sequence[str], judge: Judge) -> dict[str, Any]:
+    """Marks, a letter a phrase (a space where it was not judged), and percentiles."""
+    of = {detail["phrase"]: detail for detail in shot.details}
+    return {
+        "marks": "".join(mark(of[p], judge.missing_below) if p in of else " " for p in phrases) if of else "",
+        "percentiles": [of[p]["percentile"] if p in of else None for p in phrases] if of else [],
+    }
+
+
+def _shots(pair: Pair) -> Iterator[Shot]:
+    yield pair.after
+    if pair.before:
+        yield pair.before
+
+
+PRESENT, WEAK, MISSING = "p", "w", "m"
+
+
+PRESENT_FROM, MISSING_BELOW = 0.5, 0.25
+
+
+LISTED = 8
+"""Samples in each list of the worst and the best."""
+
+
+class Standing(NamedTuple):
+    """How an image stands: details likely missing, and the mean percentile of all; fewer, then higher, is better."""
+
+    missing: int
+    mean: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Smaller is better."""
+        return self.missing, -self.mean
+
+
+def mark(detail: dict[str, Any], missing_below: float = MISSING_BELOW) -> str:
+    """`PRESENT`, `WEAK` or `MISSING`, for one row of `details.json`."""
+    found = detail.get("found")
+    if isinstance(found, bool):
+        return PRESENT if found else MISSING
+    percentile = float(detail["percentile"])
+    return PRESENT if percentile >= PRESENT_FROM else WEAK if percentile >= missing_below else MISSING
+
+
+class Judge:
+    """Ranks the samples of a run; `missing_below` is that of `details.json`."""
+
+    def __init__(self, missing_below: float) -> None:
+        self.missing_below = missing_below
+
+    def standing(self, shot: Shot) -> Standing | None:
+        """Of one image; None where nothing judged it."""
+        if not shot.details:
+            return None
+        marks = [mark(detail, self.missing_below) for detail in shot.details]
+        percentiles = [float(detail["percentile"]) for detail in shot.details]
+        return Standing(marks.count(MISSING), sum(percentiles) / len(percentiles))
+
+    def both(self, pair: Pair) -> tuple[Standing, Standing] | None:
+        """Standings before and after informing; None where either is not judged."""
+        after = self.standing(pair.after)
+        before = self.standing(pair.before) if pair.before else None
+        return (before, after) if before and after else None
+
+    def helped(self, pair: Pair) -> bool | None:
+        """Whether fewer details are missing than without informing or, with as many, the mean percentile rose."""
+        both = self.both(pair)
+        return both and both[1].rank < both[0].rank
+
+    def class_helped(self, pairs: Sequence[Pair]) -> bool | None:
+        """The same for a class as a whole; None where nothing is judged."""
+        both = [standings for pair in pairs if (standings := self.both(pair))]
+        if not both:
+            return None
+        before, after = (
+            Standing(sum(s[i].missing for s in both), sum(s[i].mean for s in both) / len(both)) for i in (0, 1)
+        )
+        return after.rank < before.rank
+
+    def worst(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Samples with the most details missing, then the lowest percentiles, the worst first."""
+        judged = [(standing.rank, pair) for pair in pairs if (standing := self.standing(pair.after))]
+        return _first(judged, lambda rank: (-rank[0], -rank[1]))
+
+    def improved(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Samples that informing helped most, the most improved first."""
+        judged = [(both, pair) for pair in pairs if (both := self.both(pair)) and self.helped(pair)]
+        return _first(judged, lambda both: (both[1].missing - both[0].missing, both[0].mean - both[1].mean))
+
+    def failed(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Samples that informing did not help, those with the most missing and the largest loss first."""
+        judged = [(both, pair) for pair in pairs if (both := self.both(pair)) and not self.helped(pair)]
+        return _first(judged, lambda both: (-both[1].missing, both[1].mean - both[0].mean))
+
+
+def _first(judged: Sequence[tuple[Any, Pair]], key: Callable[[Any], Any]) -> list[Pair]:
+    order = sorted(judged, key=lambda one: (key(one[0]), one[1].label, one[1].row["index"]))
+    return [pair for _, pair in order[:LISTED]]

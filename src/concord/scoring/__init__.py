@@ -1,1 +1,0 @@
-"""How complete, how faithful and how diverse a made set is."""

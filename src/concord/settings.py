@@ -1,0 +1,166 @@
+"""Texts on a nested pydantic model: ``key=value`` settings with dotted keys, and what is wrong with values.
+
+Recipes are read by it; it knows none of their keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from concord.errors import ConcordError
+from concord.text import nearest
+
+
+def keys(model: type[BaseModel]) -> list[str]:
+    """Return every dotted key that the values of a model may hold."""
+    return list(_walk(model))
+
+
+def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        yield key
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _walk(field.annotation, f"{key}.")
+
+
+def override(model: type[BaseModel], values: dict[str, Any], text: str) -> None:
+    """Set one ``key=value`` of a model in nested plain values, in place.
+
+    Raises:
+        ConcordError: an unknown key (the nearest is named), or a value that cannot be read.
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConcordError(f'expected key=value, as in ipc=10, got "{text}"')
+    path, annotation = _target(model, key)
+    level = values
+    for name in path[:-1]:
+        inner = level.get(name)
+        level[name] = dict(inner) if isinstance(inner, dict) else {}
+        level = level[name]
+    level[path[-1]] = _value(value, annotation, key)
+
+
+def _target(root: type[BaseModel], key: str) -> tuple[list[str], Any]:
+    """Return the path and the annotation of a dotted key; what follows a free map's name is one key of it."""
+    model = root
+    names = key.split(".")
+    for depth, name in enumerate(names):
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None)
+        if field is None:
+            break
+        annotation, rest = field.annotation, names[depth + 1 :]
+        if not rest:
+            return names, annotation
+        if get_origin(annotation) is dict:
+            return [*names[: depth + 1], ".".join(rest)], get_args(annotation)[1]
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    raise ConcordError(f'unknown key "{key}"{_nearest_key(root, key)}')
+
+
+def _nearest_key(model: type[BaseModel], key: str) -> str:
+    """Hint at the key that was meant: the same last name in another part, else the one that looks most like it."""
+    same_leaf = [known for known in keys(model) if known.rpartition(".")[2] == key.rpartition(".")[2]]
+    if len(same_leaf) == 1:
+        return f' (did you mean "{same_leaf[0]}"?)'
+    leaves = {known.rpartition(".")[2]: known for known in reversed(keys(model))}
+    whole = nearest(key, keys(model))
+    leaf = nearest(key, leaves)
+    if whole or not leaf:
+        return whole
+    name = leaf.split('"')[1]
+    return f' (did you mean "{leaves[name]}"?)'
+
+
+def _value(text: str, annotation: Any, key: str) -> Any:
+    """Parse an override's value as YAML, except that text stays text: a folder may be called 007 or no."""
+    plain, nullable = _plain(annotation)
+    word = text.strip().lower()
+    if nullable and word in ("null", "~", "none", "") and word not in get_args(plain):  # norm=none is a norm
+        return None
+    if plain is str:
+        return text
+    is_text = get_origin(plain) in (list, dict) and str(plain).endswith("str]")
+    try:
+        # BaseLoader reads every scalar as text, so that classes=[001, no] names the folders 001 and no.
+        value = yaml.load(text, yaml.BaseLoader if is_text else yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConcordError(f'{key}: cannot read the value "{text}"') from None
+    if get_origin(plain) is list and is_text and isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value
+
+
+def _plain(annotation: Any) -> tuple[Any, bool]:
+    """Strip Annotated and None from an annotation: (what is left, whether None was there)."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    parts = get_args(annotation)
+    if type(None) in parts:
+        rest = [p for p in parts if p is not type(None)]
+        return (_plain(rest[0])[0] if len(rest) == 1 else annotation), True
+    return annotation, False
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text (in YAML, put it in quotes)",
+    "list_type": "a list, as in [a, b]",
+    "tuple_type": "a list, as in [0, 1]",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "string_pattern_mismatch": "auto, cpu, mps, cuda or cuda:0",
+}
+"""What pydantic's error types mean to a user."""
+
+
+def complaints(model: type[BaseModel], error: ValidationError) -> str:
+    """Say every key of a model that is wrong, once each, in the order of its fields."""
+    by_key: dict[str, list[Any]] = {}
+    for one in error.errors():
+        # A union adds the tried type to the place, as in workers.constrained-int; a user knows the key alone.
+        places = [str(part) for part in one["loc"]]
+        key = ".".join(place for place in places if "[" not in place and place != "constrained-int")
+        by_key.setdefault(key, []).append(one)
+    return "; ".join(_complaint(model, key, ones) for key, ones in by_key.items())
+
+
+def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
+    """Say what is wrong with one key; a value that fits none of several types has several errors."""
+    first = errors[0]
+    kind, message, given = first["type"], str(first["msg"]), first.get("input")
+    if kind == "extra_forbidden":
+        return f'unknown key "{key}"{_nearest_key(model, key)}'
+    if key == "data" and kind in ("missing", "string_too_short"):
+        return "data is missing: name a folder with a folder of images for each class, as in data=photos"
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind == "value_error":
+        # What is said of a part, given as keys and values, begins with the key that it is about.
+        joint = "." if isinstance(given, dict) else ": "
+        return joint.join(part for part in (key, message.removeprefix("Value error, ")) if part)
+    hint, expected = "", []
+    for error in errors:
+        if error["type"] == "literal_error":
+            choices = str(error["ctx"]["expected"])
+            expected.append(choices)
+            hint = hint or nearest(str(given), choices.replace("'", "").replace(" or ", ", ").split(", "))
+        else:
+            text = str(error["msg"]).removeprefix("Input should be ").removeprefix("Input should ")
+            expected.append(_EXPECTED.get(error["type"], text))
+    return f"{key}: expected {' or '.join(expected)}, got {given!r}{hint}"

@@ -1,0 +1,1 @@
+"""Bytes on disk and work beside it: atomic files, images, threads, processes."""

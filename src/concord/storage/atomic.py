@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from concord.errors import ConcordError
+
+LOCK = ".concord.lock"
+
+
+def _nothing(name: str) -> None:
+    """Do nothing; see `failpoint`."""
+
+
+failpoint: Callable[[str], None] = _nothing
+"""Called with a name between any two steps of writing; the tests put a kill here."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that after a kill or a power cut it is the old one or the new one, whole.
+
+    Raises:
+        ConcordError: the disk is full, or the place cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with disk_errors(path):
+        try:
+            with open(part, "wb") as file:
+                failpoint("opened")
+                file.write(data)
+                file.flush()
+                failpoint("written")
+                os.fsync(file.fileno())
+            failpoint("synced")
+            os.replace(part, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()  # on a full disk its bytes are needed
+            raise
+        failpoint("renamed")
+        _sync_directory(path.parent)
+        failpoint("settled")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file with ``"schema": 1`` in front, atomically."""
+    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConcordError(
+                f"the disk is full, cannot write {path}; what is finished stays:"
+                " free some space and give the same command again"
+            ) from error
+        raise ConcordError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
+
+    The operating system frees it when the process ends, however it ends.
+
+    Raises:
+        ConcordError: another process holds it, or it cannot be written.
+    """
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / name, "a+b")  # noqa: SIM115 - open as long as the lock is held
+    with file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConcordError(
+                f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
+            ) from None
+        yield
+
+
+def make_directories(path: Path) -> None:
+    """Make a directory and those above it, so that they outlast a power cut."""
+    if path.is_dir():
+        return
+    make_directories(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    if sys.platform == "win32":
+        return  # a directory cannot be opened there; the file system keeps its own journal
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

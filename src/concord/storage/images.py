@@ -1,0 +1,144 @@
+"""Between PIL images and tensors of pixels in [-1, 1].
+
+Reading one image file, in whatever mode it was stored, as an upright 8-bit RGB image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from concord.errors import ConcordError
+
+_PHOTOGRAPHS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2")
+
+
+SUFFIXES = frozenset({*_PHOTOGRAPHS, ".ppm", ".pgm", ".pbm", ".pnm"})
+"""File names that are taken for images."""
+
+
+_SIZE_IN_FRONT = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "PPM"})
+"""Formats whose header gives the size that the pixels will have, but for EXIF orientation."""
+
+
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
+
+
+Source = Path | BinaryIO
+
+
+def read_image(source: Source, hint: str = "", name: str = "") -> Image.Image:
+    """Read an image file: RGB, 8 bits, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
+
+    The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
+
+    Args:
+        source: the file, or its bytes as a file in memory.
+        hint: added to the error, what the user may do.
+        name: what the error calls it, where `source` is no path.
+
+    Raises:
+        ConcordError: the file is missing, truncated, or no image.
+    """
+    with _opened(source, hint, name) as image:
+        image.load()
+        return as_rgb(image)
+
+
+def read_size(source: Source, hint: str = "", name: str = "") -> tuple[int, int]:
+    """Return (width, height) that `read_image` gives, from the file's head where that tells.
+
+    Raises:
+        ConcordError: the file is missing, or no image.
+    """
+    with _opened(source, hint, name) as image:
+        width, height = image.size
+        # A PNG may have its EXIF data behind the pixels, so that Pillow decodes it all to see: not for a square.
+        if width != height and (image.format not in _SIZE_IN_FRONT or image.getexif().get(_ORIENTATION) in _SIDEWAYS):
+            image.load()
+            width, height = ImageOps.exif_transpose(image).size
+        return width, height
+
+
+@contextlib.contextmanager
+def _opened(source: Source, hint: str, name: str) -> Iterator[Image.Image]:
+    """Open an image, and turn whatever goes wrong with it into a line for the user."""
+    try:
+        with warnings.catch_warnings():
+            # A large photograph is no attack; beyond twice the warning's size Pillow refuses it with an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                yield image
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders meet hostile bytes with errors of every kind: all mean the same to the user
+        raise ConcordError(f"cannot read the image {name or source}: {_reason(error)}{hint}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any mode as upright 8-bit RGB without metadata, see `read_image`."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # 16-bit grey: Pillow's own convert("RGB") clips at 255 instead of scaling. 65535 / 257 = 255.
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; store 8 or 16 bits")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    clean = Image.new("RGB", rgb.size)
+    clean.paste(rgb)
+    return clean
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Scale the shorter side to `size` pixels and keep the middle square: (size, size)."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def _reason(error: Exception) -> str:
+    """Say why a file could not be read, in one line and without its name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image, or damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """A PIL image as pixels (3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+def to_pil(pixels: Tensor) -> list[Image.Image]:
+    """Pixels (B, 3, H, W) in [-1, 1] as PIL images, rounded as diffusers rounds; values outside are clamped."""
+    array = (pixels.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(a) for a in (array * 255).round().astype(np.uint8)]
+
+
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The image with a shorter side of at most `side` pixels, its aspect kept; smaller ones are left as they are."""
+    short = min(image.size)
+    if short <= side:
+        return image
+    width, height = (round(edge * side / short) for edge in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def batches(images: Sequence[Image.Image], size: int = 64) -> Iterator[Tensor]:
+    """Pixels (B, 3, H, W) of images in their order; a batch ends where the image size changes."""
+    start = 0
+    for end in range(1, len(images) + 1):
+        if end == len(images) or end - start == size or images[end].size != images[start].size:
+            yield torch.stack([to_pixels(image) for image in images[start:end]])
+            start = end

@@ -1,0 +1,102 @@
+"""A bounded writer: images become files while the next ones are made, so that no device waits for PNG.
+
+Threads encode, for the compressors let go of Python's lock; one thread stores, in the order in which images were given.
+What is stored when, and after which kill, is the store's own affair: the writer only moves it off the maker's path.
+
+Reading many images at a time: decoders let other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from concord.system import cores
+
+_AT_ONCE = 16
+"""Items that a thread takes in a row: handing over each alone would take longer than reading a small image."""
+
+
+Item = TypeVar("Item")
+
+
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield what `work` makes of each item, in their order; its first error ends it, and what waits is not begun."""
+
+    def some(start: int) -> list[Result]:
+        return [work(item) for item in items[start : start + _AT_ONCE]]
+
+    with ThreadPoolExecutor(max(2, cores())) as pool:
+        for results in pool.map(some, range(0, len(items), _AT_ONCE)):
+            yield from results
+
+
+Item_writing = TypeVar("Item_writing")
+
+
+Data = TypeVar("Data")
+
+
+AHEAD = 2
+"""Batches that may wait: enough that neither side idles, and no more memory than that."""
+
+
+class Writer(Generic[Item_writing, Data]):
+    """Encode and store batches behind the caller's back; use it as a context, which ends when all is stored.
+
+    encode: an item's file bytes, called in some thread. store: a batch's encoded items, called in one thread, batch by
+    batch in the order of `put`.
+
+    An error of either is raised by the next `put` or at the context's end, and nothing is stored after it. Where the
+    caller's own block fails, what was put before is still stored.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Item_writing], Data],
+        store: Callable[[Sequence[Data]], None],
+        threads: int,
+        ahead: int = AHEAD,
+    ) -> None:
+        self._encode, self._store = encode, store
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._waiting: queue.Queue[list[Future[Data]] | None] = queue.Queue(ahead)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    def put(self, items: Sequence[Item_writing]) -> None:
+        """Hand over a batch; waits only where `ahead` batches are waiting already."""
+        self._raise()
+        self._waiting.put([self._pool.submit(self._encode, item) for item in items])
+
+    def __enter__(self) -> Writer[Item_writing, Data]:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        self._pool.shutdown()
+        if error is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (futures := self._waiting.get()) is not None:
+            if self._error is None:  # after an error batches are taken and dropped, or `put` would wait for ever
+                try:
+                    self._store([future.result() for future in futures])
+                except BaseException as error:
+                    self._error = error

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+from concord.errors import ConcordError
+
+
+def version() -> str:
+    """Return the installed version of concord, or ``0+source`` when it runs from a checkout."""
+    return package_version("concord-distill") or "0+source"
+
+
+def package_version(distribution: str) -> str | None:
+    """Return the installed version of a distribution without importing it, or None where it is missing."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to compute on: what was asked for, or for ``auto`` CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConcordError: the device that was asked for is not there.
+    """
+    import torch  # imported here: planning and real-image methods never need it
+
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, number = device.partition(":")
+    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(kind, False)
+    if there and kind == "cuda" and number:
+        there = number.isdigit() and int(number) < torch.cuda.device_count()
+    if not there:
+        here = ", ".join(name for name, is_there in (("cuda", cuda), ("mps", mps), ("cpu", True)) if is_there)
+        raise ConcordError(f'device "{device}" is not available here (there is: {here}); give device=auto')
+    return device
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """Return what the networks compute in: what was asked for, or for ``auto`` bfloat16 on CUDA and float32 elsewhere.
+
+    A GPU without bfloat16 of its own (before Ampere) computes in float32: float16 lets CLIP's gradients underflow.
+    """
+    if dtype != "auto":
+        return dtype
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
+
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process may hope for, a container's limit included."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(limit).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first few of some names in a line, and how many more there are."""
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean "x"?)`` for the known word that looks most like `word`, or nothing.
+
+    Case is ignored in the comparison, so that ``Reef`` finds ``reef``.
+    """
+    by_folded: dict[str, str] = {}
+    for name in known:
+        by_folded.setdefault(name.casefold(), name)
+    close = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
+    return f' (did you mean "{by_folded[close[0]]}"?)' if close else ""
+
+
+def plain(text: str) -> str:
+    """A text from outside in one line, without what would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or directory, in characters that every file system and shell takes."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: ``1 class``, ``2 classes``, ``1 000 images``."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{n:,} {noun if n == 1 else plural}".replace(",", " ")
+
+
+def duration(seconds: float) -> str:
+    """Say a time as people do: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Say bytes in the unit that fits: ``640 kB``, ``19 MB``, ``2.4 GB``."""
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+_UNPRINTABLE = re.compile(r"[^\n -~\xa1-\xac\xae-\u02ff]")
+
+
+def _printable(text: str) -> str:
+    """The text with a space for each character that is not printable, but for line breaks (rich lays out with them)."""
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0].isprintable() else " ", text)

@@ -1,0 +1,1 @@
+"""What joins the rooms: a run from recipe to page."""

@@ -1,0 +1,115 @@
+"""What a run would do, without doing it: the plan's size, what is there, and what it will cost."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from concord.methods import build
+from concord.recipe import Recipe
+from concord.runs import workspace
+from concord.runs.store import read_manifest
+from concord.workflows.distill import open_recipe_data, resolved, worker_count
+from concord.workflows.requirements import Needed, needed_models
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The answer to ``--dry-run``; None is unknown. Bytes and seconds are estimates."""
+
+    recipe: Recipe
+    out: Path
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    variants: tuple[str, ...]
+    batch_size: int
+    batches: int
+    there: int
+    notes: tuple[str, ...]
+    models: tuple[Needed, ...]
+    device: str
+    workers: int
+    disk: float | None
+    disk_free: int
+    memory: float | None
+    seconds: float | None
+
+    @property
+    def images(self) -> int:
+        """Images of one variant."""
+        return sum(self.counts)
+
+    @property
+    def missing(self) -> int:
+        """Images still to be made, in all variants."""
+        return max(0, self.images * len(self.variants) - self.there)
+
+
+def preview(recipe: Recipe, out: Path) -> Preview:
+    """Plan a run and look at what it needs; nothing is written.
+
+    Raises:
+        ConcordError: as the run itself would.
+    """
+    recipe, device = resolved(recipe)
+    data = open_recipe_data(recipe)
+    notes = (*data.notes, *workspace.check(out, recipe, data))
+    method = build(recipe, data)
+    counts = tuple(method.count(entry.label, recipe.ipc) for entry in data.classes)
+    there = sum(len(read_manifest(out / v)) for v in method.variants if (out / v / "metadata.jsonl").is_file())
+    missing = sum(counts) * len(method.variants) - there
+    batches = -(-missing // method.batch_size)
+    workers = worker_count(recipe, max(1, batches), device)
+    cost = method.cost()
+    # seconds_per_image covers all variants of an image, hence the division.
+    seconds = cost.seconds_per_image * missing / len(method.variants) / workers if cost.seconds_per_image else None
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    return Preview(
+        recipe=recipe,
+        out=out,
+        classes=tuple(entry.class_name for entry in data.classes),
+        counts=counts,
+        variants=method.variants,
+        batch_size=method.batch_size,
+        batches=batches,
+        there=there,
+        notes=notes,
+        models=tuple(needed_models(recipe)),
+        device=device,
+        workers=workers,
+        disk=cost.bytes_per_image * missing if cost.bytes_per_image else None,
+        disk_free=shutil.disk_usage(existing).free,
+        memory=cost.memory * workers if cost.memory else None,
+        seconds=seconds,
+    )
+
+
+def record(plan: Preview) -> dict[str, Any]:
+    """A preview as ``--dry-run --json`` prints it: bytes and seconds are estimates, null where they are not known."""
+    models = [
+        {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None, "bytes": m.bytes}
+        for m in plan.models
+    ]
+    return {
+        "recipe": plan.recipe.name,
+        "method": plan.recipe.method,
+        "data": plan.recipe.data,
+        "out": str(plan.out),
+        "classes": [{"class_name": n, "images": c} for n, c in zip(plan.classes, plan.counts, strict=True)],
+        "variants": list(plan.variants),
+        "images": plan.images,
+        "missing": plan.missing,
+        "there": plan.there,
+        "batches": plan.batches,
+        "batch_size": plan.batch_size,
+        "workers": plan.workers,
+        "device": plan.device,
+        "models": models,
+        "disk_bytes": plan.disk,
+        "disk_free_bytes": plan.disk_free,
+        "memory_bytes": plan.memory,
+        "seconds": plan.seconds,
+        "notes": list(plan.notes),
+    }

@@ -1,0 +1,132 @@
+"""The models that a run needs, looked for before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from concord.errors import ConcordError
+from concord.models.hub import WEIGHTS, find_model, licence, size_of
+from concord.recipe import CHOSEN, Recipe, models
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A model that a run loads: under which recipe key, its licence, and where it lies (None: not on this machine)."""
+
+    key: str
+    model: str
+    licence: str
+    path: Path | None
+    bytes: int
+
+
+def needed_models(recipe: Recipe) -> list[Needed]:
+    """Return what a recipe's run loads, in the order of its keys."""
+    found = []
+    for key, model in models(recipe).items():
+        path = find_model(model)
+        found.append(Needed(key, model, licence(model), path, size_of(path) if path is not None else 0))
+    return found
+
+
+def require_models(recipe: Recipe) -> None:
+    """Check that every model is on this machine or can be fetched, and that the pipeline suits the method.
+
+    Raises:
+        ConcordError: one line that names all that are missing and the ways to give them.
+    """
+    missing = {one: why for one in needed_models(recipe) if one.path is None and (why := _out_of_reach(one.model))}
+    if missing:
+        raise ConcordError(_missing(recipe, missing))
+    _check_pipeline(recipe)
+
+
+def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
+    by_reason: dict[str, list[Needed]] = {}
+    for one, why in missing.items():
+        by_reason.setdefault(why, []).append(one)
+    names = "; ".join(f"{_listed(ones)}: {why}" for why, ones in by_reason.items())
+    keys = list(dict.fromkeys("pipeline.checkpoints" if "checkpoints" in one.key else one.key for one in missing))
+    ways = "give a local directory or another hub id (" + ", ".join(f"{key}=..." for key in keys) + ")"
+    if any(not _is_path(one.model) for one in missing):
+        ways += ", or a mirror of the hub (HF_ENDPOINT=URL)"
+    if "pipeline.checkpoints" in keys:
+        ways += "; `concord convert CHECKPOINT --out DIR` makes a directory from a Minimax checkpoint (docs/convert.md)"
+    count = "a model that is" if len(missing) == 1 else f"{len(missing)} models that are"
+    return f'recipe "{recipe.name}" needs {count} missing here: {names}. To go on, {ways}'
+
+
+def _listed(ones: list[Needed], most: int = 4) -> str:
+    shown = ", ".join(f"{one.model} (`{one.key}`, {one.licence})" for one in ones[:most])
+    return shown + (f" and {len(ones) - most} more" if len(ones) > most else "")
+
+
+def _is_path(model: str) -> bool:
+    """A hub id is ``owner/name`` (or a bare name); whatever else is meant as a directory."""
+    return (
+        model.count("/") > 1 or model.endswith(WEIGHTS) or model.startswith((".", "/", "~", "models/")) or "\\" in model
+    )
+
+
+def _of_a_library(model: str) -> bool:
+    """Whether a model is one of timm's or torchvision's, or goes by the name of a student."""
+    if model.startswith(("timm:", "torchvision:")) or "/" in model:
+        return "/" not in model
+    from concord.models.students import canonical
+
+    try:
+        return bool(canonical(model))
+    except ConcordError:
+        return False
+
+
+def _out_of_reach(model: str) -> str:
+    """Why a model that is not on this machine cannot be fetched; empty where it can."""
+    if model.startswith("reef:"):
+        return "reinstall concord, its weights are part of it"
+    if _is_path(model):
+        return "there is no such file" if model.endswith(WEIGHTS) else "there is no such directory"
+    if _of_a_library(model):
+        return ""  # it fetches its weights, and knows where it keeps them
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    # The hub's package has changed its client library before: what cannot connect is a relative of its own error.
+    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
+
+    try:
+        HfApi().model_info(model, timeout=10)
+    except GatedRepoError:
+        return "the hub wants its licence accepted and a login first (hf auth login)"
+    except RepositoryNotFoundError:
+        return "the hub has no such model"
+    except HFValidationError:
+        return "neither a directory nor a hub id"
+    except (client_error, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"not in the cache, and the hub cannot be reached ({reason[:80]})"
+    return ""
+
+
+def _check_pipeline(recipe: Recipe) -> None:
+    """Refuse a pipeline of the wrong class, and exact informing where no family is wired, before weights are read."""
+    from concord.pipelines.load import EXPECTED, WIRED_TEXT, check_pipeline_class, pipeline_class
+
+    model = recipe.pipeline.model
+    if model is None or recipe.method in CHOSEN:
+        return
+    if recipe.method != "text":
+        check_pipeline_class(model, EXPECTED[recipe.method])
+        return
+    found = pipeline_class(model)
+    exact = recipe.informing.enabled and recipe.informing.mode != "fast"
+    if exact and ((found is not None and found not in WIRED_TEXT) or recipe.pipeline.image_strength is not None):
+        what = "image-to-image" if recipe.pipeline.image_strength is not None else f"a {found}"
+        raise ConcordError(
+            f"informing.mode {recipe.informing.mode} takes gradients through the denoiser, which is wired for"
+            f" {', '.join(WIRED_TEXT)} from noise, not for {what}; set `informing.mode` to fast"
+        )

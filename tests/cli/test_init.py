@@ -1,0 +1,111 @@
+"""`concord init`: what a person with a folder of photographs does first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from concord.cli.commands import app
+from concord.recipe import load
+
+
+def photos(root: Path, counts: dict[str, int], size: tuple[int, int] = (300, 200)) -> Path:
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", size, (i, 0, 0)).save(root / folder / f"{i}.png")
+    return root
+
+
+def run(*arguments: str, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    monkeypatch.chdir(cwd)
+    result = CliRunner().invoke(app, ["init", *arguments])
+    return result.exit_code, result.output
+
+
+def test_a_folder_becomes_a_recipe_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "my cats: no. 1", {"sphynx": 12, "maine coon": 90})
+    code, output = run(str(root), "--ipc", "3", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0, output
+    assert "2 classes, 102 images" in output
+    assert "uneven: 12 to 90" in output
+    written = tmp_path / "my-cats-no.-1.yaml"
+    recipe = load(str(written))
+    assert (recipe.method, recipe.ipc, recipe.data) == ("unclip", 3, str(root))
+    assert (recipe.informing.objective.contrastive, recipe.informing.objective.class_name) == (0, 1)
+    assert "concord concepts retrieve" in output
+    assert "concord distill" in output
+    assert "200 px (median" in written.read_text()
+
+
+def test_a_bundled_bank_with_all_classes_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "wardrobe", {"dress": 10, "t-shirt": 10, "hat": 10})
+    assert run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    recipe = load(str(tmp_path / "wardrobe.yaml"))
+    assert recipe.concepts.bank == "clothing"
+    assert recipe.informing.objective.contrastive == 1
+    dogs = photos(tmp_path / "dogs", {"n02096294": 10, "n02088364": 10})
+    assert run(str(dogs), cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    assert load(str(tmp_path / "dogs.yaml")).concepts.bank == "imagewoof"
+
+
+def test_nothing_is_written_over_and_a_bank_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "wardrobe", {"dress": 10, "sock": 10})
+    assert run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    code, output = run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)
+    assert (code, "is there already" in output) == (2, True)
+    code, output = run(str(root), "--bank", "clothing", "--force", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 2
+    assert 'no phrases for "sock"' in output
+    assert run(str(root), "--force", cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    code, output = run(str(tmp_path / "none"), cwd=tmp_path, monkeypatch=monkeypatch)
+    assert (code, "there is no folder" in output) == (2, True)
+
+
+def test_what_might_surprise_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "few", {"a": 3, "b": 10}, size=(50, 40))
+    (root / "a" / "broken.jpg").write_bytes(b"not an image")
+    code, output = run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "few images to go by in a (4)" in output
+    assert "1 of the images looked at cannot be read: a/broken.jpg" in output
+    assert "smaller than 128 pixels" in output
+
+
+def test_sizes_and_what_is_held_out_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "pets"
+    photos(root / "train", {"cat": 10, "dog": 10})
+    photos(root / "test", {"cat": 2, "dog": 3}, size=(90, 400))
+    photos(root / "val", {"cat": 2})
+    Image.new("RGB", (160, 640)).save(root / "train" / "cat" / "0.png")
+    code, output = run("pets", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "2 classes, 20 images in pets (10 a class)" in output
+    assert "160 to 200 px, median 200 (the shorter ones; 20 of 20 images looked at)" in output
+    assert f"{root / 'test'} (5 images, the same classes): held out" in output
+    assert f"{root / 'val'} (2 images, other classes): held out" in output
+    assert "train/ is the data" in output
+    written = (tmp_path / "pets.yaml").read_text()
+    assert f"#   {root / 'test'} (5 images, the same classes)\n" in written
+    code, output = run("pets/train", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert "none: keep some images in another folder" in output
+
+
+def test_a_name_from_outside_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "[bold]x", {"[red]dog": 10, "no": 10, "12": 10})
+    code, output = run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "[red]dog" in output
+    (written,) = tmp_path.glob("*.yaml")
+    assert load(str(written)).data == str(root)
+
+
+def test_the_settings_are_those_of_the_custom_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "wardrobe", {"dress": 10, "t-shirt": 10})
+    assert run(str(root), cwd=tmp_path, monkeypatch=monkeypatch)[0] == 0
+    written, custom = load(str(tmp_path / "wardrobe.yaml")), load("custom", [f"data={root}"])
+    for part in ("informing", "pipeline", "scorer", "encoder", "method", "size", "batch_size"):
+        assert getattr(written, part) == getattr(custom, part), part

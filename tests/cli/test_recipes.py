@@ -1,0 +1,146 @@
+"""The bundled recipes: their heads tell the truth, and the doctor says what each needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from concord.cli.commands import app
+from concord.cli.findings import examine
+from concord.concepts import load_bank
+from concord.data.class_lists import by_wnid, class_list
+from concord.methods.prompts import SLOT, TEMPLATES, prompt
+from concord.paper import accuracy
+from concord.recipe import bundled, load
+
+CELLS = [
+    f"{data}-{method}" for data in ("imagewoof", "imagenette", "imagenet-100", "imagenet-1k")
+    for method in ("dit", "minimax", "unclip")
+] + ["food-101-unclip"]  # fmt: skip
+
+
+def head(name: str) -> str:
+    text = (files("concord") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+
+
+def test_every_cell_has_its_recipe() -> None:
+    assert {*CELLS, "custom", "photos", "reef", "reef-paper"} == set(bundled())
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_is_the_papers_setting(name: str) -> None:
+    recipe = load(name)
+    assert f"{recipe.name}" == name
+    assert (recipe.method, recipe.size, recipe.pipeline.steps) == (name.rpartition("-")[2], 224, 50)
+    assert (recipe.informing.mode, recipe.informing.weight, recipe.informing.temperature) == ("exact", 1.0, None)
+    assert (recipe.concepts.keep, recipe.concepts.negatives.kind, recipe.concepts.negatives.count) == (
+        5,
+        "weighted",
+        10,
+    )
+    assert recipe.pipeline.scheduler == "ddim"
+    assert recipe.encoder == "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
+    data = name.rpartition("-")[0]
+    bank = load_bank(str(recipe.concepts.bank))
+    assert set(bank.classes) >= {c.name for c in class_list(data)}
+    if data != "food-101":
+        assert recipe.classes == [data]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_head_says_command_accuracy_models_licences_and_cost(name: str) -> None:
+    text, recipe = head(name), load(name)
+    data, _, method = name.rpartition("-")
+    assert f"concord distill {name} data=DIR\n" in text
+    assert f"concord distill {name} data=DIR informing.enabled=false" in text
+    assert "CC-BY-NC-4.0" in text if method != "unclip" else "Open RAIL++-M" in text
+    assert str(recipe.pipeline.model) in text
+    assert f"{recipe.encoder} (MIT)" in text
+    assert re.search(r"Cost on one GPU.*A100", text, re.S)
+    for label, informed in (("informed:", True), ("uninformed:", False)):
+        (line,) = re.findall(rf"^#   {label} +(.*)$", text, re.M)
+        cells = [accuracy(data, method, informed, "resnet18", ipc) for ipc in (1, 10, 50)]
+        if all(cell is None for cell in cells):
+            assert line.startswith(("none", "unreadable in our copy"))
+        else:
+            numbers = [f"{c.mean:.1f} +- {c.std:.1f}" if c and c.mean is not None else "unreadable" for c in cells]
+            assert line == " / ".join(numbers)
+
+
+def test_imagenet_1k_has_fifty_checkpoints_of_twenty_classes() -> None:
+    ranges = load("imagenet-1k-minimax").pipeline.checkpoints
+    assert len(ranges) == 50
+    covered = [n for words in ranges.values() for n in range(*_ends(str(words)))]
+    assert covered == list(range(1000)) == [by_wnid()[str(c.wnid)].index for c in class_list("imagenet-1k")]
+
+
+def _ends(words: str) -> tuple[int, int]:
+    first, last = map(int, words.split("-"))
+    return first, last + 1
+
+
+def test_the_doctor_lists_models_licences_and_whether_they_are_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--laion--CLIP-ViT-L-14-laion2B-s32B-b82K" / "snapshots" / "1234"
+    cached.mkdir(parents=True)
+    (cached / "config.json").write_text("{}")
+    (cached / "model.safetensors").write_bytes(b"")
+    partly = tmp_path / "models--radames--stable-diffusion-2-1-unclip-img2img" / "snapshots" / "5678"
+    (partly / "unet").mkdir(parents=True)
+    (partly / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    (partly / "unet" / "config.json").write_text("{}")  # a download that was broken off: no weights
+    findings = {finding.about: finding for finding in examine()["Recipes and their models"]}
+    assert set(findings) == set(bundled())
+    lines = findings["imagewoof-unclip"].lines
+    assert any(re.search(r"radames/stable.*\(CreativeML Open RAIL\+\+-M\)  not cached", line) for line in lines)
+    assert any(re.search(r"laion/CLIP.*\(MIT\)  present", line) for line in lines)
+    assert findings["imagewoof-unclip"].well is False
+    assert findings["reef"].well is True
+    assert all("(Apache-2.0)  present" in line for line in findings["reef"].lines)
+    fifty = findings["imagenet-1k-minimax"].lines
+    assert len(fifty) < 10
+    assert fifty[-1] == "and 46 more"
+
+
+def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    listed = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)["recipes"]
+    assert [one["name"] for one in listed] == bundled()
+    entries = {one["name"]: one for one in listed}
+    text = CliRunner().invoke(app, ["recipes"]).stdout
+    for name, one in entries.items():
+        assert " ".join(head(name).replace("#", " ").split()).startswith(one["about"])
+        (line,) = [line for line in text.splitlines() if f" {name} " in line]
+        assert one["about"] in line, "in a file nothing is cut"
+        assert one["method"] in line
+        assert ("✓" in line) == one["ready"] == all(model["present"] for model in one["models"])
+    assert entries["photos"]["needs_data"]
+    assert entries["photos"]["models"] == []
+    assert {name for name, one in entries.items() if one["ready"]} == {"photos", "reef", "reef-paper"}
+    cell = accuracy("imagewoof", "unclip", True, "resnet18", 10)
+    assert cell is not None
+    assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean
+    assert "informed" not in entries["imagewoof-dit"]["paper"], "unreadable in our copy"
+    assert entries["reef"]["paper"] is None
+
+
+def test_there_are_28_different_prompts_each_with_the_class_in_it() -> None:
+    assert len(set(TEMPLATES)) == 28
+    assert all(template.count(SLOT) == 1 for template in TEMPLATES)
+
+
+def test_a_class_uses_every_prompt_once_before_any_twice_and_classes_differ() -> None:
+    first = [prompt("beagle", "n02088364", i, seed=0) for i in range(56)]
+    assert len(set(first[:28])) == 28
+    assert first[:28] == first[28:]
+    assert first[:5] != [prompt("beagle", "other folder", i, seed=0) for i in range(5)]
+    assert first[:5] != [prompt("beagle", "n02088364", i, seed=1) for i in range(5)]
+    assert prompt("fried rice", "a", 3, 0, ["{class} on a plate"]) == "fried rice on a plate"

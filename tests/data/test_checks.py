@@ -1,0 +1,131 @@
+"""Test images that were trained on make any accuracy look good; a false alarm would stop an honest comparison."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from concord.data import open_data
+from concord.data.checks import duplicates, overlap, shared_images
+from concord.data.folder import FolderSet
+from concord.errors import ConcordError
+
+
+def noise(seed: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8))
+
+
+def save(image: Image.Image, path: Path, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """Two sets of two classes, of images of their own."""
+    for place in ("train", "test"):
+        for i in range(4):
+            sizes = ((8, 8), (9, 8), (8, 9), (7, 7))
+            save(noise(i + 10 * (place == "test"), sizes[i]), tmp_path / place / "ab"[i % 2] / f"{i}.png")
+    return tmp_path / "train", tmp_path / "test"
+
+
+def found(places: tuple[Path, Path]) -> list[tuple[str, str]]:
+    return overlap(*(open_data(str(place)) for place in places))
+
+
+def test_sets_of_their_own_share_nothing(places: tuple[Path, Path]) -> None:
+    assert found(places) == []
+    assert shared_images(*(open_data(str(place)) for place in places)) == []
+
+
+def test_a_copy_is_found_whatever_its_name_class_and_format(places: tuple[Path, Path]) -> None:
+    train, test = places
+    shutil.copy(test / "a" / "0.png", train / "b" / "other.png")
+    photograph = test / "b" / "photo.jpg"
+    save(noise(50, (20, 12)), photograph)
+    save(Image.open(photograph), train / "a" / "photo.webp", lossless=True)
+    upright = noise(51, (6, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(upright, test / "a" / "upright.png")
+    save(upright.transpose(Image.Transpose.ROTATE_90), train / "a" / "turned.png", exif=exif)
+    grey = noise(52).convert("L")
+    save(grey, test / "a" / "grey.png")
+    save(grey.convert("RGBA"), train / "a" / "rgba.png")
+    assert found(places) == [
+        ("b/other.png", "a/0.png"),
+        ("a/rgba.png", "a/grey.png"),
+        ("a/turned.png", "a/upright.png"),
+        ("a/photo.webp", "b/photo.jpg"),
+    ]
+
+
+def test_equal_bytes_of_another_shape_are_another_image(places: tuple[Path, Path]) -> None:
+    train, test = places
+    save(Image.new("RGB", (8, 9), "red"), train / "a" / "x.png")
+    save(Image.new("RGB", (9, 8), "red"), test / "a" / "x.png")
+    assert found(places) == []
+
+
+def test_one_pixel_makes_another_image(places: tuple[Path, Path]) -> None:
+    train, test = places
+    changed = Image.open(test / "a" / "0.png").copy()
+    red, *rest = changed.getpixel((7, 7))  # type: ignore[misc]
+    changed.putpixel((7, 7), (red ^ 1, *rest))
+    save(changed, train / "a" / "x.png")
+    assert found(places) == []
+
+
+def test_doubles_within_a_set_are_found_in_sets_of_one_size_and_of_many(
+    tmp_path: Path, places: tuple[Path, Path]
+) -> None:
+    train, _ = places
+    shutil.copy(train / "a" / "0.png", train / "b" / "0.png")
+    assert duplicates(open_data(str(train))) == [("a/0.png", "b/0.png")]
+    for i, seed in enumerate((0, 1, 0, 0)):
+        save(noise(seed), tmp_path / "squares" / "ab"[i % 2] / f"{i}.png")
+    assert duplicates(open_data(str(tmp_path / "squares"))) == [("a/0.png", "a/2.png"), ("a/0.png", "b/3.png")]
+
+
+def test_the_lines_count_and_name_a_few(places: tuple[Path, Path]) -> None:
+    train, test = places
+    for i in range(4):
+        shutil.copy(test / "a" / "0.png", train / "a" / f"x{i}.png")
+        save(noise(90 + i), train / "b" / f"y{i}.png")
+        save(noise(90 + i), test / "b" / f"z{i}.png")
+    shared, double = shared_images(*(open_data(str(place)) for place in places))
+    assert shared == (
+        "5 images of the test set are in the training set too: a/0.png = a/x0.png, b/z0.png = b/y0.png,"
+        " b/z1.png = b/y1.png ..."
+    )
+    assert double.startswith("3 images of the training set are there twice: a/x1.png = a/x0.png")
+
+
+def test_only_images_of_a_size_that_both_have_are_decoded(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, _ = places
+    shutil.rmtree(train / "b")
+    (train / "a" / "2.png").unlink()
+    read: list[str] = []
+    whole = FolderSet.read
+
+    def counted(self: FolderSet, item: str) -> Image.Image:
+        read.append(f"{self.root.name}/{item}")
+        return whole(self, item)
+
+    monkeypatch.setattr(FolderSet, "read", counted)
+    assert found(places) == []
+    assert sorted(read) == ["test/a/0.png", "train/a/0.png"]
+
+
+def test_an_image_that_cannot_be_read_is_named(places: tuple[Path, Path]) -> None:
+    (places[0] / "a" / "0.png").write_bytes(b"broken")
+    with pytest.raises(ConcordError, match=r"train/a/0\.png"):
+        found(places)

@@ -21,7 +21,8 @@ FLOORS = [
     ["recipe"],
     ["storage"],
     ["settings", "system", "plan"],
-    ["errors", "text", "registry", "events", "choices", "paper"],
+    ["registry", "events", "choices", "paper"],
+    ["errors", "text"],
 ]
 """The rooms, from the top of the house to its ground; two rooms of one floor do not see each other."""
 EXCEPTIONS: set[tuple[str, str]] = {

@@ -1,0 +1,275 @@
+"""What anyone may add by a name: methods, families, guides, scorers, metrics, protocols, layouts, data sets.
+
+A package adds one by a standard entry point, and what comes with concord is added in the same way (pyproject.toml):
+
+    [project.entry-points."concord.methods"]
+    first = "my_package.first:METHOD"
+
+The entry is a specification of this file (a `Protocol` of `concord.evaluation.protocols` for a protocol). It is light:
+what it builds is named by a text, ``module:function``, and imported when it is used. Nothing is imported before its
+name is asked for, so that a package that does not import harms nobody who does not use it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any, Generic, Literal, TypeVar
+
+from concord.errors import ConcordError
+from concord.text import nearest
+
+OURS = "concord-distill"
+T = TypeVar("T")
+
+
+def imported(target: str) -> Any:
+    """Return what ``module:name`` names.
+
+    Raises:
+        Exception: whatever the import raises.
+    """
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _no_models(recipe: Any) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A way to make a small set.
+
+    Args:
+        name: what a recipe's `method` says.
+        build: ``module:function`` of (recipe, data), which returns a `concord.methods.base.Method`.
+        kind: ``generated`` by a diffusion model, or ``real``: chosen among real images.
+        about: one sentence, for data cards and `concord methods`.
+        pipeline: what the recipe's `pipeline` holds where the recipe does not say.
+        pipeline_keys: keys of `pipeline` that only some methods read, and this one does.
+        settings: a pydantic model; the recipe gets a section of the method's name with its fields.
+        models: recipe -> the models that it will load, dotted key -> directory or hub id.
+    """
+
+    name: str
+    build: str
+    kind: Literal["generated", "real"]
+    about: str
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    pipeline_keys: frozenset[str] = frozenset()
+    settings: type[Any] | None = None
+    models: Callable[[Any], Mapping[str, str]] = _no_models
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A family of diffusers pipelines that the own sampler knows.
+
+    Args:
+        name: its word, as in ``dit``.
+        pipelines: names of the pipeline classes that it takes; their subclasses are taken, too.
+        load: ``module:function`` of (model, ``**options``), which returns a `concord.pipelines.base.Family`.
+        about: one sentence.
+        reads: what a sample must bring: its ``class``, a ``prompt``, an ``image``.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    load: str
+    about: str
+    reads: frozenset[Literal["class", "prompt", "image"]]
+
+
+@dataclass(frozen=True)
+class GuideSpec:
+    """A guide that a recipe can name in `guides`.
+
+    Args:
+        name: what an entry of `guides` says as its name.
+        build: ``module:function`` of (settings, context), which returns a `concord.diffusion.Guide` for one batch;
+            context: `concord.guidance.context.GuideContext`.
+        settings: a pydantic model of the entry's other keys.
+        about: one sentence.
+        models: settings -> the models that it will load, key -> directory or hub id.
+    """
+
+    name: str
+    build: str
+    settings: type[Any]
+    about: str
+    models: Callable[[Any], Mapping[str, str]] = _no_models
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """What rates images against a class's concepts.
+
+    Args:
+        name: what a recipe's `scorer.kind` says.
+        build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer`.
+        about: one sentence.
+    """
+
+    name: str
+    build: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure that programs and people read: where it stands, what it is called, and which way is better.
+
+    Args:
+        key: dotted key in results.json, or in a cell's `metrics`; ``{}`` stands for the set (informed, ...).
+        label: what a reader calls it, in lower case.
+        unit: how it is written: a ``share`` in per cent, a plain ``number``, ``seconds``, ``percent`` as it stands.
+        better: 1 where more is better, -1 where less is, 0 where neither.
+        gain: dotted key of what informing changed, with its interval; empty where there is none.
+        explained: one sentence for the report.
+    """
+
+    key: str
+    label: str
+    unit: Literal["share", "number", "seconds", "percent", "count"]
+    better: Literal[-1, 0, 1]
+    gain: str = ""
+    explained: str = ""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric, of a run's images or of a student's predictions.
+
+    Args:
+        name: its key in results.json, or in a cell's `metrics`.
+        of: ``run``: `compute` is a function of `concord.metrics.measure_run.Measuring`, which returns JSON values;
+            ``predictions``: of (logits (N, K), labels (N,)), which returns a float.
+        compute: ``module:function``.
+        about: one sentence.
+        rows: how its figures are shown.
+    """
+
+    name: str
+    of: Literal["run", "predictions"]
+    compute: str
+    about: str
+    rows: tuple[Measure, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayoutSpec:
+    """A layout that a set can be exported in.
+
+    Args:
+        name: what `--layout` says.
+        write: ``module:function``, see `concord.export`.
+        about: one sentence.
+    """
+
+    name: str
+    write: str
+    about: str
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set that `data` can name, beside folders and files.
+
+    Args:
+        name: what `data` says.
+        open: ``module:function`` of (part), ``train`` or ``test``, which returns a `concord.data.ImageSet`.
+        about: one sentence.
+        licence: an SPDX name, or empty where it is not known.
+    """
+
+    name: str
+    open: str
+    about: str
+    licence: str = ""
+
+
+class Registry(Generic[T]):
+    """The things of one kind that installed packages add, by name."""
+
+    def __init__(self, group: str, word: str) -> None:
+        self.group, self.word = group, word
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, sorted; nothing is imported."""
+        return iter(sorted(self._entries()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries()
+
+    def package(self, name: str) -> str:
+        """The package that adds a name, with its version."""
+        return _package(self._entries()[name][0])
+
+    def get(self, name: str) -> T:
+        """Return what a name stands for, imported now.
+
+        Raises:
+            ConcordError: the name is unknown (the nearest is named), two packages add it, or it does not import.
+        """
+        found = self._entries().get(name)
+        if not found:
+            known = ", ".join(self) or f"none; concord is not installed (`pip install {OURS}`)"
+            raise ConcordError(f'unknown {self.word} "{name}"{nearest(name, self)}; there are: {known}')
+        if len(found) > 1:
+            both = " and ".join(_package(entry) for entry in found)
+            raise ConcordError(f'{self.word} "{name}" is added by {both}: uninstall one of them')
+        try:
+            return found[0].load()
+        except Exception as error:  # whatever a stranger's module does
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConcordError(
+                f'{self.word} "{name}" comes from the package {_package(found[0])}, which does not import ({reason});'
+                " mend it, or uninstall it"
+            ) from error
+
+    def build(self, name: str, target: str) -> Any:
+        """Return what ``module:function`` of a specification names, blaming its package where that does not import.
+
+        Raises:
+            ConcordError: it does not import.
+        """
+        try:
+            return imported(target)
+        except ConcordError:
+            raise
+        except (ImportError, AttributeError, SyntaxError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConcordError(
+                f'{self.word} "{name}" comes from the package {self.package(name)}, of which {target} does not import'
+                f" ({reason}); mend it, or uninstall it"
+            ) from error
+
+    def _entries(self) -> Mapping[str, list[metadata.EntryPoint]]:
+        return _entries(self.group)
+
+
+@cache
+def _entries(group: str) -> Mapping[str, list[metadata.EntryPoint]]:
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for entry in metadata.entry_points(group=group):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _package(entry: metadata.EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.module.partition(".")[0]
+
+
+METHODS: Registry[MethodSpec] = Registry("concord.methods", "method")
+FAMILIES: Registry[FamilySpec] = Registry("concord.families", "family")
+GUIDES: Registry[GuideSpec] = Registry("concord.guides", "guide")
+SCORERS: Registry[ScorerSpec] = Registry("concord.scorers", "scorer")
+METRICS: Registry[MetricSpec] = Registry("concord.metrics", "metric")
+PROTOCOLS: Registry[Any] = Registry("concord.protocols", "protocol")
+LAYOUTS: Registry[LayoutSpec] = Registry("concord.layouts", "layout")
+DATASETS: Registry[DatasetSpec] = Registry("concord.datasets", "data set")
+REGISTRIES: tuple[Registry[Any], ...] = (METHODS, FAMILIES, GUIDES, SCORERS, METRICS, PROTOCOLS, LAYOUTS, DATASETS)

@@ -14,6 +14,7 @@ from PIL import Image
 from toy import toy_recipe, tree
 
 from concord.errors import ConcordError
+from concord.events import Silent
 from concord.recipe import Recipe, load, validate
 from concord.runs import store
 from concord.storage import atomic
@@ -208,7 +209,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, photos: Path) -> None:
         distill(toy_recipe(photos), tmp_path / "o")
 
 
-class Heard(execute.Silent):
+class Heard(Silent):
     """Adds up what a run reports."""
 
     def __init__(self) -> None:
@@ -218,9 +219,9 @@ class Heard(execute.Silent):
     def begin(self, total: int, done: int) -> None:
         self.total, self.done = total, done
 
-    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
-        assert len(scores) == images
-        self.done += images
+    def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
+        assert len(facts) == count
+        self.done += count
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -14,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from concord.cli.console import Console
+from concord.events import Silent
 from concord.recipe import Recipe
 from concord.text import duration, plain
-from concord.workflows.distill import Silent
 
 STAGES = ("reading", "planning", "making images", "measuring", "drawing")
 """What a run goes through, by the first words of what it says of each."""
@@ -81,19 +82,21 @@ class Bar:
         if done:
             self._say(f"{done} of {total} images are there already")
 
-    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
-        before, self._done, self._last = self._done, self._done + images, time.monotonic()
+    def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
+        before, self._done, self._last = self._done, self._done + count, time.monotonic()
         for name in _WATCHED:
-            values = [score[name] for score in scores if name in score]
+            values = [scores[name] for scores in facts if name in scores]
             if values:
-                total, count = self._scores.get(name, (0.0, 0))
-                self._scores[name] = total + sum(values), count + len(values)
+                total, number = self._scores.get(name, (0.0, 0))
+                self._scores[name] = total + sum(values), number + len(values)
         if not self._live and 10 * self._done // self._total > 10 * before // self._total:
             figures = [f"{self._count()} images ({100 * self._done // self._total} %)", *self._figures()]
             self._say(", ".join(figures))
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
+
+    def watch(self, total: int, seen: Callable[[], int]) -> None: ...
 
     def _count(self) -> str:
         return f"{self._done} of {self._total}"

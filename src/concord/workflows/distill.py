@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
 from concord.data import ClassTable, ImageSet, open_data, restrict
+from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
 from concord.models.hub import find_model, size_of
@@ -30,38 +31,6 @@ from concord.storage.processes import CONTEXT, spread
 from concord.storage.threads import Writer
 from concord.system import cores, memory, resolve_device, resolve_dtype
 from concord.workflows.requirements import require_models
-
-
-class Progress(Protocol):
-    """Hears how a run gets on."""
-
-    def stage(self, text: str) -> None:
-        """Something that takes a while begins."""
-        ...
-
-    def begin(self, total: int, done: int) -> None:
-        """Images are being made: `total` in all directories, of which `done` are there."""
-        ...
-
-    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None:
-        """So many more are stored, with what was scored on them while they were made."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something that the user should know."""
-        ...
-
-
-class Silent:
-    """A `Progress` that says nothing."""
-
-    def stage(self, text: str) -> None: ...
-
-    def begin(self, total: int, done: int) -> None: ...
-
-    def advance(self, images: int, scores: Sequence[Mapping[str, float | int]] = ()) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from concord.guidance.attach import attach, inform
 from concord.guidance.concept_guide import Between, ConceptGuide, Mode
 from concord.guidance.objectives import ImageEncoder, Objective, class_name, classifier, contrastive, cosine, total
+from concord.guidance.shifts import exact_shift, fast_shift, mean_shift
 
 __all__ = [
     "Between",
@@ -15,6 +16,9 @@ __all__ = [
     "classifier",
     "contrastive",
     "cosine",
+    "exact_shift",
+    "fast_shift",
     "inform",
+    "mean_shift",
     "total",
 ]

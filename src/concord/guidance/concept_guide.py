@@ -1,8 +1,4 @@
-"""Concept informing: a guide that moves the clean estimate down the gradient of the objectives.
-
-The paper writes Eq. 6 and 9 as if its objective were a score, but Eq. 11 and 12 are losses. They are descended here:
-with g = grad of the loss by x_t, eps_hat = eps + lambda sqrt(1 - abar_t) g.
-"""
+"""Concept informing: a guide that moves the clean estimate down the gradient of the objectives, by `shifts`."""
 
 from __future__ import annotations
 
@@ -13,46 +9,40 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from concord.diffusion import Step, clean_weight, ddpm_variance, noise_estimate, previous_level
-from concord.diffusion.level import ratio
+from concord.diffusion import Step, ddpm_variance, noise_estimate, previous_level
 from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
+from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, unit_rms
 
 Mode = Literal["fast", "exact", "mean"]
-
-
 Between = Literal["none", "hold", "extrapolate"]
 
 
 class ConceptGuide:
     """A guide for one batch of images and one sampling.
 
-    objectives: what the images are to agree with; their weighted sum is one loss, with one gradient a step.
-    decode: latents (B, C, h, w), scheduler space, to images (B, 3, H, W) in [-1, 1].
-    encoder: embeds the images; None where no objective needs embeddings.
-    mode:
-        `exact`: Eq. 9, with the gradient through encoder, decoder and denoiser; `weight` is the paper's lambda.
-        `mean`: Eq. 6, for DDPM alone: the mean moves by -lambda Sigma_t g, with the variance that the scheduler draws
-            with. (Eq. 9 under DDPM is another thing: it moves the mean by lambda beta_t / sqrt(alpha_t) g, far too
-            much at the end.)
-        `fast`: no gradient through the denoiser. The shift of the noise is normalised for each image: `strength` times
-            sigma times the predicted noise's rms. The raw gradient would be 1 / alpha too large, 130 times at first.
-    weight: lambda of `exact` and `mean`. strength: that of `fast`. They are two settings, never one.
-    window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers, when
-        they do not lie in [0, 1].
-    every: take a gradient at each so-manieth step of the window only, from its first.
-    between: what happens at the window's other steps, at no network's cost: `none`, nothing; `hold`, the last gradient
-        (`fast`: its direction) serves again, at the size that this step's level and noise give it; `extrapolate`, the
-        line through the last two.
-    thresholds: (B,) objectives that are good enough: an image whose loss has come below its own is left alone from
-        there on, and goes through no network of the concept_guide any more. None informs every image to the end.
+    Args:
+        objectives: what the images are to agree with; their weighted sum is one loss, with one gradient a step.
+        decode: latents (B, C, h, w), scheduler space, to images (B, 3, H, W) in [-1, 1].
+        encoder: embeds the images; None where no objective needs embeddings.
+        mode: `exact` (`exact_shift`, Eq. 9) and `mean` (`mean_shift`, Eq. 6, for DDPM alone, with the variance that the
+            scheduler draws with) take the gradient through the denoiser, `fast` (`fast_shift`) does not.
+        weight: lambda of `exact` and `mean`.
+        strength: that of `fast`. The two are never one setting.
+        window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers,
+            when they do not lie in [0, 1].
+        every: a gradient at every k-th step of the window only, from its first.
+        between: what the window's other steps do, at no network's cost: nothing (`none`); the last gradient (`fast`:
+            its direction) again, at this step's size (`hold`); the line through the last two (`extrapolate`).
+        thresholds: (B,) losses that are good enough: an image that has come below its own is left alone from there on,
+            and goes through no network of the guide any more. None informs every image to the end.
+        batch: how many images there are; 0 to learn it from the first informed step.
 
-    batch: how many images there are; 0 to learn it from the first informed step.
-
-    `uninformed_steps`: (B,) int64, how many steps each image was left alone for a gradient that was not finite.
-    `gradient_steps`: (B,) int64, how many gradients were taken of each image; `gradient_calls`: how many there were to
-        take, so that their ratio is what stopping early leaves of the cost. `objective`: (B,) each image's loss at its
-        last gradient, before that step's edit.
+    Attributes:
+        uninformed_steps: (B,) int64, how many steps each image was left alone for a gradient that was not finite.
+        gradient_steps: (B,) int64, how many gradients were taken of each image.
+        gradient_calls: how many there were to take: the ratio is what stopping early leaves of the cost.
+        objective: (B,) each image's loss at its last gradient, before that step's edit.
 
     Raises:
         ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
@@ -140,8 +130,6 @@ class ConceptGuide:
         gradient = self._gradient(step)
         if gradient is None:
             return None
-        if self.mode == "fast":
-            gradient = _unit_rms(gradient)
         if self.between != "none":
             # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
             self._last = [*(known for known in self._last[-1:] if known[0] < step.index), (step.index, gradient)]
@@ -185,7 +173,7 @@ class ConceptGuide:
         if self._going is not None and self.thresholds is not None:
             self._going = self._going & ~(loss < self.thresholds)
             informed = informed & self._going
-        return torch.where(_per_image(informed, gradient), gradient, torch.zeros_like(gradient))
+        return torch.where(per_image(informed, gradient), gradient, torch.zeros_like(gradient))
 
     def _held(self, step: Step) -> Tensor | None:
         """The shift of a step without a gradient of its own, from the last ones."""
@@ -194,49 +182,25 @@ class ConceptGuide:
         at, g = self._last[-1]
         if self.between == "extrapolate" and len(self._last) == 2:
             before, earlier = self._last[0]
+            if self.mode == "fast":  # the line is one of directions
+                g, earlier = unit_rms(g), unit_rms(earlier)
             g = g + (step.index - at) / (at - before) * (g - earlier)
-            g = _unit_rms(g) if self.mode == "fast" else g
         if self._going is not None:
-            g = torch.where(_per_image(self._going, g), g, torch.zeros_like(g))
+            g = torch.where(per_image(self._going, g), g, torch.zeros_like(g))
         return self._shift(step, g)
 
     @torch.no_grad()
-    def _shift(self, step: Step, g: Tensor) -> Tensor:
-        """dx0 of a gradient g by x_t; `fast`: of a gradient's direction, whose rms is 1."""
-        level = step.level
+    def _shift(self, step: Step, gradient: Tensor) -> Tensor:
+        """dx0 of a gradient by x_t; `fast`: by x0."""
         if self.mode == "exact":
-            # Eq. 9, d_eps = lambda sigma g, as a shift of the clean estimate. It holds in sigma space, too: x_t is
-            # larger by 1 / alpha there and its gradient smaller, so that sigma g is the same.
-            return -self.weight * ratio(level.sigma**2, level.alpha) * g
+            return exact_shift(gradient, step.level, self.weight)
         if self.mode == "mean":
             previous = previous_level(_ddpm(step.scheduler), step.t)
             kind = str(step.scheduler.config.variance_type)
-            variance = ddpm_variance(level, previous, kind, step.prediction.variance)
-            # The mean of Eq. 4 moves by clean_weight * dx0, so this dx0 moves it by -lambda Sigma_t g (Eq. 6).
-            return -self.weight * ratio(variance, clean_weight(level, previous)) * g
-        # d_eps = strength * sigma * rms(eps) * g / rms(g), sigma that of the normalised level.
-        eps = noise_estimate(step.prediction, step.x_t, level)
-        d_eps = self.strength * level.normalised().sigma * _rms(eps) * g
-        return -ratio(level.sigma, level.alpha) * d_eps
-
-
-def _unit_rms(g: Tensor) -> Tensor:
-    """Each image's g over its own rms; 0 stays 0: no gradient, no shift."""
-    # By the largest entry first: squares of gradients below 1e-19 would underflow.
-    peak = _per_image(g.abs().flatten(1).amax(dim=1), g)
-    g = g / torch.where(peak == 0, torch.ones_like(peak), peak)
-    size = _rms(g)
-    return g / torch.where(size == 0, torch.ones_like(size), size)
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Root mean square of each image, (B, C, h, w) to (B, 1, 1, 1)."""
-    return _per_image(values.flatten(1).square().mean(dim=1).sqrt(), values)
-
-
-def _per_image(numbers: Tensor, like: Tensor) -> Tensor:
-    """One number an image, (B,), in a shape that broadcasts against latents: a grid, or FLUX's tokens."""
-    return numbers.view(-1, *([1] * (like.dim() - 1)))
+            variance = ddpm_variance(step.level, previous, kind, step.prediction.variance)
+            return mean_shift(gradient, step.level, previous, variance, self.weight)
+        eps = noise_estimate(step.prediction, step.x_t, step.level)
+        return fast_shift(gradient, eps, step.level, self.strength)
 
 
 def _is_zero(value: float | Tensor) -> bool:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from concord.errors import ConcordError
+from concord.registry import DATASETS
 from concord.settings import complaints, override
 from concord.text import nearest
 
@@ -28,10 +29,6 @@ _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name"}
 
 CHOSEN = ("random", "full", "k_center", "herding", "rded")
 """Methods that take their images from real ones: no diffusion model makes them, and nothing informs them."""
-
-
-BUILT_IN_DATA = ("reef", "reef-test")
-"""Values of `data` that name a data set of the package rather than a folder."""
 
 
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
@@ -395,7 +392,7 @@ def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(dict(values))
     except ValidationError as error:
         raise ConcordError(f"{where}: {complaints(Recipe, error)}") from None
-    if recipe.data in BUILT_IN_DATA:
+    if recipe.data in DATASETS:
         return recipe
     return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})
 

@@ -46,13 +46,13 @@ def evaluate(
     """
     with user_errors(out or directory):
         from concord.cli.evaluate_views import Live, show
-        from concord.evaluation.evaluate import evaluate as run
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
+        from concord.workflows.evaluate import evaluate_and_report
 
         settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
         with Live(Console(stderr=True), quiet) as live:
-            record = run(directory, test, settings, ways, out, live, random, full)
+            record = evaluate_and_report(directory, test, settings, ways, out, live, random, full)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

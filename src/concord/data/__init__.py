@@ -12,6 +12,7 @@ from concord.data.class_lists import class_list, class_lists
 from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table, on_list
 from concord.data.splits import Part, parquet_files
 from concord.errors import ConcordError
+from concord.registry import DATASETS
 
 __all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
 
@@ -64,7 +65,7 @@ Unreadable = Literal["error", "skip"]
 
 
 def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:
-    """Open a data set: ``reef``, ``reef-test``, a folder of class folders, a Parquet file or a folder of such.
+    """Open a data set: a registered name (``reef``), a folder of class folders, a Parquet file or a folder of such.
 
     Of splits beside each other, the training split is the data. With `unreadable` ``skip``, methods on real images
     leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so,
@@ -87,12 +88,8 @@ def open_test(data: str) -> ImageSet:
 
 
 def _open(data: str, part: Part, hint: str) -> ImageSet:
-    if data in ("reef", "reef-test"):
-        from concord.reef import real_set, test_set  # imported here: photographs need nothing of reef
-
-        if data == "reef-test" or part == "test":
-            return test_set(notes=["reef has a test set of its own: reef-test is the data"] if data == "reef" else ())
-        return real_set()
+    if data in DATASETS:
+        return DATASETS.build(data, DATASETS.get(data).open)(part)
     from concord.data.folder import open_folder
 
     path = Path(data).expanduser()

@@ -146,11 +146,6 @@ def evaluate(
         if random is not None or full is not None:
             record["ranking"] = ranking(record["cells"], *others)
         write_record(path, record)
-    if out is None and (directory / "images" / "metadata.jsonl").is_file():
-        from concord.report.page import write_report
-
-        told.stage("writing the report")
-        write_report(directory)
     return record
 
 

@@ -15,7 +15,8 @@ import yaml
 
 from concord.export.write import Reading, redacted, redacted_recipe
 from concord.models.hub import licence
-from concord.recipe import BUILT_IN_DATA, CHOSEN, models
+from concord.recipe import CHOSEN, models
+from concord.registry import DATASETS, OURS
 from concord.runs.made import MadeSet
 from concord.system import version
 
@@ -88,7 +89,7 @@ def _title(made: MadeSet) -> str:
 
 
 def _front_matter(made: MadeSet, layout: str, reading: Reading) -> str:
-    ours = made.recipe.data in BUILT_IN_DATA and {licence(m) for m in models(made.recipe).values()} <= {"Apache-2.0"}
+    ours = {_data_licence(made)[1], *(licence(m) for m in models(made.recipe).values())} == {"Apache-2.0"}
     count = len(made.pictures)
     values: dict[str, Any] = {
         "license": "apache-2.0" if ours else "other",
@@ -135,13 +136,23 @@ def _origin(made: MadeSet) -> list[str]:
 
 def _licences(made: MadeSet) -> list[str]:
     rows = [(redacted(model), key, licence(model)) for key, model in models(made.recipe).items()]
+    package, known = _data_licence(made)
     data = (
-        "The data came with concord, under Apache-2.0."
-        if made.recipe.data in BUILT_IN_DATA
+        f"The data came with {escaped(package)}, under {escaped(known)}."
+        if known
         else "concord does not know the licence of the data the set was made from; whoever shares it has to: state it"
         " here and in `license` above. What a model's licence says of its output holds too."
     )
     return [_table(("model", "key in the recipe", "licence"), rows) if rows else "No model was used.", data]
+
+
+def _data_licence(made: MadeSet) -> tuple[str, str]:
+    """The package that the data came with, and their licence; empty where it is not known."""
+    name = made.recipe.data
+    if name not in DATASETS:
+        return "", ""
+    package = DATASETS.package(name)
+    return "concord" if package.startswith(f"{OURS} ") else package, DATASETS.get(name).licence
 
 
 def _figures(made: MadeSet) -> list[str]:

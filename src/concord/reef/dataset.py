@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 from PIL import Image
 
 from concord.data import ClassSpec, class_table
 from concord.reef.text import PHRASES
 from concord.reef.world import SIZE, SPECIES, Fish, render, sample_set
+from concord.registry import DatasetSpec
 
 SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
 """Seeds of the instances that models are trained on and distilled from, and of those for testing."""
@@ -57,3 +59,21 @@ def real_set(per_species: int = 500) -> RealSet:
 def test_set(per_species: int = 300, notes: Sequence[str] = ()) -> RealSet:
     """Real instances that no model was trained on."""
     return RealSet(per_species, SEED_TEST, notes)
+
+
+def open_reef(part: Literal["train", "test"]) -> RealSet:
+    if part == "train":
+        return real_set()
+    return test_set(notes=["reef has a test set of its own: reef-test is the data"])
+
+
+def open_reef_test(part: Literal["train", "test"]) -> RealSet:
+    return test_set()
+
+
+REEF = DatasetSpec(
+    "reef", "concord.reef.dataset:open_reef", "5 000 drawn fish of ten species, 64 px, details known", "Apache-2.0"
+)
+REEF_TEST = DatasetSpec(
+    "reef-test", "concord.reef.dataset:open_reef_test", "3 000 more of them, to test on", "Apache-2.0"
+)

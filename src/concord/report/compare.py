@@ -19,7 +19,8 @@ from concord.errors import ConcordError
 from concord.evaluation.record import name as name_of
 from concord.evaluation.record import same_test, way
 from concord.metrics.statistics import Difference, paired, paired_interval, unpaired
-from concord.recipe import BUILT_IN_DATA, differing
+from concord.recipe import differing
+from concord.registry import DATASETS
 from concord.runs.compared import Json, Place, Run
 from concord.system import cores
 
@@ -298,4 +299,4 @@ def check_same_data(a: Run, b: Run) -> None:
 
 def _data(run: Run) -> str:
     data = str(run.recipe.get("data"))
-    return data if data in BUILT_IN_DATA else f'"{data}"'
+    return data if data in DATASETS else f'"{data}"'

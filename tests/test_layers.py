@@ -22,7 +22,7 @@ FLOORS = [
     ["storage"],
     ["settings", "system", "plan"],
     ["registry", "events", "choices", "paper"],
-    ["errors", "text"],
+    ["errors", "text", "moved"],
 ]
 """The rooms, from the top of the house to its ground; two rooms of one floor do not see each other."""
 EXCEPTIONS: set[tuple[str, str]] = {

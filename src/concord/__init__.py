@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from concord import moved
+
 if TYPE_CHECKING:
     from concord.guidance.attach import inform
 
 
 __all__ = ["inform"]
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

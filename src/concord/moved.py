@@ -39,7 +39,7 @@ evaluation.label < evaluation.labelling ; evaluation.protocols < evaluation.prot
 evaluation.settings < evaluation.settings ; evaluation.soft_labels < evaluation.soft_labels
 evaluation.train_teacher < evaluation.teaching
 evaluation.training < evaluation.batches evaluation.memory evaluation.training
-export.write < export.private export.writing
+export.write < export export.private export.writing
 guidance < informing ; guidance.attach < informing.attach ; guidance.concept_guide < informing.informer
 guidance.objectives < informing.objectives
 methods.base < methods.base ; methods.batch_sampler < methods.making
@@ -57,7 +57,7 @@ pipelines.any < diffusion.families.piped ; pipelines.base < diffusion.families.f
 pipelines.dit < diffusion.families.dit ; pipelines.load < models.pipelines
 pipelines.text < diffusion.families.text ; pipelines.unclip < diffusion.families.unclip
 plan < runs.plan
-recipe < recipe
+recipe < recipe ; registry < recipe
 reef.dataset < reef reef.real
 report.charts < report.activations report.plotting ; report.compare < comparison.measure comparison.run
 report.compare_page < comparison.page comparison.wording ; report.contact_sheet < report.sheet
@@ -73,6 +73,7 @@ workflows.distill < runs.execute ; workflows.preview < runs.preview ; workflows.
 """
 """The files of today, each with those of then whose work it took: new < old old."""
 _NAMES = """
+BUILT_IN_DATA=DATASETS
 Course=TrainingLog CoresetSupply=CoresetPool Form=LabelFormat Form=StudentForm Form=Unit HOW=RUNTIME_KEYS
 Informer=ConceptGuide Look=StudentConfig Made=GeneratedImage Maker=BatchSampler Named=ClassSpec Piped=AnyPipeline
 Supply=ImagePool Taught=TrainedTeacher Way=ProtocolConfig amid=on_canvas appearing=new_directory entering=layer_input

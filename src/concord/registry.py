@@ -166,13 +166,16 @@ class LayoutSpec:
 
     Args:
         name: what `--layout` says.
-        write: ``module:function``, see `concord.export`.
+        write: ``module:function`` of (set, directory to fill, options), which returns how it is read; see
+            `concord.export`.
         about: one sentence.
+        sharded: whether it writes several images a file, of `options.shard_size`.
     """
 
     name: str
     write: str
     about: str
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,14 +196,16 @@ class DatasetSpec:
 
 
 class Registry(Generic[T]):
-    """The things of one kind that installed packages add, by name."""
+    """The things of one kind that installed packages add, by name. first: names that lead where they are listed."""
 
-    def __init__(self, group: str, word: str) -> None:
-        self.group, self.word = group, word
+    def __init__(self, group: str, word: str, *first: str) -> None:
+        self.group, self.word, self._first = group, word, first
 
     def __iter__(self) -> Iterator[str]:
-        """Names, sorted; nothing is imported."""
-        return iter(sorted(self._entries()))
+        """Names, sorted but for those that lead; nothing is imported."""
+        found = self._entries()
+        leading = [name for name in self._first if name in found]
+        return iter(leading + sorted(found.keys() - leading))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries()
@@ -218,7 +223,7 @@ class Registry(Generic[T]):
         found = self._entries().get(name)
         if not found:
             known = ", ".join(self) or f"none; concord is not installed (`pip install {OURS}`)"
-            raise ConcordError(f'unknown {self.word} "{name}"{nearest(name, self)}; there are: {known}')
+            raise ConcordError(f'unknown {self.word} "{name}"{nearest(name, self)}; there are {known}')
         if len(found) > 1:
             both = " and ".join(_package(entry) for entry in found)
             raise ConcordError(f'{self.word} "{name}" is added by {both}: uninstall one of them')
@@ -249,14 +254,18 @@ class Registry(Generic[T]):
             ) from error
 
     def _entries(self) -> Mapping[str, list[metadata.EntryPoint]]:
-        return _entries(self.group)
+        return _entries().get(self.group, {})
 
 
 @cache
-def _entries(group: str) -> Mapping[str, list[metadata.EntryPoint]]:
-    found: dict[str, list[metadata.EntryPoint]] = {}
-    for entry in metadata.entry_points(group=group):
-        found.setdefault(entry.name, []).append(entry)
+def _entries() -> Mapping[str, Mapping[str, list[metadata.EntryPoint]]]:
+    """By group and name, read once: every installed package is looked into."""
+    there = metadata.entry_points()
+    found: dict[str, dict[str, list[metadata.EntryPoint]]] = {}
+    for group in (group for group in there.groups if group.startswith("concord.")):
+        named = found.setdefault(group, {})
+        for entry in there.select(group=group):
+            named.setdefault(entry.name, []).append(entry)
     return found
 
 
@@ -269,7 +278,7 @@ FAMILIES: Registry[FamilySpec] = Registry("concord.families", "family")
 GUIDES: Registry[GuideSpec] = Registry("concord.guides", "guide")
 SCORERS: Registry[ScorerSpec] = Registry("concord.scorers", "scorer")
 METRICS: Registry[MetricSpec] = Registry("concord.metrics", "metric")
-PROTOCOLS: Registry[Any] = Registry("concord.protocols", "protocol")
-LAYOUTS: Registry[LayoutSpec] = Registry("concord.layouts", "layout")
+PROTOCOLS: Registry[Any] = Registry("concord.protocols", "protocol", "rded", "paper", "hard", "dc", "plain")
+LAYOUTS: Registry[LayoutSpec] = Registry("concord.layouts", "layout", "folder", "rded", "ddranking", "webdataset")
 DATASETS: Registry[DatasetSpec] = Registry("concord.datasets", "data set")
 REGISTRIES: tuple[Registry[Any], ...] = (METHODS, FAMILIES, GUIDES, SCORERS, METRICS, PROTOCOLS, LAYOUTS, DATASETS)

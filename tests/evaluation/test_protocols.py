@@ -115,7 +115,7 @@ def test_batches_of_the_others() -> None:
 
 
 @given(
-    st.sampled_from([*PROTOCOLS.values(), TEACHER]),
+    st.sampled_from([*map(protocol, PROTOCOLS), TEACHER]),
     st.integers(1, 2000),
     st.integers(1, 500),
 )
@@ -261,7 +261,7 @@ def test_test_images_are_cropped_as_rded_does(size: int, side: int) -> None:
     assert HARD.test_side(size) == DC.test_side(size) == size
 
 
-@given(st.integers(8, 600), st.sampled_from(list(PROTOCOLS.values())))
+@given(st.integers(8, 600), st.sampled_from([*map(protocol, PROTOCOLS)]))
 def test_a_test_image_is_never_smaller_than_its_crop(size: int, chosen: Protocol) -> None:
     """Or the crop would have black borders: at 13 pixels, `size // 7 * 8` is 8."""
     assert chosen.test_side(size) >= size

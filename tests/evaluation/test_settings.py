@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.errors import ConcordError
-from concord.evaluation.protocols import DC, HARD, PROTOCOLS, RDED, Protocol
+from concord.evaluation.protocols import DC, HARD, PROTOCOLS, RDED, Protocol, protocol
 from concord.evaluation.settings import Settings, changed_protocol, read_settings
 from concord.evaluation.train_teacher import TeacherSettings, read_teacher_settings
 
@@ -176,8 +176,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_an_unchanged_protocol_is_the_preset(name: str) -> None:
-    way = changed_protocol(PROTOCOLS[name], [])
-    assert (way.protocol, dict(way.changed)) == (PROTOCOLS[name], {})
+    way = changed_protocol(protocol(name), [])
+    assert (way.protocol, dict(way.changed)) == (protocol(name), {})
 
 
 def test_a_teachers_settings_are_its_own_and_its_protocols() -> None:

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 from concord.cli.commands import app
 from concord.data import open_data
 from concord.errors import ConcordError
-from concord.export import Layout, export
+from concord.export import export
 from concord.recipe import validate
+from concord.registry import LAYOUTS
 from concord.runs.store import read_manifest
 from concord.workflows.distill import distill
 
-LAYOUTS: tuple[Layout, ...] = ("folder", "rded", "ddranking", "webdataset", "parquet")
 Key = tuple[int, bytes]
 
 
@@ -54,7 +54,7 @@ def tree(root: Path) -> Mapping[str, bytes]:
 @pytest.mark.parametrize("variant", ["images", "uninformed"])
 @pytest.mark.parametrize("layout", ["folder", "rded", "ddranking"])
 def test_image_folders_hold_the_set_by_the_rule_of_image_folders(
-    layout: Layout, variant: Any, finished: Path, tmp_path: Path
+    layout: str, variant: Any, finished: Path, tmp_path: Path
 ) -> None:
     export(finished, layout, tmp_path / "o", variant)
     assert sorted_folders(tmp_path / "o") == truth(finished, variant)
@@ -65,7 +65,7 @@ def test_image_folders_hold_the_set_by_the_rule_of_image_folders(
 
 
 @pytest.mark.parametrize("layout", ["folder", "rded", "ddranking"])
-def test_torchvision_reads_it(layout: Layout, finished: Path, tmp_path: Path) -> None:
+def test_torchvision_reads_it(layout: str, finished: Path, tmp_path: Path) -> None:
     export(finished, layout, tmp_path / "o")
     assert sorted((label, pixels(picture)) for picture, label in ImageFolder(str(tmp_path / "o"))) == truth(finished)
 
@@ -86,7 +86,7 @@ def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("layout", ["folder", "rded", "ddranking", "parquet"])
 def test_datasets_reads_it_by_its_directory_alone(
-    layout: Layout, finished: Path, tmp_path: Path, load_dataset: Any
+    layout: str, finished: Path, tmp_path: Path, load_dataset: Any
 ) -> None:
     """A class called "train" must not make a split of its own of the others."""
     export(finished, layout, tmp_path / "o")
@@ -165,7 +165,7 @@ def test_rded_finds_its_folders_and_files(finished: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_same_set_gives_the_same_bytes_and_no_path_of_the_machine(
-    layout: Layout, finished: Path, tmp_path: Path
+    layout: str, finished: Path, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
         export(finished, layout, tmp_path / name)
@@ -177,7 +177,7 @@ def test_the_same_set_gives_the_same_bytes_and_no_path_of_the_machine(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_target_that_is_taken_is_left_alone(layout: Layout, finished: Path, tmp_path: Path) -> None:
+def test_a_target_that_is_taken_is_left_alone(layout: str, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "mine.txt").write_text("mine")
     with pytest.raises(ConcordError, match="is there already"):
@@ -255,6 +255,13 @@ def test_the_command_says_how_it_is_read(finished: Path, tmp_path: Path) -> None
     assert f'= "{tmp_path / "o"}", 2, 4' in said
     code, said = run("export", finished, "--layout", "parquet", "--out", tmp_path / "p", "--quiet")
     assert (code, said) == (0, "")
+
+
+def test_a_layout_that_is_not_there_is_refused_with_those_that_are(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConcordError, match=r'layout "foldr" \(did you mean "folder"\?\); there are folder, rded'):
+        export(finished, "foldr", tmp_path / "o")
+    code, said = run("export", finished, "--layout", "foldr", "--out", tmp_path / "o")
+    assert (code, "'foldr' is not one of 'folder'" in " ".join(said.split())) == (2, True)
 
 
 def test_every_command_of_the_page_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

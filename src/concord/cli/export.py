@@ -9,14 +9,9 @@ from typing import Annotated
 import typer
 
 from concord.cli.common import user_errors
+from concord.registry import LAYOUTS
 
-
-class Layout(StrEnum):
-    folder = "folder"
-    rded = "rded"
-    ddranking = "ddranking"
-    webdataset = "webdataset"
-    parquet = "parquet"
+Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[misc]
 
 
 class Variant(StrEnum):

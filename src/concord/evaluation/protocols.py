@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from concord.errors import ConcordError
 from concord.evaluation.augment import Augment
 from concord.evaluation.mixing import Mixing
-from concord.text import nearest
+from concord.registry import PROTOCOLS
 
 Norm = Literal["batch", "instance", "layer", "group", "none"]
 
@@ -150,19 +149,14 @@ TEACHER = Protocol(
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
 
 
-PROTOCOLS = {protocol.name: protocol for protocol in (RDED, PAPER, HARD, DC, PLAIN)}
-
-
 def protocol(name: str) -> Protocol:
-    """Return a preset.
+    """Return a preset, of ours or of another package.
 
     Raises:
         ConcordError: there is none of this name.
     """
-    if name not in PROTOCOLS:
-        known = ", ".join(PROTOCOLS)
-        raise ConcordError(f'unknown protocol "{name}"{nearest(name, PROTOCOLS)}; there are {known}')
-    return PROTOCOLS[name]
+    found: Protocol = PROTOCOLS.get(name)
+    return found
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int) -> float:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from concord.data.class_lists import class_list
 from concord.data.classes import ClassEntry, ClassTable
-from concord.export.write import Reading, numbered, write_classes, write_pictures
+from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
+from concord.registry import LayoutSpec
 from concord.runs.made import MadeSet
 
 SUBSETS: dict[str, tuple[int, ...]] = {
@@ -29,7 +30,10 @@ SUBSETS: dict[str, tuple[int, ...]] = {
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def write(made: MadeSet, root: Path) -> Reading:
+LAYOUT = LayoutSpec("ddranking", "concord.export.ddranking:write", "What DD-Ranking opens.")
+
+
+def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``00000/00000.png``, ... in DD-Ranking's class order, and leave ``classes.txt``."""
     name, order = its_order(made.classes)
     write_pictures(root, numbered(made, order, "{index:05d}"))

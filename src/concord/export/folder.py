@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concord.export.write import Reading, write_pictures
+from concord.export.write import Options, Reading, write_pictures
+from concord.registry import LayoutSpec
 from concord.runs.made import MadeSet
 
+LAYOUT = LayoutSpec("folder", "concord.export.folder:write", "An image folder, for torchvision, timm and datasets.")
 
-def write(made: MadeSet, root: Path) -> Reading:
+
+def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``<class>/<index>.png`` and ``metadata.jsonl``; labels count the folders in sorted order."""
     write_pictures(
         root, ((f"{picture.path.parent.name}/{picture.path.name}", picture.label, picture) for picture in made.pictures)

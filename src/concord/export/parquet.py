@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
-from concord.export.write import Reading, public_row
+from concord.export.write import Options, Reading, public_row
+from concord.registry import LayoutSpec
 from concord.runs.made import MadeSet, Picture
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""
 
 
-def write(made: MadeSet, root: Path, shard_size: int) -> Reading:
-    """Fill ``root/data`` with ``train-00000-of-00001.parquet``, ... of `shard_size` rows in the order of the labels.
+LAYOUT = LayoutSpec("parquet", "concord.export.parquet:write", "As the Hugging Face hub shows it.", sharded=True)
+
+
+def write(made: MadeSet, root: Path, options: Options) -> Reading:
+    """Fill ``root/data`` with ``train-00000-of-00001.parquet``, ... of `shard_size` rows in label order.
 
     Raises:
         ConcordError: pyarrow is not installed.
@@ -41,10 +45,10 @@ def write(made: MadeSet, root: Path, shard_size: int) -> Reading:
         metadata={"huggingface": json.dumps({"info": {"features": features(made.label_names)}})},
     )
     (root / "data").mkdir()
-    starts = range(0, len(made.pictures), shard_size)
+    starts = range(0, len(made.pictures), options.shard_size)
     for number, start in enumerate(starts):
         path = root / "data" / f"train-{number:05d}-of-{len(starts):05d}.parquet"
-        shard = made.pictures[start : start + shard_size]
+        shard = made.pictures[start : start + options.shard_size]
         with pq.ParquetWriter(path, schema) as writer:
             for first in range(0, len(shard), ROWS):
                 rows = [_row(picture, schema.names) for picture in shard[first : first + ROWS]]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concord.export.write import Reading, numbered, write_classes, write_pictures
+from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
+from concord.registry import LayoutSpec
 from concord.runs.made import MadeSet
 
+LAYOUT = LayoutSpec("rded", "concord.export.rded:write", "What RDED's evaluator opens.")
 
-def write(made: MadeSet, root: Path) -> Reading:
+
+def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``00000/class00000_id00000.png``, ... in label order, ``classes.txt`` and ``metadata.jsonl``."""
     write_pictures(root, numbered(made, made.classes, "class{label:05d}_id{index:05d}"))
     write_classes(root, made.classes)

@@ -11,17 +11,20 @@ import io
 import tarfile
 from pathlib import Path
 
-from concord.export.write import Reading, json_line, public_row, write_classes
+from concord.export.write import Options, Reading, json_line, public_row, write_classes
+from concord.registry import LayoutSpec
 from concord.runs.made import MadeSet
 
+LAYOUT = LayoutSpec("webdataset", "concord.export.webdataset:write", "Tar shards for WebDataset.", sharded=True)
 
-def write(made: MadeSet, root: Path, shard_size: int) -> Reading:
+
+def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``train-000000.tar``, ... of `shard_size` samples, and ``classes.txt``."""
     pictures = sorted(made.pictures, key=lambda picture: (picture.index, picture.label))
-    starts = range(0, len(pictures), shard_size)
+    starts = range(0, len(pictures), options.shard_size)
     for number, start in enumerate(starts):
         with tarfile.open(root / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
-            for picture in pictures[start : start + shard_size]:
+            for picture in pictures[start : start + options.shard_size]:
                 stem = f"{picture.label:05d}-{picture.index:05d}"
                 _add(shard, stem + picture.path.suffix, picture.path.read_bytes())
                 _add(shard, f"{stem}.cls", str(picture.label).encode())

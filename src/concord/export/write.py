@@ -21,6 +21,9 @@ from concord.runs.made import MadeSet, Picture
 from concord.runs.store import MANIFEST
 from concord.storage.atomic import disk_errors
 
+SHARD_SIZE = 1000
+"""Images a file of layouts in shards, where nothing else is asked for."""
+
 
 def redacted(text: str) -> str:
     """Return the last part of what is a path on this machine; a hub id, a name or a sentence stays as it is."""
@@ -71,6 +74,13 @@ class Reading:
     def at(self, target: Path) -> str:
         """Return the code for an export at `target`."""
         return self.code.replace("DIR", json.dumps(str(target), ensure_ascii=False)[1:-1])
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a layout is told beside the set. shard_size: images a file, of layouts in shards."""
+
+    shard_size: int = SHARD_SIZE
 
 
 @contextlib.contextmanager

@@ -94,6 +94,7 @@ class GuideSpec:
             context: `concord.guidance.context.GuideContext`.
         settings: a pydantic model of the entry's other keys.
         about: one sentence.
+        across: it compares the images of a batch, so that a batch is never made in parts.
         models: settings -> the models that it will load, key -> directory or hub id.
     """
 
@@ -101,6 +102,7 @@ class GuideSpec:
     build: str
     settings: type[Any]
     about: str
+    across: bool = False
     models: Callable[[Any], Mapping[str, str]] = _no_models
 
 

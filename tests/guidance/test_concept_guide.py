@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -318,6 +319,25 @@ def test_windows_are_fractions_of_the_schedule_or_step_numbers(
 def test_settings_that_mean_nothing_are_refused_by_key(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConcordError, match=message):
         ConceptGuide([], lambda z: z, None, **options)
+
+
+def test_a_guide_for_texts_is_the_one_for_their_embeddings(tmp_path: Path) -> None:
+    world = World(2)
+    positives, negatives = [["cat with long tail", "cat"], ["dog"]], [["dog"], ["cat", "fur"]]
+    p, n = ([world.encoder.texts(row) for row in rows] for rows in (positives, negatives))
+    step = step_at(world, world.x_T, graph=True)
+    expected = ConceptGuide([Objective.contrastive(p, n, 0.3)], world.model.decode, world.encoder, mode="exact")(step)
+    texts: dict[str, Any] = {"positives": positives, "negatives": negatives, "temperature": 0.3}
+    for model in (world.model, world.model.decode):
+        guide = ConceptGuide.for_texts(model, world.encoder, **texts, mode="exact")
+        assert torch.equal(guide(step_at(world, world.x_T, graph=True)), expected)
+    folder = str(tiny.save_encoder(tmp_path, tiny.clip()))
+    named = ConceptGuide.for_texts(
+        world.model, folder, positives=["cat"]
+    )  # one list for all, the encoder's temperature
+    assert isinstance(named.encoder, Encoder)
+    with pytest.raises(ConcordError, match="positives is empty"):
+        ConceptGuide.for_texts(world.model, world.encoder, positives=[])
 
 
 def test_two_exact_guides_share_one_graph() -> None:

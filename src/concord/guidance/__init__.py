@@ -3,6 +3,7 @@
 from concord.guidance.attach import attach, inform
 from concord.guidance.concept_guide import Between, ConceptGuide, Mode
 from concord.guidance.objectives import ImageEncoder, Objective, class_name, classifier, contrastive, cosine, total
+from concord.guidance.repulsion import Repulsion
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ImageEncoder",
     "Mode",
     "Objective",
+    "Repulsion",
     "attach",
     "class_name",
     "classifier",

@@ -23,23 +23,20 @@ from concord.diffusion.prediction import Prediction, clean_estimate, shift
 from concord.diffusion.sampler import Guide, Step
 from concord.errors import ConcordError
 from concord.guidance.concept_guide import Between, ConceptGuide
-from concord.guidance.objectives import Objective
-from concord.models.encoder import Encoder
-from concord.models.hub import model_path
+from concord.guidance.texts import Texts
+from concord.models.encoder import Encoder, load_encoder
 
 _log = logging.getLogger("concord")
-
-
-Texts = Sequence[str] | Sequence[Sequence[str]]
 
 
 @contextlib.contextmanager
 def inform(
     pipe: Any,
-    encoder: Encoder | str,
+    encoder: Encoder | str | None = None,
     *,
-    positives: Texts,
+    positives: Texts = (),
     negatives: Texts = (),
+    guides: Sequence[Guide] = (),
     strength: float = 0.1,
     temperature: float | None = None,
     window: tuple[float, float] = (0.0, 1.0),
@@ -49,7 +46,7 @@ def inform(
     decode: Decode | None = None,
     size: tuple[int, int] | None = None,
     decode_size: int | None = None,
-) -> Iterator[ConceptGuide]:
+) -> Iterator[Any]:
     """Inform every call of a diffusers pipeline by concepts, inside the block and there alone (fast mode).
 
         with concord.inform(pipe, encoder, positives=[["beagle with long drooping ears"]], strength=0.1):
@@ -57,38 +54,46 @@ def inform(
 
     On exit, also by an exception, the pipeline is as it was: attributes, the scheduler's state, its outputs.
 
-    pipe: any pipeline with a `scheduler` and an autoencoder: noise, v- and flow-prediction; DDIM, DDPM, PNDM,
-        DPM-Solver, DEIS, UniPC, Euler, Euler ancestral, Heun and the flow-matching Euler and Heun schedulers.
-    encoder: an `Encoder`, or the directory or model id of a CLIP or SigLIP, loaded to the pipeline's device.
-    positives: what the images are to show, as whole texts ("{class} with {concept}"): a list for each image, or one
-        list for all. With `num_images_per_prompt` k, one list for each prompt. negatives: what they are not to show, in
-        the same form; without any, Eq. 11 is descended instead of Eq. 12.
-    strength: the shift's size relative to the predicted noise, for each image. temperature: tau of Eq. 12; None for the
-        encoder's own.
-    window: the part of the steps that is informed, as fractions of the schedule; every: a gradient at each so-manieth
-        step of it; between: what the others do, see `ConceptGuide`.
-    tiny: an `AutoencoderTiny` of the same latents, which makes the gradient cheap. decode: a function from the
-        scheduler's latents to images in [-1, 1], for autoencoders that concord does not know.
-    size: (height, width) in pixels, for pipelines that pack their latents (FLUX) and images that are not square.
-    decode_size: pixels of the shorter side that is decoded for the gradient; None for the whole image.
+    Args:
+        pipe: any pipeline with a `scheduler` and an autoencoder: noise, v- and flow-prediction; DDIM, DDPM, PNDM,
+            DPM-Solver, DEIS, UniPC, Euler, Euler ancestral, Heun and the flow-matching Euler and Heun schedulers.
+        encoder: an `Encoder`, or the directory or model id of a CLIP or SigLIP, loaded to the pipeline's device.
+        positives: see `ConceptGuide.for_texts`; also negatives and temperature. With `num_images_per_prompt` k, one
+            list for each prompt.
+        guides: further guides, whose shifts are added; without positives they act alone, and need no encoder.
+        strength: the shift's size relative to the predicted noise, for each image.
+        window: the part of the steps that is informed, as fractions of the schedule.
+        every: a gradient at every k-th step of it.
+        between: what the others do, see `ConceptGuide`.
+        tiny: an `AutoencoderTiny` of the same latents, which makes the gradient cheap.
+        decode: a function from the scheduler's latents to images in [-1, 1], for autoencoders that concord does not
+            know.
+        size: (height, width) in pixels, for pipelines that pack their latents (FLUX) and images that are not square.
+        decode_size: pixels of the shorter side that is decoded for the gradient; None for the whole image.
 
     Yields:
-        The `ConceptGuide`; its `uninformed_steps` counts, for each image, gradients that were not finite.
+        The `ConceptGuide`; its `uninformed_steps` counts, for each image, gradients that were not finite. None where
+        other guides act alone.
 
     Raises:
         ConcordError: the pipeline has no scheduler, or its scheduler, prediction or autoencoder is not supported; the
             texts do not fit the batch.
     """
-    with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
-        if isinstance(encoder, str):
-            device = getattr(pipe, "_execution_device", "cpu")
-            encoder = Encoder.from_pretrained(model_path(encoder), device=device)
-        objective = _objective(encoder, positives, negatives, temperature)
+    if guides and not positives:
+        with attach(pipe, guides):
+            yield None
+        return
+    if encoder is None:
+        raise ConcordError("an encoder is missing: give the directory or model id of a CLIP or SigLIP")
+    if isinstance(encoder, str):
+        with torch.inference_mode(False):
+            encoder = load_encoder(encoder, device=getattr(pipe, "_execution_device", "cpu"))
     if decode is None:
         decode = tiny_decoder(pipe, tiny, size, decode_size) if tiny is not None else decoder(pipe, size, decode_size)
+    texts: dict[str, Any] = {"positives": positives, "negatives": negatives, "temperature": temperature}
     options: dict[str, Any] = {"strength": strength, "window": window, "every": every, "between": between}
-    concept_guide = ConceptGuide([objective], decode, encoder, **options)
-    with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide]):
+    concept_guide = ConceptGuide.for_texts(decode, encoder, **texts, **options)
+    with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide, *guides]):
         yield concept_guide
     lost = int(concept_guide.uninformed_steps.sum())
     if lost:
@@ -96,17 +101,6 @@ def inform(
             "%d image-steps were left uninformed: their gradient was not finite (float16? bfloat16 does not overflow)",
             lost,
         )
-
-
-def _objective(encoder: Encoder, positives: Texts, negatives: Texts, temperature: float | None) -> Objective:
-    own, others = _rows(positives, "positives"), _rows(negatives, "negatives")
-    if not all(own):
-        raise ConcordError("positives is empty: give the texts that each image is to show")
-    if len(others) not in (1, len(own)) and len(own) != 1:
-        raise ConcordError(f"{len(own)} lists of positives but {len(others)} of negatives: give one for each image")
-    images = max(len(own), len(others))
-    p, n = ([encoder.texts(row) for row in _spread(rows, images)] for rows in (own, others))
-    return Objective.contrastive(p, n, encoder.temperature if temperature is None else temperature)
 
 
 @contextlib.contextmanager
@@ -233,18 +227,3 @@ def _frozen(*networks: Any) -> Iterator[None]:
             weights = dict(network.named_parameters())
             for name in trained:
                 weights[name].requires_grad_(True)
-
-
-def _rows(texts: Texts, name: str) -> list[list[str]]:
-    """One list of texts for each image, or a single one for all."""
-    if isinstance(texts, str):
-        raise ConcordError(f'{name} is the text "{texts}"; expected a list of texts, or a list of them for each image')
-    if all(isinstance(text, str) for text in texts):
-        return [[str(text) for text in texts]]
-    if any(isinstance(text, str) for text in texts):
-        raise ConcordError(f"{name} mixes texts and lists of texts; give a list of texts for each image")
-    return [list(row) for row in texts]
-
-
-def _spread(rows: list[list[str]], images: int) -> list[list[str]]:
-    return rows * images if len(rows) == 1 else rows

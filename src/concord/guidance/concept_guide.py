@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from concord.diffusion import Step, ddpm_variance, noise_estimate, previous_leve
 from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, unit_rms
+from concord.guidance.texts import Texts, text_objective
+from concord.guidance.window import check_window, window_steps
+from concord.models.encoder import Encoder, load_encoder
 
 Mode = Literal["fast", "exact", "mean"]
 Between = Literal["none", "hold", "extrapolate"]
@@ -65,12 +68,6 @@ class ConceptGuide:
     ) -> None:
         if mode not in get_args(Mode):
             raise ConcordError(f'unknown informing mode "{mode}"; set `informing.mode` to fast, exact or mean')
-        start, end = window
-        if not 0 <= start < end or (end > 1 and (start != int(start) or end != int(end))):
-            raise ConcordError(
-                f"informing window {window} is empty or not understood; set `informing.window` to fractions "
-                "0 <= start < end <= 1 of the schedule, or to whole step numbers"
-            )
         if every < 1:
             raise ConcordError(f"`informing.every` is {every}; expected 1 or more")
         if between not in get_args(Between):
@@ -84,7 +81,7 @@ class ConceptGuide:
         self.mode: Mode = mode
         self.weight = weight
         self.strength = strength
-        self.window = (start, end)
+        self.window = check_window(window)
         self.every = every
         self.between: Between = between
         self.thresholds = thresholds
@@ -95,29 +92,50 @@ class ConceptGuide:
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
         self._last: list[tuple[int, Tensor]] = []  # the last two gradients, with their steps' numbers
 
+    @classmethod
+    def for_texts(
+        cls,
+        model: Any,
+        encoder: Encoder | str,
+        *,
+        positives: Texts,
+        negatives: Texts = (),
+        temperature: float | None = None,
+        **options: Any,
+    ) -> ConceptGuide:
+        """A guide towards texts, and away from others.
+
+        Args:
+            model: a family (`concord.load_family`), or the function that decodes for it.
+            encoder: an `Encoder`, or the directory or model id of one, loaded to the CPU.
+            positives: what the images are to show, as whole texts ("{class} with {concept}"): a list for each image, or
+                one for all.
+            negatives: what they are not to show, in the same form; without any, Eq. 11 is descended instead of Eq. 12.
+            temperature: tau of Eq. 12; None for the encoder's own.
+            options: mode, weight, strength, window, ... of `ConceptGuide`.
+
+        Raises:
+            ConcordError: the texts do not fit each other, or an option has no meaning.
+        """
+        with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
+            encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+            objective = text_objective(encoder, positives, negatives, temperature)
+        return cls([objective], getattr(model, "decode", model), encoder, **options)
+
     @property
     def needs_graph(self) -> bool:
         return self.mode != "fast"
 
     def active(self, index: int, count: int) -> bool:
         """Whether this step is informed, be it by a gradient of its own or by a held one."""
-        return self._inside(index, count) and (self.between != "none" or self.takes_gradient(index, count))
+        return index in window_steps(self.window, count) and (
+            self.between != "none" or self.takes_gradient(index, count)
+        )
 
     def takes_gradient(self, index: int, count: int) -> bool:
         """Whether a gradient is taken at this step: what informing costs, it costs here."""
-        return self._inside(index, count) and (index - self._edges(count)[0]) % self.every == 0
-
-    def _inside(self, index: int, count: int) -> bool:
-        start, end = self._edges(count)
-        return start <= index < end
-
-    def _edges(self, count: int) -> tuple[int, int]:
-        """The window in step numbers, [start, end)."""
-        start, end = self.window
-        if end <= 1:
-            # Rounding errors such as 0.3 * 10 must not move the edge by a step.
-            start, end = math.ceil(start * count - 1e-9), math.ceil(end * count - 1e-9)
-        return int(start), int(end)
+        steps = window_steps(self.window, count)
+        return index in steps and (index - steps.start) % self.every == 0
 
     def __call__(self, step: Step) -> Tensor | None:
         """dx0, (B, C, h, w); None at pure noise (alpha = 0), where there is no clean estimate to move."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from concord.errors import ConcordError
+from concord.models.hub import model_path
 from concord.models.preprocess import Preprocess
 from concord.models.pretrained import check_complete, loading
 
@@ -95,6 +96,17 @@ class Encoder:
             with torch.no_grad():
                 self._texts[string] = _unit(self.model.get_text_features(**inputs).pooler_output)[0]
         return self._texts[string]
+
+
+def load_encoder(
+    model: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, key: str = "encoder"
+) -> Encoder:
+    """Load an encoder by directory, model id or a name of the package (``reef:clip``), see `Encoder.from_pretrained`.
+
+    Raises:
+        ConcordError: it cannot be loaded; names the recipe key.
+    """
+    return Encoder.from_pretrained(model_path(model), dtype=dtype, device=device, key=key)
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""What the guides that a recipe names are built from, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from concord.data import ImageSet
+from concord.diffusion.sampler import Guide
+from concord.models.encoder import Encoder
+from concord.pipelines.any import AnyPipeline
+from concord.pipelines.base import Family
+from concord.plan import Sample
+from concord.recipe import Recipe
+from concord.registry import GUIDES
+
+
+@dataclass(frozen=True)
+class GuideContext:
+    """A batch and what its guides may use.
+
+    Args:
+        samples: the batch's planned images, in its order.
+        data: the real images and their classes.
+        model: the diffusion model; its `decode` and `tiny_decode` take latents to images in [-1, 1].
+        encoder: gives the recipe's image-text encoder, loaded at the first call.
+        device: where the latents are.
+        recipe: the run's.
+    """
+
+    samples: Sequence[Sample]
+    data: ImageSet
+    model: Family | AnyPipeline
+    encoder: Callable[[], Encoder]
+    device: torch.device
+    recipe: Recipe
+
+    @property
+    def labels(self) -> list[int]:
+        """Each image's class, as its place in the data's classes."""
+        return [sample.class_index for sample in self.samples]
+
+    @property
+    def names(self) -> list[str]:
+        """Each image's class, as texts name it."""
+        return [self.data.classes[label].class_name for label in self.labels]
+
+
+def recipe_guides(context: GuideContext) -> list[Guide]:
+    """The guides that the recipe names in `guides`, built for one batch."""
+    built = []
+    for entry in getattr(context.recipe, "guides", ()):
+        name, spec = entry["name"], GUIDES.get(entry["name"])
+        settings = spec.settings(**{key: value for key, value in entry.items() if key != "name"})
+        built.append(GUIDES.build(name, spec.build)(settings, context))
+    return built
+
+
+def looks_across(recipe: Recipe) -> bool:
+    """Whether a guide of the recipe compares the images of a batch, which then is made whole or not at all."""
+    return any(GUIDES.get(entry["name"]).across for entry in getattr(recipe, "guides", ()))

@@ -1,0 +1,31 @@
+"""The part of a schedule that a guide acts in."""
+
+from __future__ import annotations
+
+import math
+
+from concord.errors import ConcordError
+
+
+def check_window(window: tuple[float, float], key: str = "informing.window") -> tuple[float, float]:
+    """Return a window as it is: fractions [start, end) of the schedule, or step numbers.
+
+    Raises:
+        ConcordError: it is empty or neither of the two; `key` is what to set.
+    """
+    start, end = window
+    if not 0 <= start < end or (end > 1 and (start != int(start) or end != int(end))):
+        raise ConcordError(
+            f"informing window {window} is empty or not understood; set `{key}` to fractions "
+            "0 <= start < end <= 1 of the schedule, or to whole step numbers"
+        )
+    return start, end
+
+
+def window_steps(window: tuple[float, float], count: int) -> range:
+    """The numbers of a window's steps, of `count` in all."""
+    start, end = window
+    if end <= 1:
+        # Rounding errors such as 0.3 * 10 must not move the edge by a step.
+        start, end = math.ceil(start * count - 1e-9), math.ceil(end * count - 1e-9)
+    return range(int(start), int(end))

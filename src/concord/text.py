@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first few of some names in a line, and how many more there are."""
+def listed(names: Iterable[str], most: int = 5, noun: str = "") -> str:
+    """The first few of some names in a line, and how many more there are (of what `noun` says)."""
     found = list(names)
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+    more = f" and {len(found) - most} more {noun}".rstrip() if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

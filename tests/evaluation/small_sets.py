@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,34 @@ from PIL import Image
 from torch import Tensor
 
 from concord.data.tensors import TensorSet
+from concord.events import Silent
 from concord.models.students import Student, build_student
 
 torch.set_num_threads(1)
 
 SIDE = 16
 CLASSES = 3
+
+
+class Heard(Silent):
+    """Keeps what work tells of itself; `step`, called with what is done after each unit, may stop it."""
+
+    def __init__(self, step: Callable[[int], None] = lambda done: None) -> None:
+        self.total = self.done = self.begun = 0
+        self.facts: list[Mapping[str, Any]] = []
+        self.watched: tuple[int, Callable[[], int]] = (0, lambda: 0)
+        self._step = step
+
+    def begin(self, total: int, done: int) -> None:
+        self.total, self.done, self.begun = total, done, done
+
+    def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.done += count
+        self.facts += facts
+        self._step(self.done)
+
+    def watch(self, total: int, seen: Callable[[], int]) -> None:
+        self.watched = total, seen
 
 
 def coloured(labels: Tensor, side: int = SIDE, seed: int = 0) -> TensorSet:

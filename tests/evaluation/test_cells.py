@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_sets import SIDE, labeller, write_folders
+from small_sets import SIDE, Heard, labeller, write_folders
 
 from concord.data import ImageSet, open_data
 from concord.data.tensors import TensorSet
@@ -262,7 +262,7 @@ def test_killed_anywhere_no_seed_is_trained_twice(
 
     cells, settings = planned(data, test, *texts)
     with pytest.raises(Killed):
-        run(cells, settings, read_record(path), save, told=lambda cell, seed: step("told"))
+        run(cells, settings, read_record(path), save, progress=Heard(lambda done: step("told")))
     kept = stop - 1 if where == "before it is written" else stop
     assert sum(len(cell["seeds"]) for cell in read_record(path).get("cells", [])) == kept
     record = run(cells, settings, read_record(path), save)
@@ -275,10 +275,10 @@ def test_killed_anywhere_no_seed_is_trained_twice(
 
 def test_more_seeds_are_added_to_those_that_are_there(data: ImageSet, test: ImageSet) -> None:
     first = evaluated(data, test, *HARD_ONLY, "seeds=1,4")
-    told: list[int] = []
+    heard = Heard()
     cells, settings = planned(data, test, *HARD_ONLY, "seeds=5")
-    more = run(cells, settings, first, lambda _: None, told=lambda cell, seed: told.append(seed))
-    assert told == [0, 2, 3]
+    more = run(cells, settings, first, lambda _: None, progress=heard)
+    assert [fact["seed"] for fact in heard.facts] == [0, 2, 3]
     assert values(more) == values(evaluated(data, test, *HARD_ONLY, "seeds=5"))
     fewer = evaluated(data, test, *HARD_ONLY, "seeds=1", record=more)
     assert fewer == more  # what is there stays
@@ -326,12 +326,12 @@ def test_processes_train_what_one_does(
     monkeypatch.setattr(module, "cores", lambda: 2)
     found = []
     for workers in (1, 2):
-        heard: list[Any] = []
+        heard = Heard()
         texts = [*QUICK, "protocol=rded,dc", "seeds=2", "ipc=2", f"workers={workers}"]
         cells, settings = planned(data, test, *texts, teacher=teacher.fingerprint)
-        record = run(cells, settings, {}, lambda _: None, teacher, begun=lambda *told, to=heard: to.extend(told))
+        record = run(cells, settings, {}, lambda _: None, teacher, heard)
         found.append(values(record))
-        total, seen = heard
+        total, seen = heard.watched
         assert total == seen() == 2 * 6 * (2 + 3)  # seeds, images, epochs of either
     assert found[0] == found[1]
 

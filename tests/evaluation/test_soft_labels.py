@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small_sets import CLASSES, SIDE, equal, labeller, small_set, student, weights
+from small_sets import CLASSES, SIDE, Heard, equal, labeller, small_set, student, weights
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +21,7 @@ from concord.evaluation.mixing import Mixing
 from concord.evaluation.protocols import PAPER, RDED, Protocol
 from concord.evaluation.soft_labels import LabelFormat, Packed, joined, open_labels, pack, parted, store_labels, unpack
 from concord.evaluation.training import Drawn, train
+from concord.events import Progress
 
 DATA, TEST = small_set(), small_set(9, seed=9)
 EPOCHS = 3
@@ -66,12 +66,12 @@ def store(
     out: Path,
     protocol: Protocol = RDED,
     form: LabelFormat = LabelFormat(),  # noqa: B008 - frozen
-    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+    progress: Progress | None = None,
     data: Any = DATA,
     **of: Any,
 ) -> dict[str, Any]:
     teacher = labeller()
-    return store_labels(out, data, batches(protocol), teacher, protocol, facts(**of), form, told=told)
+    return store_labels(out, data, batches(protocol), teacher, protocol, facts(**of), form, progress=progress)
 
 
 def learnt(protocol: Protocol, source: Any, teacher: Any = None) -> dict[str, Tensor]:
@@ -226,12 +226,12 @@ class Killed(BaseException):
     pass
 
 
-def stopping(after: int) -> Callable[[int, int], None]:
-    def told(epoch: int, epochs: int) -> None:
-        if epoch == after:
+def stopping(after: int) -> Heard:
+    def step(done: int) -> None:
+        if done == after:
             raise Killed
 
-    return told
+    return Heard(step)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -242,16 +242,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_killed_it_goes_on_and_comes_to_the_same_files(after: int, tmp_path: Path) -> None:
     store(tmp_path / "whole")
     with pytest.raises(Killed):
-        store(tmp_path / "torn", told=stopping(after))
+        store(tmp_path / "torn", progress=stopping(after))
     with pytest.raises(ConcordError, match="not finished: give the same `concord labels` command again"):
         open_labels(tmp_path / "torn", CELL, RDED, DATA)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "torn").glob("*.safetensors")}
     assert len(times) == after
-    told: list[tuple[int, int]] = []
-    store(tmp_path / "torn", told=lambda epoch, epochs: told.append((epoch, epochs)))
+    heard = Heard()
+    store(tmp_path / "torn", progress=heard)
     assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
     assert {path: path.stat().st_mtime_ns for path in times} == times  # none was made twice
-    assert told == [(epoch, EPOCHS) for epoch in range(1, EPOCHS + 1)]
+    assert (heard.begun, heard.done, heard.total) == (0, EPOCHS, EPOCHS)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_sets import SIDE, write_folders
+from small_sets import SIDE, Heard, write_folders
 
 from concord.data import ImageSet, open_data
 from concord.data.tensors import TensorSet
@@ -42,14 +42,14 @@ def taught(out: Path, data: ImageSet, test: ImageSet | None, *texts: str, **more
 
 
 def test_a_teacher_is_saved_with_its_classes_and_is_one(data: ImageSet, test: ImageSet, tmp_path: Path) -> None:
-    told: list[tuple[int, int, float | None]] = []
+    heard = Heard()
     out = tmp_path / "models" / "teacher.safetensors"
-    made = taught(out, data, test, "epochs=11", told=lambda *heard: told.append(heard))
+    made = taught(out, data, test, "epochs=11", progress=heard)
     assert (made.images, made.classes, made.size, made.epochs) == (18, 3, SIDE, 11)
-    assert [epoch for epoch, _, _ in told] == list(range(1, 12))
-    assert {epochs for _, epochs, _ in told} == {11}
-    assert [epoch for epoch, _, found in told if found is not None] == [10, 11]
-    assert made.accuracy == told[-1][2] == made.course.last
+    assert [fact["epoch"] for fact in heard.facts] == list(range(1, 12))
+    assert {fact["epochs"] for fact in heard.facts} == {heard.total} == {11}
+    assert [fact["epoch"] for fact in heard.facts if fact["accuracy"] is not None] == [10, 11]
+    assert made.accuracy == heard.facts[-1]["accuracy"] == made.course.last
     assert [path.name for path in out.parent.iterdir()] == ["teacher.safetensors"]
     teacher = load_teacher(str(out), data.classes)
     assert teacher.labels == ("ant", "bee", "cat") and teacher.size == SIDE
@@ -73,21 +73,21 @@ def test_killed_it_goes_on_bit_for_bit(
     after: int, data: ImageSet, test: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(teaching, "EVERY", -1.0)  # a checkpoint after every epoch
-    monkeypatch.setattr("concord.evaluation.training.judged", lambda *_: True)
-    told: list[int] = []
+    monkeypatch.setattr("concord.evaluation.training.is_eval_epoch", lambda *_: True)
+    heard = Heard()
 
-    def stop(epoch: int, epochs: int, accuracy: float | None) -> None:
-        if epoch == after:
+    def stop(done: int) -> None:
+        if done == after:
             raise Killed
 
     whole, torn = tmp_path / "whole.safetensors", tmp_path / "torn.safetensors"
     one = taught(whole, data, test, "epochs=5")
     with pytest.raises(Killed):
-        taught(torn, data, test, "epochs=5", told=stop)
+        taught(torn, data, test, "epochs=5", progress=Heard(stop))
     assert not torn.exists() and (tmp_path / ".torn.safetensors.checkpoint").exists()
     torch.rand(7)  # another process has another random state
-    other = taught(torn, data, test, "epochs=5", told=lambda epoch, *_: told.append(epoch))
-    assert told == list(range(after + 1, 6))
+    other = taught(torn, data, test, "epochs=5", progress=heard)
+    assert (heard.begun, heard.done, heard.total) == (after, 5, 5)
     assert torn.read_bytes() == whole.read_bytes()
     assert one.course.accuracies == other.course.accuracies
     assert sorted(one.course.accuracies) == [0, 1, 2, 3, 4]
@@ -101,14 +101,14 @@ def test_a_student_that_draws_in_training_goes_on_bit_for_bit(
     monkeypatch.setattr(teaching, "EVERY", -1.0)
     monkeypatch.setattr("concord.models.students._timm", dropping)
 
-    def stop(epoch: int, epochs: int, accuracy: float | None) -> None:
-        torch.rand(epoch)  # whatever the process draws beside it
+    def stop(done: int) -> None:
+        torch.rand(done)  # whatever the process draws beside it
         if tmp_path.joinpath("stop").exists():
             raise Killed
 
     def run(name: str) -> bytes:
         chosen = ["student=timm:resnet18", f"size={SIDE}", "epochs=2", "batch=9", "device=cpu", "dtype=float32"]
-        teach(data, None, *read_teacher_settings(chosen), tmp_path / name, stop)
+        teach(data, None, *read_teacher_settings(chosen), tmp_path / name, Heard(stop))
         return (tmp_path / name).read_bytes()
 
     whole = run("whole.safetensors")
@@ -166,12 +166,12 @@ def test_a_damaged_checkpoint_is_named(
 def stopped(data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(teaching, "EVERY", -1.0)
 
-    def stop(epoch: int, epochs: int, accuracy: float | None) -> None:
+    def stop(done: int) -> None:
         raise Killed
 
     out = tmp_path / "teacher.safetensors"
     with pytest.raises(Killed):
-        taught(out, data, None, "epochs=3", told=stop)
+        taught(out, data, None, "epochs=3", progress=Heard(stop))
     return out
 
 
@@ -188,12 +188,12 @@ def test_what_is_there_is_not_written_over(data: ImageSet, tmp_path: Path) -> No
 @pytest.mark.parametrize("size", [8, SIDE])
 def test_without_test_images_it_is_trained_alike_and_not_judged(size: int, data: ImageSet, tmp_path: Path) -> None:
     """Also where its images are larger than itself."""
-    heard: list[float | None] = []
+    heard = Heard()
     made = taught(
         tmp_path / "teacher.safetensors", data, None, "epochs=2", f"size={size}",
-        told=lambda epoch, epochs, accuracy: heard.append(accuracy),
+        progress=heard,
     )  # fmt: skip
-    assert (made.accuracy, heard, made.size) == (None, [None, None], size)
+    assert (made.accuracy, [fact["accuracy"] for fact in heard.facts], made.size) == (None, [None, None], size)
 
 
 def test_a_student_that_cannot_take_the_images_is_refused_at_once(data: ImageSet, tmp_path: Path) -> None:

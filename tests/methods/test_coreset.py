@@ -24,8 +24,8 @@ from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.coreset import class_features, feature_space, herding, k_center, squared_distances
 from concord.recipe import Recipe, models, validate
-from concord.runs import store
 from concord.runs.store import read_manifest
+from concord.storage import atomic
 from concord.workflows.distill import distill
 from concord.workflows.preview import preview
 
@@ -205,7 +205,7 @@ def test_broken_off_and_resumed(tmp_path: Path, photos: Path, monkeypatch: pytes
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "point", stop)
+        patch.setattr(atomic, "failpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             distill(recipe(photos), tmp_path / "o")
     results = distill(recipe(photos), tmp_path / "o")

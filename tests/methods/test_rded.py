@@ -30,8 +30,8 @@ from concord.models.students import Student, StudentForm
 from concord.models.teachers import Teacher
 from concord.plan import Crop
 from concord.recipe import Recipe, models, validate
-from concord.runs import store
 from concord.runs.store import read_manifest
+from concord.storage import atomic
 from concord.workflows.distill import distill
 from concord.workflows.preview import preview
 
@@ -226,7 +226,7 @@ def test_broken_off_and_resumed(tmp_path: Path, photos: Path, monkeypatch: pytes
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "point", stop)
+        patch.setattr(atomic, "failpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             distill(recipe(photos, ipc=2), tmp_path / "o")
     results = distill(recipe(photos, ipc=2), tmp_path / "o")

@@ -20,8 +20,8 @@ from concord.data.classes import ClassEntry
 from concord.errors import ConcordError
 from concord.plan import Sample
 from concord.recipe import Format
-from concord.runs import store
 from concord.runs.store import MANIFEST, Store, encode, read_manifest
+from concord.storage import atomic
 from concord.storage.atomic import lock, write_json
 
 DOG = ClassEntry(0, "großer hund", "großer hund", "großer hund")
@@ -135,7 +135,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
             raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "point", full)
+        patch.setattr(atomic, "failpoint", full)
         with pytest.raises(ConcordError, match=r"the disk is full, cannot write .*give the same command again"):
             made.add(_sample(2), DOG, encode(NOISE, Format()), {})
     assert (tmp_path / MANIFEST).read_bytes() == before

@@ -15,6 +15,7 @@ import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from concord.storage.atomic import as_json
 from concord.text import _printable
 
 
@@ -31,5 +32,4 @@ class Console(rich.console.Console):
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object with ``"schema": 1`` on stdout; what is not printable is escaped, as JSON allows."""
-    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in as_json(values)))

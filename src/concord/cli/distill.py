@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -46,10 +47,12 @@ def distill(
             print_json(record(plan)) if as_json else show_preview(plan)
             return
         from concord.cli.distill_views import show_results
-        from concord.cli.progress import Bar, Quiet
+        from concord.cli.progress import Bar
+        from concord.events import Silent
         from concord.workflows.distill import distill as run
 
-        with Quiet() if quiet else Bar(settings, where, Console(stderr=as_json)) as progress:
+        bar = nullcontext(Silent()) if quiet else Bar(settings, where, Console(stderr=as_json))
+        with bar as progress:
             results = run(settings, where, progress)
         if as_json:
             print_json(results)

@@ -45,14 +45,15 @@ def evaluate(
       concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
     """
     with user_errors(out or directory):
-        from concord.cli.evaluate_views import Live, show
+        from concord.cli.evaluate_views import show, title
+        from concord.cli.progress import Trainings
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.workflows.evaluate import evaluate_and_report
 
         settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
-        with Live(Console(stderr=True), quiet) as live:
-            record = evaluate_and_report(directory, test, settings, ways, out, live, random, full)
+        with Trainings(Console(stderr=True), quiet, title) as progress:
+            record = evaluate_and_report(directory, test, settings, ways, out, progress, random, full)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

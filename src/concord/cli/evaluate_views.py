@@ -1,100 +1,16 @@
-"""What `concord evaluate` shows: trainings as they end, then the table."""
+"""What `concord evaluate` shows: what a training goes by, and the table of all."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from concord.cli.console import Console
-from concord.evaluation.evaluate import Silent
 from concord.evaluation.record import way
-from concord.text import duration, plain
-
-
-class Live(Silent):
-    """Hears an evaluation: a line a training that ended, and a bar below on a terminal."""
-
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self._quiet = quiet
-        self._since = time.monotonic()
-        self._trainings = 0, 0
-        self._seen: Callable[[], int] = lambda: 0
-        self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(24),
-            _Left(self),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
-        self._task = self._bar.add_task("reading", total=None)
-
-    def __enter__(self) -> Live:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def stage(self, text: str) -> None:
-        self._bar.update(self._task, description=plain(text), total=None)
-
-    def note(self, text: str) -> None:
-        self._say(Text(f"  {plain(text)}", "dim"))
-
-    def begin(self, total: int, done: int) -> None:
-        if done:
-            self.note(f"{done} of {total} trainings are there already")
-        self._trainings = done, total
-
-    def training(self, total: int, seen: Callable[[], int]) -> None:
-        self._seen, self._since = seen, time.monotonic()
-        self._bar.update(self._task, description="training", total=max(1, total), completed=0)
-
-    def left(self, task: Task) -> str:
-        """How far the trainings are, and when they will be done; it moves the bar to there."""
-        if task.total is None:
-            return ""
-        task.completed = self._seen()
-        done, total = self._trainings
-        share, passed = task.completed / task.total, time.monotonic() - self._since
-        when = f" · {duration(passed * (1 - share) / share)} left" if 0.01 < share < 1 else ""
-        return f"{done} of {total} · {share:.0%}{when}"
-
-    def trained(self, cell: dict[str, Any], seed: int) -> None:
-        place = cell["seeds"].index(seed)
-        values = {which: cell["top1"][which]["values"][place] for which in ("last", "best")}
-        took = duration(time.monotonic() - self._since)
-        self._say(
-            Text.assemble(
-                f"  {_title(cell)}, seed {seed}: ",
-                (f"{values['last']:.1f} %", "bold"),
-                f" last, {values['best']:.1f} % best",
-                (f"  ({took} since the start)", "dim"),
-            )
-        )
-        self._trainings = self._trainings[0] + 1, self._trainings[1]
-
-    def _say(self, text: Text) -> None:
-        if not self._quiet:
-            self._bar.console.print(text, soft_wrap=True)
-
-
-class _Left(ProgressColumn):
-    """Asks how far the trainings are whenever the bar is drawn."""
-
-    def __init__(self, live: Live) -> None:
-        super().__init__()
-        self._live = live
-
-    def render(self, task: Task) -> Text:
-        return Text(self._live.left(task))
+from concord.text import plain
 
 
 def show(record: Mapping[str, Any], path: Path) -> None:
@@ -134,7 +50,8 @@ def show(record: Mapping[str, Any], path: Path) -> None:
     )
 
 
-def _title(cell: Mapping[str, Any]) -> str:
+def title(cell: Mapping[str, Any]) -> str:
+    """What a training goes by."""
     ipc = "all images" if cell["ipc"] is None else f"IPC {cell['ipc']}"
     return f"{cell['student']}, {_protocol(cell)}, {ipc}"
 

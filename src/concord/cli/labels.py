@@ -36,18 +36,12 @@ def labels(
       concord evaluate out/reef --test reef-test student=convnet-3 ipc=10 soft_labels=reef-labels
     """
     with user_errors(out):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+        from concord.cli.progress import Epochs
         from concord.evaluation.label import label, read_label_settings
 
         settings, form = read_label_settings(overrides or [])
-        console = Console(stderr=True)
-        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-            task = bar.add_task("")
-            head = label(
-                directory, out, settings, form, test, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+        with Epochs(Console(stderr=True), quiet) as progress:
+            head = label(directory, out, settings, form, test, progress)
         if as_json:
             print_json(head)
         elif not quiet:

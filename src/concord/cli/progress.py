@@ -1,4 +1,4 @@
-"""How a run gets on, as a person sees it: two live lines on a terminal, plain lines where output goes to a file."""
+"""How work gets on, as a person sees it: live lines on a terminal, plain lines where output goes to a file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Group
 from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,15 +34,6 @@ STAGES = ("reading", "planning", "making images", "measuring", "drawing")
 
 _WATCHED = {"satisfied": ("satisfied {:.0f} %", 100.0), "objective": ("informing loss {:.3f}", 1.0)}
 """Scores of finished images whose running mean is shown, and how; those of images made without informing lack them."""
-
-
-class Quiet(Silent):
-    """Says nothing, as a context."""
-
-    def __enter__(self) -> Quiet:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 class Bar:
@@ -155,3 +155,132 @@ def pace(seconds: float) -> str:
         return f"{duration(seconds)} an image"
     rate = 1 / max(seconds, 1e-9)
     return f"{rate:.1f} images/s" if rate < 9.95 else f"{rate:.0f} images/s"
+
+
+class Counting(Silent):
+    """A `Progress` and a context: a bar of counted units on a terminal, and a line for what is worth one."""
+
+    def __init__(self, console: Console, quiet: bool, *columns: ProgressColumn, at_first: str = "") -> None:
+        self._quiet, self._console = quiet, console
+        self._live = console.is_terminal and not quiet
+        self._total = self._done = 0
+        self._bar = Progress(*columns, console=console, transient=True, disable=not self._live)
+        self._task = self._bar.add_task(at_first, total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        self.say(Text(f"  {plain(text)}", "dim"))
+
+    def begin(self, total: int, done: int) -> None:
+        self._total, self._done = total, done
+        self._bar.update(self._task, total=total, completed=done)
+
+    def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._done += count
+        self._bar.advance(self._task, count)
+        for fact in facts:
+            line = self.line(fact)
+            if line is not None:
+                self.say(line)
+
+    def line(self, fact: Mapping[str, Any]) -> Text | None:
+        """What is said of a unit that is done, if anything."""
+        raise NotImplementedError
+
+    def say(self, line: Text) -> None:
+        """Print a line above the bar, whatever brackets are in it."""
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
+
+
+class Epochs(Counting):
+    """The epochs of a teacher's training, or of its labels."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+        super().__init__(console, quiet, *columns)
+
+    def line(self, fact: Mapping[str, Any]) -> Text | None:
+        if fact["accuracy"] is None:
+            return None
+        return Text(f"  epoch {fact['epoch']} of {fact['epochs']}: {fact['accuracy']:.1f} %")
+
+
+class Asking(Counting):
+    """Classes that a language model is asked for; without a terminal a line for each."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        columns = TextColumn("  asking"), BarColumn(32), TextColumn("{task.completed:.0f} of {task.total:.0f} classes")
+        super().__init__(console, quiet, *columns, TimeRemainingColumn(), TextColumn("left"))
+
+    def begin(self, total: int, done: int) -> None:
+        if done:
+            self.say(Text(f"  {done} of {total} classes are there already"))
+        super().begin(total, done)
+
+    def line(self, fact: Mapping[str, Any]) -> Text | None:
+        if "trouble" in fact:
+            return Text(f"  {fact['name']}: {fact['trouble']}", "yellow")
+        return None if self._live else Text(f"  {fact['name']} ({self._done} of {self._total})")
+
+
+class Trainings(Counting):
+    """The trainings of an evaluation: a line for each that ended, and a bar of the images that all of them see.
+
+    title: what a training goes by, of its cell.
+    """
+
+    def __init__(self, console: Console, quiet: bool, title: Callable[[Mapping[str, Any]], str]) -> None:
+        super().__init__(
+            console, quiet, TextColumn("  {task.description}"), BarColumn(24), _Left(self), at_first="reading"
+        )
+        self._title, self._since = title, time.monotonic()
+        self._seen: Callable[[], int] = lambda: 0
+
+    def stage(self, text: str) -> None:
+        self._bar.update(self._task, description=plain(text), total=None)
+
+    def begin(self, total: int, done: int) -> None:
+        if done:
+            self.note(f"{done} of {total} trainings are there already")
+        self._total, self._done = total, done
+
+    def watch(self, total: int, seen: Callable[[], int]) -> None:
+        self._seen, self._since = seen, time.monotonic()
+        self._bar.update(self._task, description="training", total=max(1, total), completed=0)
+
+    def left(self, task: Task) -> str:
+        """How far the trainings are, and when they will be done; it moves the bar to there."""
+        if task.total is None:
+            return ""
+        task.completed = self._seen()
+        share, passed = task.completed / task.total, time.monotonic() - self._since
+        when = f" · {duration(passed * (1 - share) / share)} left" if 0.01 < share < 1 else ""
+        return f"{self._done} of {self._total} · {share:.0%}{when}"
+
+    def line(self, fact: Mapping[str, Any]) -> Text:
+        cell, place = fact["cell"], fact["cell"]["seeds"].index(fact["seed"])
+        last, best = (cell["top1"][which]["values"][place] for which in ("last", "best"))
+        return Text.assemble(
+            f"  {self._title(cell)}, seed {fact['seed']}: ",
+            (f"{last:.1f} %", "bold"),
+            f" last, {best:.1f} % best",
+            (f"  ({duration(time.monotonic() - self._since)} since the start)", "dim"),
+        )
+
+
+class _Left(ProgressColumn):
+    """Asks how far the trainings are whenever the bar is drawn."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        super().__init__()
+        self._trainings = trainings
+
+    def render(self, task: Task) -> Text:
+        return Text(self._trainings.left(task))

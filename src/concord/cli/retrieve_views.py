@@ -6,12 +6,11 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from concord.cli.console import Console
+from concord.cli.progress import Asking
 from concord.concepts.bank import ClassConcepts
 from concord.concepts.llm.class_names import class_names
 from concord.concepts.llm.client import OPENAI, Server
@@ -69,15 +68,17 @@ def run(
     bank = GrowingBank(path, provenance(prompt, server, about), names, write_atomically, server.secrets, anew)
     asked = bank.lacking(count)
     reasons: dict[str, str] = {}
-    with Progressing(len(names), len(names) - len(asked), quiet) as progress:
+    progress = Asking(Console(), quiet)
+    progress.begin(len(names), len(names) - len(asked))
+    with progress:
 
         def done(name: str, concepts: ClassConcepts) -> None:
             bank.add(name, concepts)
-            progress.advance(name)
+            progress.advance(1, [{"name": name}])
 
         def failed(name: str, reason: str) -> None:
             reasons[name] = reason
-            progress.advance(name, reason)
+            progress.advance(1, [{"name": name, "trouble": reason}])
 
         ended = ""
         if asked:
@@ -100,8 +101,7 @@ def run(
     missing = bank.lacking(count)
     if missing or ended:
         raise ConcordError(_lacking(missing, reasons, ended, len(names), path))
-    if not quiet:
-        progress.say(f"done  {path}: {len(names)} classes with {count} phrases each", "bold green")
+    progress.say(Text(f"done  {path}: {len(names)} classes with {count} phrases each", "bold green"))
 
 
 def _lacking(missing: list[str], reasons: Mapping[str, str], ended: str, total: int, path: Path) -> str:
@@ -110,46 +110,3 @@ def _lacking(missing: list[str], reasons: Mapping[str, str], ended: str, total: 
     stopped = f"{ended}; " if ended else ""
     lack = f"{len(missing)} of {total} classes lack phrases"
     return f"{stopped}{lack}: {each}; {there}, and the same command asks again for what is missing"
-
-
-class Progressing:
-    """A live bar on a terminal; elsewhere a line for each class."""
-
-    def __init__(self, total: int, there: int, quiet: bool, console: Console | None = None) -> None:
-        self._console = console or Console(quiet=quiet)
-        self._live = self._console.is_terminal and not quiet
-        self._total, self._done = total, there
-        self._bar = Progress(
-            TextColumn("  asking"),
-            BarColumn(bar_width=32),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} classes"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=total, completed=there)
-
-    def __enter__(self) -> Progressing:
-        if self._done:
-            self.say(f"  {self._done} of {self._total} classes are there already")
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._live:
-            self._bar.stop()
-
-    def advance(self, name: str, trouble: str = "") -> None:
-        """Count a class that has its phrases, or say why it has none."""
-        self._done += 1
-        self._bar.advance(self._task)
-        if trouble:
-            self.say(f"  {name}: {trouble}", "yellow")
-        elif not self._live:
-            self.say(f"  {name} ({self._done} of {self._total})")
-
-    def say(self, text: str, style: str = "") -> None:
-        """Print a line, whatever brackets are in it."""
-        self._console.print(Text(text, style), soft_wrap=True)

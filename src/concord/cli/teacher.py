@@ -9,7 +9,7 @@ import typer
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
-from concord.text import counted, duration, plain
+from concord.text import counted, duration
 
 
 def teacher(
@@ -33,29 +33,18 @@ def teacher(
       concord evaluate my-set --test photos/validation teacher=teacher.safetensors
     """
     with user_errors(out.parent):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+        from concord.cli.progress import Epochs
         from concord.data import open_data, restrict
         from concord.evaluation.train_teacher import held_out, read_teacher_settings, teach
 
         settings, protocol = read_teacher_settings(overrides or [])
-        console = Console(stderr=True)
         whole = open_data(data)
         images = restrict(whole, settings.classes, {})
         held = held_out(data, test, whole, images)
-        if not quiet:
+        with Epochs(Console(stderr=True), quiet) as progress:
             for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
-                console.print(f"  {plain(note)}", style="dim", soft_wrap=True)
-        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-            task = bar.add_task("")
-
-            def after(epoch: int, epochs: int, accuracy: float | None) -> None:
-                bar.update(task, completed=epoch, total=epochs)
-                if accuracy is not None and not quiet:
-                    bar.console.print(f"  epoch {epoch} of {epochs}: {accuracy:.1f} %", soft_wrap=True)
-
-            made = teach(images, held, settings, protocol, out, after)
+                progress.note(note)
+            made = teach(images, held, settings, protocol, out, progress)
         if as_json:
             print_json(
                 {

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concord.concepts.words import words
 from concord.errors import ConcordError
-from concord.text import nearest
+from concord.text import listed, nearest
 
 
 class ClassConcepts(BaseModel):
@@ -51,17 +51,13 @@ class Bank(BaseModel):
         missing = [name for name in class_names if name not in self.classes]
         if not missing:
             return
+        lacking = listed(f'"{name}"' for name in missing)
         raise ConcordError(
-            f'the concept bank "{self.name}" has no phrases for {_listed(missing)}{nearest(missing[0], self.classes)}:'
+            f'the concept bank "{self.name}" has no phrases for {lacking}{nearest(missing[0], self.classes)}:'
             " retrieve phrases from a language model (concord concepts retrieve), import a descriptor file (concord"
             " concepts import), or inform by the class name alone"
             " (informing.objective.contrastive=0 informing.objective.class_name=1)"
         )
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(f'"{name}"' for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def bundled_banks() -> list[str]:
@@ -131,7 +127,8 @@ def find_class(banks: Sequence[Bank], class_name: str) -> list[tuple[Bank, str]]
     found = [(bank, name) for bank in banks for name in bank.classes if words(name) == words(class_name)]
     if not found:
         known = [name for bank in banks for name in bank.classes]
-        where = f'the bank "{banks[0].name}"' if len(banks) == 1 else f"any of {_listed([b.name for b in banks], 10)}"
+        names = [f'"{bank.name}"' for bank in banks]
+        where = f"the bank {names[0]}" if len(banks) == 1 else f"any of {listed(names, 10)}"
         raise ConcordError(f'no class "{class_name}" in {where}{nearest(class_name, known)}')
     return found
 

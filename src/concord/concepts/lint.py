@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from concord.concepts.bank import Bank, ClassConcepts
 from concord.concepts.words import Words, gist, non_visual, words
+from concord.text import listed
 
 LONGEST, FEWEST = 127, 10
 """Characters that a phrase may have, and phrases that a class needs (paper, App. B: about ten, under 128)."""
@@ -85,20 +86,16 @@ def _of_phrase(name: str, phrase: str) -> Iterator[Fault]:
 def _shared(bank: Bank, name: str, phrase: str, others: list[str]) -> Fault:
     alike = [other for other in others if _look_alikes(bank, name, other)]
     if alike:
-        text = f"also stands in {_listed(alike)}, a look-alike of this class: it cannot tell them apart"
+        text = f"also stands in {listed(alike, 3)}, a look-alike of this class: it cannot tell them apart"
         return Fault("shared-by-look-alikes", name, phrase, text)
     return Fault(
-        "shared", name, phrase, f"also stands in {_listed(others)}; if it must, declare it in the bank's shared"
+        "shared", name, phrase, f"also stands in {listed(others, 3)}; if it must, declare it in the bank's shared"
     )
 
 
 def _look_alikes(bank: Bank, a: str, b: str) -> bool:
     """Whether either class names the other."""
     return words(b) in map(words, bank.classes[a].look_alikes) or words(a) in map(words, bank.classes[b].look_alikes)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 _NO_SINGULAR = ("briefs", "glasses", "jeans", "pants", "scissors", "shorts", "slacks", "tights", "trousers", "trunks")

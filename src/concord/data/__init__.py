@@ -13,6 +13,7 @@ from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table,
 from concord.data.splits import Part, parquet_files
 from concord.errors import ConcordError
 from concord.registry import DATASETS
+from concord.text import listed
 
 __all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
 
@@ -126,14 +127,13 @@ def _find(data: ImageSet, word: str) -> list[ClassEntry]:
     """The class that goes by a word, or all those of a class list; a class of the same name goes first."""
     if word not in class_lists() or any(word in (e.key, e.folder, e.class_name) for e in data.classes):
         return [data.classes.find(word)]
-    listed, found = class_list(word), on_list(word, data.classes)
-    if len(found) < len(listed):
+    whole, found = class_list(word), on_list(word, data.classes)
+    if len(found) < len(whole):
         there = {name for entry in found for name in (entry.wnid, entry.class_name.casefold())}
-        lacking = [c.wnid or c.name for c in listed if not {c.wnid or "", c.name.casefold()} & there]
-        some = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        lacking = [c.wnid or c.name for c in whole if not {c.wnid or "", c.name.casefold()} & there]
         raise ConcordError(
-            f"the data have {len(found)} of the {len(listed)} classes of {word}: there is no folder for {some};"
-            " name another data set with data=, or the classes with classes="
+            f"the data have {len(found)} of the {len(whole)} classes of {word}: there is no folder for"
+            f" {listed(lacking, 3)}; name another data set with data=, or the classes with classes="
         )
     return found
 

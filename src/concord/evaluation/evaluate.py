@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -30,49 +29,12 @@ from concord.evaluation.record import Trial, find, placed, read_record, record_p
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.evaluation.soft_labels import open_labels, store_facts
 from concord.evaluation.training import Batches, Compute, Drawn, train
+from concord.events import Progress, Silent
 from concord.models.teachers import Teacher
 from concord.storage.atomic import lock
 from concord.storage.processes import CONTEXT, spread
 from concord.storage.threads import in_threads
 from concord.system import cores, package_version, version
-
-
-class Told(Interface):
-    """Hears how an evaluation gets on."""
-
-    def stage(self, text: str) -> None:
-        """Something that takes a while begins."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something that the user should know."""
-        ...
-
-    def begin(self, total: int, done: int) -> None:
-        """So many trainings are to be had, of which `done` are there."""
-        ...
-
-    def training(self, total: int, seen: Callable[[], int]) -> None:
-        """They will see so many images in all; `seen` says how many they have."""
-        ...
-
-    def trained(self, cell: dict[str, Any], seed: int) -> None:
-        """Another one is."""
-        ...
-
-
-class Silent:
-    """A `Told` that says nothing."""
-
-    def stage(self, text: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def begin(self, total: int, done: int) -> None: ...
-
-    def training(self, total: int, seen: Callable[[], int]) -> None: ...
-
-    def trained(self, cell: dict[str, Any], seed: int) -> None: ...
 
 
 def evaluate(
@@ -81,7 +43,7 @@ def evaluate(
     settings: Settings,
     ways: Sequence[ProtocolConfig],
     out: Path | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
     random: Path | None = None,
     full: Path | None = None,
 ) -> dict[str, Any]:
@@ -92,22 +54,22 @@ def evaluate(
         test: real images, anything that `concord.data.open_test` opens.
         settings, ways: see `read_settings`.
         out: where the record goes instead of `directory`/evaluation.json.
-        told: hears of it.
+        progress: hears of it.
         random, full: directories of random real images and of the full real set, evaluated before with the same
             students; with them DD-Ranking's scores are computed.
 
     Raises:
         ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
     """
-    told = told or Silent()
+    progress = progress or Silent()
     path = record_path(directory, out)
-    told.stage(f"reading {directory} and {test}")
+    progress.stage(f"reading {directory} and {test}")
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
-        told.note(note)
+        progress.note(note)
     warnings = shared_images(data, held)
     for note in warnings:
-        told.note(note)
+        progress.note(note)
     of = identity(data, held)
     others = [_evaluated(place, of) for place in (random, full)]
     with _alone(path, out):
@@ -115,27 +77,28 @@ def evaluate(
         soft = any(way.protocol.labels == "soft" for way in ways)
         online = soft and settings.soft_labels is None
         if settings.teacher is not None and not online:
-            told.note("teacher= is not used: " + ("labels are stored" if soft else "no protocol here has soft labels"))
+            why = "labels are stored" if soft else "no protocol here has soft labels"
+            progress.note(f"teacher= is not used: {why}")
         tested_on = held_at(held)
         teacher, facts = None, None
         if online:
-            told.stage("checking the teacher")
+            progress.stage("checking the teacher")
             teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
-            told.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
+            progress.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
             if teacher.remapped:
-                told.note("its classes were put in order by its confusions on these test images")
-        told.stage("reading images")
+                progress.note("its classes were put in order by its confusions on these test images")
+        progress.stage("reading images")
         cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
         for cell in cells if soft else ():
             if cell.way.protocol.labels == "soft":
                 cell.record.update(_labels(facts, settings))
         if random is not None or full is not None:
             ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
-        _set_aside(path, of, told)
+        _set_aside(path, of, progress)
         record = _headed(record, test, data, facts, warnings, settings, of)
-        told.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, told.trained, told.training)
-        told.stage("comparing with real images")
+        progress.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
+        progress.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
         space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
         if record.get("coverage", {}).get("of") != space:
@@ -193,13 +156,13 @@ def _of_these(path: Path, of: str) -> dict[str, Any]:
     return record if record.get("of") in (None, of) else read_record(path.with_stem(f"{path.stem}-{of}"))
 
 
-def _set_aside(path: Path, of: str, told: Told) -> None:
+def _set_aside(path: Path, of: str, progress: Progress) -> None:
     """Put the record of other sets, which lies in its place, beside it."""
     there = read_record(path).get("of")
     if there not in (None, of):
         aside = path.with_stem(f"{path.stem}-{there}")
         os.replace(path, aside)
-        told.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
+        progress.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
 
 
 def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
@@ -271,8 +234,7 @@ def run(
     record: dict[str, Any],
     save: Callable[[dict[str, Any]], None],
     teacher: Teacher | None = None,
-    told: Callable[[dict[str, Any], int], None] = lambda cell, seed: None,
-    begun: Callable[[int, Callable[[], int]], None] = lambda total, seen: None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train every seed of every cell that `record` does not have yet; return the whole record.
 
@@ -280,10 +242,10 @@ def run(
         record: what evaluation.json holds; cells of the same name but other settings or data are replaced.
         save: called with the record after every seed.
         teacher: of soft labels.
-        told: called with a cell's new record and the seed.
-        begun: called before the first training with the images that will be seen in all, each once an epoch, and a
-            function that says how many were.
+        progress: watches the images that are seen in all, each once an epoch, and hears of each training with its
+            `cell` (the new record) and `seed`.
     """
+    progress = progress or Silent()
     compute = compute_of(settings)
     found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
     waiting = [
@@ -293,14 +255,14 @@ def run(
         if seed not in found[cell.record["settings"]].get("seeds", ())
     ]
     counter = CONTEXT.Value("q", 0)
-    begun(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
+    progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
     for key, trial in _trained(waiting, workers, counter):
         found[key] = with_trial(found[key], trial)
         record = {**record, "cells": placed(record.get("cells", []), found[key])}
         save(record)
-        told(found[key], trial.seed)
+        progress.advance(1, [{"cell": found[key], "seed": trial.seed}])
     return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from concord.evaluation.protocols import protocol
 from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
 from concord.evaluation.soft_labels import LabelFormat, store_labels
 from concord.evaluation.training import Drawn
+from concord.events import Progress
 from concord.settings import override
 
 _SINGLE = ("student", "protocol", "ipc")
@@ -52,7 +53,7 @@ def label(
     settings: tuple[Settings, ProtocolConfig],
     form: LabelFormat,
     test: str | None = None,
-    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Store soft labels for a cell of `directory`; return what labels.json holds, with `seconds`.
 
@@ -81,5 +82,6 @@ def label(
         "classes": [entry.folder for entry in data.classes],
     }
     batches = Drawn(way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, chosen.seeds[0])
-    head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute_of(chosen), told)
+    compute = compute_of(chosen)
+    head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute, progress)
     return {**head, "seconds": round(time.perf_counter() - begun, 2)}

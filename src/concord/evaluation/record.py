@@ -13,7 +13,7 @@ import numpy as np
 
 from concord.errors import ConcordError
 from concord.metrics.statistics import summary
-from concord.storage.atomic import write_json
+from concord.storage.atomic import read_json, write_json
 
 FILE = "evaluation.json"
 
@@ -56,14 +56,10 @@ def read_record(path: Path) -> Json:
     Raises:
         ConcordError: it is damaged.
     """
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict) or not _sound(values.get("cells", [])):
-        raise ConcordError(f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew")
+    damaged = f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew"
+    values = read_json(path, lambda _: damaged)
+    if not _sound(values.get("cells", [])):
+        raise ConcordError(damaged)
     return values
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,8 @@ from concord.evaluation.training import (
     normalisation,
     soft_labels,
 )
-from concord.storage.atomic import lock, write_atomically, write_json
+from concord.events import Progress, Silent
+from concord.storage.atomic import lock, read_json, write_atomically, write_json
 
 Bits = Literal["float32", "float16", "uint8"]
 
@@ -113,14 +114,14 @@ def store_labels(
     facts: dict[str, Any],
     form: LabelFormat,
     compute: Compute = HERE,
-    told: Callable[[int, int], None] = lambda epoch, epochs: None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
 
     Args:
         out: the directory.
         facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
-        told: called after each epoch.
+        progress: counts the epochs.
 
     Raises:
         ConcordError: `out` holds labels of something else, or cannot be written.
@@ -134,13 +135,14 @@ def store_labels(
             keys = ", ".join(key for key in _STATED if earlier.get(key) != head[key])
             raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
         write_json(out / "labels.json", head)
-        device = data.to(compute.device)
+        device, progress = data.to(compute.device), progress or Silent()
+        progress.begin(facts["epochs"], 0)
         for epoch in range(facts["epochs"]):
             file = _file(out, epoch)
             if not file.is_file():
                 made = _of_epoch(device, batches, labeller, protocol, facts, form, compute, epoch)
                 write_atomically(file, save(made))
-            told(epoch + 1, facts["epochs"])
+            progress.advance(1)
         size = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
         head["bytes"] = size
         write_json(out / "labels.json", head)
@@ -274,13 +276,7 @@ def _head(path: Path, missing: bool = False) -> dict[str, Any] | None:
         if missing:
             return None
         raise ConcordError(f"{path.parent} holds no soft labels: expected labels.json, as `concord labels` leaves it")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ConcordError(f"{path} is damaged; store the labels anew, in another directory")
-    return values
+    return read_json(path, lambda _: f"{path} is damaged; store the labels anew, in another directory")
 
 
 def _file(folder: Path, epoch: int) -> Path:

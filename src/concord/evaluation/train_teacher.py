@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from concord.evaluation.cells import StudentConfig, compute_of, require_fit
 from concord.evaluation.protocols import TEACHER, Protocol, batch_size, num_epochs
 from concord.evaluation.settings import Training, changed_protocol, read_values
 from concord.evaluation.training import Drawn, Trainer, TrainingLog, train
+from concord.events import Progress, Silent
 from concord.models.classifier_file import save_classifier
 from concord.models.students import Student, canonical, default_size
 from concord.storage.atomic import lock, write_atomically
@@ -92,7 +93,7 @@ def teach(
     settings: TeacherSettings,
     protocol: Protocol,
     out: Path,
-    told: Callable[[int, int, float | None], None] = lambda epoch, epochs, accuracy: None,
+    progress: Progress | None = None,
 ) -> TrainedTeacher:
     """Train a teacher on all images of `data` and write it to `out`, a safetensors file that names its classes.
 
@@ -100,7 +101,8 @@ def teach(
 
     Args:
         test: images to read its accuracy on, with the same classes in the same order; None: it is not read.
-        told: called after each epoch with its number, the epochs in all, and the accuracy where it was read.
+        progress: counts the epochs; of each it hears the `epoch`, how many `epochs` there are, and the `accuracy` where
+            it was read, else None.
 
     Raises:
         ConcordError: `out` is there already or cannot be written, or the data do not suit the network.
@@ -109,7 +111,7 @@ def teach(
         raise ConcordError(f"{out}: give a name that ends in .safetensors")
     if out.exists():
         raise ConcordError(f"{out} is there already; take it away, or give another --out")
-    begun = time.perf_counter()
+    begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
     student = canonical(settings.student)
     least = settings.size or default_size(student)
@@ -136,8 +138,10 @@ def teach(
             if time.monotonic() - saved > EVERY and epoch < epochs - 1:
                 _write(part, identity, epoch + 1, trainer, accuracies)
                 saved = time.monotonic()
-            told(epoch + 1, epochs, course.accuracies.get(epoch))
+            fact = {"epoch": epoch + 1, "epochs": epochs, "accuracy": course.accuracies.get(epoch)}
+            hears.advance(1, [fact])
 
+        hears.begin(epochs, earlier["epoch"] if earlier else 0)
         course = train(
             net,
             images,

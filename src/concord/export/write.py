@@ -19,7 +19,8 @@ from concord.errors import ConcordError
 from concord.recipe import Recipe
 from concord.runs.made import MadeSet, Picture
 from concord.runs.store import MANIFEST
-from concord.storage.atomic import disk_errors
+from concord.storage import atomic
+from concord.storage.atomic import disk_errors, json_line
 
 SHARD_SIZE = 1000
 """Images a file of layouts in shards, where nothing else is asked for."""
@@ -94,15 +95,8 @@ def new_directory(target: Path) -> Iterator[Path]:
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise ConcordError(f"{target} is there already; give another --out, or remove it")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with disk_errors(target):
-        part.mkdir(parents=True)
-        try:
-            yield part
-            if target.is_dir():
-                target.rmdir()  # empty; Windows renames over no directory
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with disk_errors(target), atomic.new_directory(target, part):
+        yield part
 
 
 def write_pictures(root: Path, named: Iterable[tuple[str, int, Picture]]) -> None:
@@ -137,11 +131,6 @@ def write_classes(root: Path, order: Iterable[ClassEntry]) -> None:
     """Write ``classes.txt``: a line a class with its number, folder in the run and name, between tabs."""
     lines = [f"{label:05d}\t{_plain(e.folder)}\t{_plain(e.class_name)}\n" for label, e in enumerate(order)]
     (root / "classes.txt").write_bytes("".join(lines).encode())
-
-
-def json_line(values: dict[str, Any]) -> bytes:
-    """One JSON object as a line."""
-    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _plain(text: str) -> str:

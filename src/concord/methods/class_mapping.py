@@ -12,7 +12,7 @@ from concord.data import ClassTable
 from concord.data.class_lists import by_wnid, class_lists
 from concord.data.classes import on_list
 from concord.errors import ConcordError
-from concord.text import nearest
+from concord.text import listed, nearest
 
 _AGREEING = 0.95
 
@@ -69,8 +69,7 @@ def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: 
             owners[label].append(path)
     without = [entry.key for entry, paths in zip(classes, owners, strict=True) if not paths]
     if without:
-        some = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-        raise ConcordError(f"pipeline.checkpoints has no checkpoint for the classes {some}; add them to one")
+        raise ConcordError(f"pipeline.checkpoints has no checkpoint for the classes {listed(without)}; add them to one")
     for entry, paths in zip(classes, owners, strict=True):
         if len(paths) > 1:
             raise ConcordError(f'pipeline.checkpoints has two checkpoints for the class "{entry.key}": {paths[:2]}')

@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from concord.plan import Crop, Sample, sample_seed
 from concord.recipe import Recipe
 from concord.storage.images import square
 from concord.system import resolve_device
+from concord.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,14 +139,13 @@ class Rded(RealImages):
     def _too_few(self, ipc: int) -> str:
         rooms = {e.key: self._room(e.label, ipc) for e in self._data.classes}
         short = {key: room for key, room in rooms.items() if room < ipc}
-        some = ", ".join(f'"{key}" for {room}' for key, room in islice(short.items(), 5))
-        more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
+        some = listed((f'"{key}" for {room}' for key, room in short.items()), noun="classes")
         least = min(short.values())
         way = f"give ipc={least} or less, or more" if least else "give more"
         each, most = self._settings.crops, self._settings.images
         return (
             f"rded takes {self._cells} crops an image, {each} from each of at most {most} real ones: too few for"
-            f" ipc={ipc}: {some}{more}; {way} rded.crops (or rded.images, where a class has more)"
+            f" ipc={ipc}: {some}; {way} rded.crops (or rded.images, where a class has more)"
         )
 
     def sample(self, class_index: int, index: int) -> Sample:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from concord.recipe import Recipe
 from concord.report.page import write_report
 from concord.runs.store import encode
 from concord.storage.images import square
+from concord.text import listed
 
 Order = Callable[[ClassEntry, Sequence[str]], list[str]]
 """Puts the images of a class into the order in which they are taken."""
@@ -116,11 +116,10 @@ class RealImages:
             return f"no {kind} in {', '.join(lacking[:5])}; take them out with classes=..."
         counts = {e.key: len(self._pool.readable(e.label, ipc)) for e in self._data.classes}
         short = {key: n for key, n in counts.items() if n < ipc}
-        some = ", ".join(f'"{key}" has {n}' for key, n in islice(short.items(), 5))
-        more = f" and {len(short) - 5} more classes" if len(short) > 5 else ""
+        some = listed((f'"{key}" has {n}' for key, n in short.items()), noun="classes")
         least = min(short.values())
         way = f"give ipc={least} or less" if least else "take the empty ones out with classes=..."
-        return f"fewer {kind} than ipc={ipc} asks for: {some}{more}; {way}"
+        return f"fewer {kind} than ipc={ipc} asks for: {some}; {way}"
 
     def sample(self, class_index: int, index: int) -> Sample:
         source = self._pool.first(class_index, index + 1)[index]

@@ -25,6 +25,7 @@ from concord.errors import ConcordError
 from concord.models.checkpoint import Weights, read_checkpoint
 from concord.models.hub import model_path
 from concord.models.pretrained import loading
+from concord.storage.atomic import new_directory
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads by width: DiT-S, B, L and XL (Peebles and Xie 2023, Table 1)."""
@@ -325,14 +326,8 @@ def _new_directory(out: Path) -> Iterator[Path]:
         raise ConcordError(f"{out} is a file; give a directory with `--out`")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a conversion that was killed
-    part.mkdir(parents=True)
-    try:
+    with new_directory(out, part):
         yield part
-        if out.exists():
-            out.rmdir()  # empty; not every system renames onto it
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _autoencoder(vae: str) -> Any:

@@ -6,12 +6,11 @@ Under which licence the models stand that recipes name, for `concord doctor` and
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from concord.errors import ConcordError
+from concord.storage.atomic import read_json
 from concord.text import nearest
 
 _LICENCES = {
@@ -91,7 +90,7 @@ def is_complete(directory: Path) -> bool:
     A pipeline needs the weights of each component that model_index.json names and that has a config.json; any other
     model those beside its config.json. Where an index names shards, all of them.
     """
-    index = _json(directory / "model_index.json")
+    index = read_json(directory / "model_index.json")
     if index:
         parts = [directory / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
         return all(part.is_dir() and (_has_weights(part) or not (part / "config.json").is_file()) for part in parts)
@@ -99,18 +98,11 @@ def is_complete(directory: Path) -> bool:
 
 
 def _has_weights(directory: Path) -> bool:
-    shards = {name for file in directory.glob("*.index*.json") for name in _json(file).get("weight_map", {}).values()}
+    maps = (read_json(file).get("weight_map", {}) for file in directory.glob("*.index*.json"))
+    shards = {name for files in maps for name in files.values()}
     if shards:
         return all((directory / str(name)).is_file() for name in shards)
     return any(file.suffix in (".safetensors", ".bin") for file in directory.iterdir())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def size_of(directory: Path) -> int:

@@ -20,6 +20,7 @@ from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
 from concord.models.pretrained_teachers import trained
 from concord.models.students import Student
+from concord.text import listed
 
 _IMAGENET = 1000
 
@@ -124,7 +125,7 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
     if labels:
         missing = [entry.key for entry in classes if entry.label not in by_label]
         raise ConcordError(
-            f"the teacher {name} has no class for {_some(missing)} of the data; its classes are {_some(labels)}"
+            f"the teacher {name} has no class for {listed(missing)} of the data; its classes are {listed(labels)}"
         )
     if outputs != len(classes):
         raise ConcordError(
@@ -132,10 +133,6 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
             "give a teacher that was trained on these classes"
         )
     return tuple(range(outputs))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from concord.errors import ConcordError
 from concord.models.hub import find_model
 from concord.models.pretrained import loading
+from concord.storage.atomic import read_json
 
 EXPECTED = {
     "dit": ("DiTPipeline",),
@@ -48,14 +48,7 @@ def pipeline_labels(model: str) -> dict[str, int] | None:
 
 def _index(model: str) -> dict[str, Any]:
     path = find_model(model)
-    index = path / "model_index.json" if path is not None else None
-    if index is None or not index.is_file():
-        return {}
-    try:
-        values = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}
+    return read_json(path / "model_index.json") if path is not None else {}
 
 
 def check_pipeline_class(model: str, expected: Sequence[str]) -> None:

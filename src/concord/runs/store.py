@@ -23,7 +23,7 @@ from concord.data.classes import ClassEntry
 from concord.plan import Sample
 from concord.recipe import Format
 from concord.storage import atomic
-from concord.storage.atomic import disk_errors, make_directories, write_atomically
+from concord.storage.atomic import disk_errors, json_line, make_directories, write_atomically
 
 MANIFEST = "metadata.jsonl"
 
@@ -85,7 +85,7 @@ class Store:
                 self._folders.add(path.parent)
         write_atomically(path, data)
         with disk_errors(self.root / MANIFEST):
-            self._append(_line(row))
+            self._append(json_line(row))
         self.rows[sample.place] = row
 
     def trim(self, counts: Sequence[int]) -> None:
@@ -138,7 +138,7 @@ class Store:
         atomic.failpoint("row synced")
 
     def _rewrite(self) -> None:
-        write_atomically(self.root / MANIFEST, b"".join(_line(row) for row in self.rows.values()))
+        write_atomically(self.root / MANIFEST, b"".join(json_line(row) for row in self.rows.values()))
 
     def _recover(self) -> dict[tuple[int, int], Row]:
         """Read what an earlier run left, and put the manifest in order if it was killed."""
@@ -151,8 +151,8 @@ class Store:
         data = path.read_bytes()
         read = list(_rows(data))
         rows = {(row["label"], row["index"]): row for row in read if (self.root / row["file_name"]).is_file()}
-        if b"".join(map(_line, rows.values())) != data:
-            write_atomically(path, b"".join(map(_line, rows.values())))
+        if b"".join(map(json_line, rows.values())) != data:
+            write_atomically(path, b"".join(map(json_line, rows.values())))
         return rows
 
 
@@ -170,7 +170,3 @@ def _rows(data: bytes) -> Iterator[Row]:
             continue
         if isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in _MUST_HAVE.items()):
             yield row
-
-
-def _line(row: Row) -> bytes:
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -12,7 +12,7 @@ import yaml
 from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.recipe import Recipe, differing, identity, to_yaml, validate
-from concord.storage.atomic import write_atomically, write_json
+from concord.storage.atomic import read_json, write_atomically, write_json
 from concord.system import package_version, version
 
 HEADER = (
@@ -92,11 +92,7 @@ def earlier(out: Path) -> Recipe | None:
 
 def _begun(out: Path) -> dict[str, Any]:
     """Return environment.json, or nothing where a kill came before it."""
-    try:
-        values = json.loads((out / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    return read_json(out / "environment.json")
 
 
 def _data(data: ImageSet) -> dict[str, Any]:

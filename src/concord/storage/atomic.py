@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -50,8 +51,40 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file with ``"schema": 1`` in front, atomically."""
-    text = json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, (as_json(values) + "\n").encode())
+
+
+def as_json(values: Mapping[str, Any]) -> str:
+    """An object as JSON for people, with ``"schema": 1`` in front."""
+    return json.dumps({"schema": 1, **values}, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """An object as a line of JSON lines."""
+    return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path, damaged: Callable[[str], str] | None = None) -> dict[str, Any]:
+    """Read a JSON object; empty where there is no such file.
+
+    damaged: says what is wrong with a file that holds none, given the decoder's words; None: it counts as empty.
+
+    Raises:
+        ConcordError: it is damaged, in the words of `damaged`.
+    """
+    reason, values = "", None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    except OSError:
+        if damaged is not None:
+            raise
+    if isinstance(values, dict):
+        return values
+    if damaged is None:
+        return {}
+    raise ConcordError(damaged(reason))
 
 
 @contextlib.contextmanager
@@ -104,6 +137,22 @@ def make_directories(path: Path) -> None:
     make_directories(path.parent)
     path.mkdir(exist_ok=True)
     _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def new_directory(target: Path, part: Path) -> Iterator[Path]:
+    """Yield `part`, a directory beside `target` to fill; it takes the target's place, or is gone after an error.
+
+    target: not there, or an empty directory.
+    """
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if target.is_dir():
+            target.rmdir()  # empty; Windows renames over no directory
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _sync_directory(path: Path) -> None:

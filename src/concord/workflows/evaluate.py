@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from concord.evaluation.evaluate import Silent, Told, evaluate
+from concord.evaluation.evaluate import evaluate
 from concord.evaluation.settings import ProtocolConfig, Settings
+from concord.events import Progress, Silent
 from concord.report.page import write_report
 
 
@@ -17,14 +18,14 @@ def evaluate_and_report(
     settings: Settings,
     ways: Sequence[ProtocolConfig],
     out: Path | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
     random: Path | None = None,
     full: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a set, as `concord.evaluation.evaluate.evaluate`; of a run whose record lies with it, draw the page."""
-    told = told or Silent()
-    record = evaluate(directory, test, settings, ways, out, told, random, full)
+    progress = progress or Silent()
+    record = evaluate(directory, test, settings, ways, out, progress, random, full)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
-        told.stage("writing the report")
+        progress.stage("writing the report")
         write_report(directory)
     return record

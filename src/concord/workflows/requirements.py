@@ -9,6 +9,7 @@ from pathlib import Path
 from concord.errors import ConcordError
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
 from concord.recipe import CHOSEN, Recipe, models
+from concord.text import listed
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
     return f'recipe "{recipe.name}" needs {count} missing here: {names}. To go on, {ways}'
 
 
-def _listed(ones: list[Needed], most: int = 4) -> str:
-    shown = ", ".join(f"{one.model} (`{one.key}`, {one.licence})" for one in ones[:most])
-    return shown + (f" and {len(ones) - most} more" if len(ones) > most else "")
+def _listed(ones: list[Needed]) -> str:
+    return listed((f"{one.model} (`{one.key}`, {one.licence})" for one in ones), 4)
 
 
 def _is_path(model: str) -> bool:

@@ -126,12 +126,20 @@ class Measure:
     """One figure that programs and people read: where it stands, what it is called, and which way is better.
 
     Args:
-        key: dotted key in results.json, or in a cell's `metrics`; ``{}`` stands for the set (informed, ...).
+        key: dotted key in results.json, or in a cell's `metrics`; ``{}`` stands for the set (informed, ...). Of a
+            phrase, its key in the rows of details.json.
         label: what a reader calls it, in lower case.
         unit: how it is written: a ``share`` in per cent, a plain ``number``, ``seconds``, ``percent`` as it stands.
         better: 1 where more is better, -1 where less is, 0 where neither.
         gain: dotted key of what informing changed, with its interval; empty where there is none.
         explained: one sentence for the report.
+        name: what a comparison's record calls it; the key where it is empty.
+        title: the head of its row in the report; the label where it is empty.
+        of: whether it is of a ``set``, or of each ``phrase`` on each image.
+        lead: sentences for the head of the report with {before}, {after} and {real}; the first whose figures are all
+            known is written. Of a phrase: what stands before its two values beside a pair of images.
+        did: what informing did to the set, where it made it better, worse, or neither; said before `lead`.
+        places: where it is shown.
     """
 
     key: str
@@ -140,6 +148,17 @@ class Measure:
     better: Literal[-1, 0, 1]
     gain: str = ""
     explained: str = ""
+    name: str = ""
+    title: str = ""
+    of: Literal["set", "phrase"] = "set"
+    lead: tuple[str, ...] = ()
+    did: tuple[str, ...] = ()
+    places: tuple[Literal["terminal", "report", "comparison", "card"], ...] = (
+        "terminal",
+        "report",
+        "comparison",
+        "card",
+    )
 
 
 @dataclass(frozen=True)
@@ -148,11 +167,17 @@ class MetricSpec:
 
     Args:
         name: its key in results.json, or in a cell's `metrics`.
-        of: ``run``: `compute` is a function of `concord.metrics.measure_run.Measuring`, which returns JSON values;
-            ``predictions``: of (logits (N, K), labels (N,)), which returns a float.
+        of: ``run``: `compute` is a function of `concord.metrics.measure_run.Measuring`, which returns JSON values, or
+            None where there is nothing to measure; ``predictions``: of (logits (N, K), labels (N,)), which returns a
+            float.
         compute: ``module:function``.
         about: one sentence.
         rows: how its figures are shown.
+        sheet: lines for the head of the contact sheet, formats of what `compute` returned, as in ``{informed[n]}``; a
+            line whose figures are not all there is left out.
+        card: the same for the data card.
+        limit: what the data card of a generated set names as a limit where this was not measured.
+        rank: where its rows stand among those of others, the least first.
     """
 
     name: str
@@ -160,6 +185,10 @@ class MetricSpec:
     compute: str
     about: str
     rows: tuple[Measure, ...] = ()
+    sheet: tuple[str, ...] = ()
+    card: tuple[str, ...] = ()
+    limit: str = ""
+    rank: int = 100
 
 
 @dataclass(frozen=True)

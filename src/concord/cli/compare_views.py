@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from concord.cli.console import Console
+from concord.registry import Measure
 from concord.report.compare import Comparison, Pair
 from concord.report.compare_page import change, figure, setting, verdict
 from concord.runs.compared import Run
@@ -63,7 +64,10 @@ def _measures(found: Comparison) -> list[Text]:
     if not found.measures:
         return [Text("neither details, scores nor accuracies are in both runs", "dim")]
     headings = ("what differs", "A", "B", "B - A", "95 % interval")
-    rows = [(f"  {plain(m.label)}", figure(m.a, m.form), figure(m.b, m.form), *change(m)) for m in found.measures]
+    rows = [
+        (f"  {plain(m.measure.label)}", *(figure(value, m.measure.unit) for value in (m.a, m.b)), *change(m))
+        for m in found.measures
+    ]
     widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(5)]
     lines = []
     for n, row in enumerate((headings, *rows)):
@@ -86,15 +90,13 @@ def _changed(found: Comparison) -> list[Text]:
     lines = [Text("most changed", "bold")]
     for pair in changed:
         at = f"  {plain(pair.class_name):<{width}}  {pair.place[1]:>4}"
-        lines.append(Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_lacks(pair), "dim")))
+        lines.append(Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_beside(pair, found.lead), "dim")))
     return lines
 
 
-def _lacks(pair: Pair) -> str:
-    missing = pair.details.get("likely_missing")
-    if missing is None or missing[0] == missing[1]:
-        return ""
-    return f", details likely missing {figure(missing[0], 'share')} -> {figure(missing[1], 'share')}"
+def _beside(pair: Pair, lead: Measure | None) -> str:
+    a, b = pair.details.get(lead.key, (0, 0)) if lead else (0, 0)
+    return f", {lead.label} {figure(a, lead.unit)} -> {figure(b, lead.unit)}" if lead and a != b else ""
 
 
 def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
@@ -113,8 +115,8 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
         "measures": [
             {
                 "name": m.name,
-                "label": m.label,
-                "form": m.form,
+                "label": m.measure.label,
+                "form": m.measure.unit,
                 "a": m.a,
                 "b": m.b,
                 "difference": {

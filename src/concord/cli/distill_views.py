@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from concord.cli.console import Console
+from concord.metrics.measures import figures, written
 from concord.text import counted, duration, plain, size
 from concord.workflows.preview import Preview
 
@@ -110,39 +111,13 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _measures(results: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return rows of (measure, uninformed, informed, gain with its interval) of what results.json holds."""
-    complete, shown = results.get("completeness") or {}, results.get("details") or {}
-    rows: list[tuple[str, str, str, str]] = []
-
-    def add(label: str, before: Any, after: Any, gain: Any, percent: bool = False) -> None:
-        if not isinstance(before, int | float) or not isinstance(after, int | float):
-            return
-
-        def say(value: float) -> str:
-            return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
-
-        change = ""
-        if isinstance(gain, Mapping) and "ci95" in gain:
-            scale, digits = (100, 1) if percent else (1, 2)
-            low, high = (scale * value for value in gain["ci95"])
-            change = f"{scale * gain['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-        rows.append((label, say(before), say(after), change))
-
-    before, after = complete.get("uninformed") or {}, complete.get("informed") or {}
-    add("details shown (completeness)", before.get("mean"), after.get("mean"), complete.get("gain"), percent=True)
-    gain = complete.get("gain_complete")
-    add("images with all their details", before.get("complete"), after.get("complete"), gain, percent=True)
-    add("foreign details an image", before.get("foreign"), after.get("foreign"), complete.get("gain_foreign"))
-    less, more = ((shown.get(name) or {}).get("likely_missing") for name in ("uninformed", "informed"))
-    add("details likely missing (by percentile)", less, more, None, percent=True)
-    for key, label, percent in (
-        ("teacher_accuracy", "recognised by the teacher", True),
-        ("nuisance_diversity", "nuisance diversity", False),
-    ):
-        report = results.get(key) or {}
-        add(label, report.get("uninformed"), report.get("informed"), report.get("gain"), percent)
-    return rows
+def _measures(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Rows of (measure, uninformed, informed, gain with its interval) of what results.json holds."""
+    for row in figures(results, "terminal"):
+        if row.uninformed and row.informed:
+            digits = 2 if row.measure.unit == "number" else None
+            sets = (written(value.number, row.measure.unit, digits) for value in (row.uninformed, row.informed))
+            yield row.measure.label, *sets, row.interval(row.change, digits)
 
 
 def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:

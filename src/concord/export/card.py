@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from concord.export.write import Reading, redacted, redacted_recipe
+from concord.metrics.measures import figures, lines, shown_metrics, written
 from concord.models.hub import licence
 from concord.recipe import CHOSEN, models
 from concord.registry import DATASETS, OURS
@@ -158,42 +159,12 @@ def _data_licence(made: MadeSet) -> tuple[str, str]:
 def _figures(made: MadeSet) -> list[str]:
     """What results.json says, a row a measure and a column a set."""
     rows = []
-    complete = made.results.get("completeness") or {}
-    sources = [
-        ("details shown (completeness)", {k: _get(v, "mean") for k, v in complete.items() if k in _SETS}, "gain"),
-        ("images with all their details", {k: _get(v, "complete") for k, v in complete.items()}, "gain_complete"),
-        ("foreign details an image", {k: _get(v, "foreign") for k, v in complete.items()}, "gain_foreign"),
-    ]
-    table = [(label, values, complete.get(gain)) for label, values, gain in sources]
-    for key, label in (("teacher_accuracy", "recognised by the teacher"), ("nuisance_diversity", "nuisance diversity")):
-        values = made.results.get(key) or {}
-        table.append((label, values, values.get("gain")))
-    for label, values, gain in table:
-        cells = [f"{values[name]:.3f}" if isinstance(values.get(name), int | float) else "" for name in _SETS]
-        if any(cells):
-            rows.append((label, *cells, _interval(gain)))
-    copies = made.results.get("near_copies") or {}
-    lines = [_table(("measure", *_SETS, "gain [95 % interval]"), rows)] if rows else []
-    if {"flagged", "identical", "of"} <= {*copies}:
-        lines.append(
-            f"Near copies: {int(copies['flagged'])} of {int(copies['of'])} images lie closer to a real image of their"
-            f" class than real images lie to each other; {int(copies['identical'])} equal one in every pixel."
-        )
-    return ["## Figures", *lines] if lines else []
-
-
-_SETS = ("informed", "uninformed", "real")
-
-
-def _get(values: Any, key: str) -> Any:
-    return values.get(key) if isinstance(values, Mapping) else None
-
-
-def _interval(gain: Any) -> str:
-    if not isinstance(gain, Mapping) or not {"mean", "ci95"} <= {*gain}:
-        return ""
-    low, high = gain["ci95"]
-    return f"{gain['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    for row in figures(made.results, "card"):
+        sets = (written(value.number, "number") if value else "" for value in (row.informed, row.uninformed, row.real))
+        rows.append((row.measure.label, *sets, row.interval("change")))
+    head = ("measure", "informed", "uninformed", "real", "gain [95 % interval]")
+    found = [*([_table(head, rows)] if rows else []), *lines(made.results, "card")]
+    return ["## Figures", *found] if found else []
 
 
 def _limits(made: MadeSet) -> list[str]:
@@ -209,8 +180,7 @@ def _limits(made: MadeSet) -> list[str]:
     if not real:
         limits.insert(1, "The images are generated, and carry the biases and faults of the models they came from.")
         limits.append("Test on real images that none of the models above was trained on.")
-    if not real and not made.results.get("near_copies"):
-        limits.append("It was not examined for near copies of real images.")
+        limits += [m.limit for m in shown_metrics(made.results) if m.limit and not made.results.get(m.name)]
     return limits
 
 

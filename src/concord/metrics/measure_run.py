@@ -32,13 +32,14 @@ from concord.metrics.completeness import (
     teacher_accuracy,
 )
 from concord.metrics.copies import copies_summary, near_copies
+from concord.metrics.measures import lines
 from concord.metrics.scorers import Detector, Percentile, Scorer
 from concord.models.encoder import Encoder
 from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.plan import Sample
 from concord.recipe import Recipe
-from concord.report.contact_sheet import Band, Tile, contact_sheet, sheet_notes
+from concord.report.contact_sheet import Band, Tile, contact_sheet
 from concord.report.page import write_report
 from concord.runs.store import read_manifest
 from concord.storage import images
@@ -255,7 +256,7 @@ class Outcome:
         if self._concepts.used:
             self._draw_concepts(out)
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        contact_sheet(bands, f"concord distill {self._recipe.name}", sheet_notes(results)).save(out / "samples.png")
+        contact_sheet(bands, f"concord distill {self._recipe.name}", list(lines(results, "sheet"))).save(out / "samples.png")
         write_report(out)
 
     def _draw_concepts(self, out: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from concord.errors import ConcordError
 from concord.evaluation.record import way
-from concord.report.figures import Value, pick
+from concord.metrics.measures import Value, pick
 
 TABLE, CHART = 24, 100
 """Classes up to which the confusion is a table, and a picture."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,31 +18,26 @@ from PIL import Image
 from concord.errors import ConcordError
 from concord.evaluation.record import name as name_of
 from concord.evaluation.record import same_test, way
+from concord.metrics.measures import phrase_measures, shown_metrics
 from concord.metrics.statistics import Difference, paired, paired_interval, unpaired
 from concord.recipe import differing
-from concord.registry import DATASETS
+from concord.registry import DATASETS, Measure
 from concord.runs.compared import Json, Place, Run
 from concord.system import cores
-
-Unit = Literal["share", "percent", "number", "seconds"]
-
 
 SIDE = 64
 """Pixels of the squares on which pictures are compared."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One figure of both runs. better: 1 where more is better, -1 where less is, 0 where neither.
+class Compared:
+    """One figure of both runs.
 
     change: second less first; ci95 where it is known, over n samples or seeds; by: what the interval rests on; p:
     where it is computed.
     """
 
-    name: str
-    label: str
-    form: Unit
-    better: int
+    measure: Measure
     a: float | None
     b: float | None
     change: float | None
@@ -50,6 +45,10 @@ class Measure:
     n: int | None = None
     by: str = ""
     p: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.measure.name or self.measure.key
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,18 @@ class Comparison:
     b: Run
     keys: tuple[tuple[str, Any, Any], ...]
     pairs: tuple[Pair, ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[Compared, ...]
     notes: tuple[str, ...]
 
     @property
     def only(self) -> tuple[int, int]:
         """Samples that the first or the second alone has."""
         return len(self.a.rows) - len(self.pairs), len(self.b.rows) - len(self.pairs)
+
+    @property
+    def lead(self) -> Measure | None:
+        """The measure that stands beside a pair's images; None where no pair was rated by it."""
+        return next((one.measure for one in self.measures if one.measure.of == "phrase" and one.measure.lead), None)
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -94,11 +98,11 @@ def compare(a: Run, b: Run) -> Comparison:
     check_same_data(a, b)
     notes = []
     places = sorted(a.rows.keys() & b.rows.keys())
-    rated = bool(a.details and b.details)
+    rated = [measure.key for measure in phrase_measures(a.results)] if a.details and b.details else []
     if bool(a.details) != bool(b.details):
         notes.append(f"details are not compared: {(b if a.details else a).out} has none")
     if rated and a.details.get("encoder") != b.details.get("encoder"):
-        rated = False
+        rated = []
         notes.append("details were rated by different encoders and are not compared")
     with ThreadPoolExecutor(cores()) as pool:
         changes = list(pool.map(lambda place: _change(a, b, place), places))
@@ -120,9 +124,9 @@ def compare(a: Run, b: Run) -> Comparison:
     )
 
 
-def _pair(a: Run, b: Run, place: Place, change: float, identical: bool, rated: bool) -> Pair:
+def _pair(a: Run, b: Run, place: Place, change: float, identical: bool, rated: Sequence[str]) -> Pair:
     first, second = a.rows[place], b.rows[place]
-    details = _details(a.rated(place), b.rated(place)) if rated else {}
+    details = _details(a.rated(place), b.rated(place), rated)
     name = str(first.get("class_name") or place[0])
     return Pair(place, name, change, identical, first.get("seed") == second.get("seed"), details)
 
@@ -145,39 +149,31 @@ def _change(a: Run, b: Run, place: Place) -> tuple[float, bool]:
     return float(np.abs(small[0] - small[1]).mean() / 255), False
 
 
-DETAILS: tuple[tuple[str, str, Unit, int], ...] = (
-    ("found", "details found by the detector", "share", 1),
-    ("likely_missing", "details likely missing", "share", -1),
-    ("percentile", "mean percentile among real images", "number", 1),
-)
-"""What `details.json` may say of a phrase on an image."""
-
-
-def _details(first: Sequence[Json], second: Sequence[Json]) -> dict[str, tuple[float, float]]:
-    """The mean of each of `DETAILS` on both images, over the phrases on which both were rated."""
+def _details(first: Sequence[Json], second: Sequence[Json], keys: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The mean of each key on both images, over the phrases on which both were rated."""
     other = {row["phrase"]: row for row in second}
     both = [(row, other[row["phrase"]]) for row in first if row["phrase"] in other]
     means = {}
-    for key, *_ in DETAILS:
+    for key in keys:
         if both and all(key in row for pair in both for row in pair):
             one, two = (sum(float(pair[i][key]) for pair in both) / len(both) for i in (0, 1))
             means[key] = one, two
     return means
 
 
-def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Measure]:
-    for key, label, form, better in DETAILS:
-        rated = [pair for pair in pairs if key in pair.details]
+def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Compared]:
+    for measure in phrase_measures(a.results):
+        rated = [pair for pair in pairs if measure.key in pair.details]
         if rated:
-            yield _paired(key, label, form, better, rated, [pair.details[key] for pair in rated])
+            yield _paired(measure, rated, [pair.details[measure.key] for pair in rated])
     for name in _common_scores(a, b, pairs):
         values = [(float(_scores(a, p)[name]), float(_scores(b, p)[name])) for p in pairs]
-        yield _paired(f"scores.{name}", name.replace("_", " "), "number", 0, pairs, values)
+        yield _paired(Measure(f"scores.{name}", name.replace("_", " "), "number", 0), pairs, values)
     yield from _of_results(a, b)
     yield from _of_evaluation(a.evaluation, b.evaluation)
     seconds = [_number(run.results, "seconds_per_image") for run in (a, b)]
     if any(seconds):  # null where a call only measured anew
-        yield _plain("seconds_per_image", "seconds an image", "seconds", -1, *seconds)
+        yield _plain(Measure("seconds_per_image", "seconds an image", "seconds", -1), *seconds)
 
 
 def _common_scores(a: Run, b: Run, pairs: Sequence[Pair]) -> list[str]:
@@ -194,36 +190,29 @@ def _scores(run: Run, pair: Pair) -> Json:
     return run.rows[pair.place].get("scores") or {}
 
 
-def _paired(
-    name: str, label: str, form: Unit, better: int, pairs: Sequence[Pair], values: Sequence[tuple[float, float]]
-) -> Measure:
+def _paired(measure: Measure, pairs: Sequence[Pair], values: Sequence[tuple[float, float]]) -> Compared:
     """A measure of which every pair has both values, with its paired interval."""
     first, second = np.array(values).T
     interval: Any = paired_interval(second, first, np.array([pair.place[0] for pair in pairs]))
     low, high = interval["ci95"]
-    a, b = float(first.mean()), float(second.mean())
-    return Measure(name, label, form, better, a, b, interval["mean"], (low, high), len(pairs), "pairs")
+    return Compared(
+        measure, float(first.mean()), float(second.mean()), interval["mean"], (low, high), len(pairs), "pairs"
+    )
 
 
-def _of_results(a: Run, b: Run) -> Iterator[Measure]:
+def _of_results(a: Run, b: Run) -> Iterator[Compared]:
     """What `results.json` of both has of their sets as wholes: no interval, its samples are not kept."""
-    rows: list[tuple[str, str, str, Unit, int]] = [
-        ("completeness", "completeness.{}.mean", "details shown (completeness)", "share", 1),
-        ("complete", "completeness.{}.complete", "images with all their details", "share", 1),
-        ("foreign", "completeness.{}.foreign", "foreign details an image", "number", -1),
-        ("teacher_accuracy", "teacher_accuracy.{}", "recognised by the teacher", "share", 1),
-        ("nuisance_diversity", "nuisance_diversity.{}", "nuisance diversity", "number", 1),
-    ]
-    for name, key, label, form, better in rows:
-        first, second = (_number(run.results, key.format(run.main)) for run in (a, b))
-        if first is not None and second is not None:
-            yield _plain(name, label, form, better, first, second)
+    for measure in (row for metric in shown_metrics(a.results) for row in metric.rows):
+        if measure.of == "set" and "comparison" in measure.places:
+            first, second = (_number(run.results, measure.key.format(run.main)) for run in (a, b))
+            if first is not None and second is not None:
+                yield _plain(measure, first, second)
 
 
 _NAMED = {"student", "protocol", "ipc"}
 
 
-def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
+def _of_evaluation(a: Json, b: Json) -> Iterator[Compared]:
     """Accuracies, in per cent, of the cells (student, protocol, IPC, what was changed) that both evaluations have."""
     if not same_test(a, b):
         return
@@ -235,9 +224,8 @@ def _of_evaluation(a: Json, b: Json) -> Iterator[Measure]:
             if one is None or two is None:
                 continue
             name, label = f"top1.{which}.{student}.{protocol}.{ipc}", f"top-1 {which}, {student}, {protocol}, IPC {ipc}"
-            yield Measure(
-                name, label, "percent", 1, one, two, two - one, **_over_seeds(first[cell], second[cell], which)
-            )
+            measure = Measure(name, label, "percent", 1)
+            yield Compared(measure, one, two, two - one, **_over_seeds(first[cell], second[cell], which))
 
 
 def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
@@ -265,8 +253,8 @@ def _welch(a: Json, b: Json, which: str) -> Difference | None:
     return unpaired((known[0], known[1]), (known[2], known[3]), (counts[0], counts[1])) if len(known) == 4 else None
 
 
-def _plain(name: str, label: str, form: Unit, better: int, a: float | None, b: float | None) -> Measure:
-    return Measure(name, label, form, better, a, b, None if a is None or b is None else b - a)
+def _plain(measure: Measure, a: float | None, b: float | None) -> Compared:
+    return Compared(measure, a, b, None if a is None or b is None else b - a)
 
 
 def _number(values: Json, key: str) -> float | None:

@@ -19,7 +19,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from concord.report.compare import Comparison, Measure, Pair, Unit
+from concord.metrics.measures import Unit, unit_of_change, written
+from concord.metrics.measures import verdict as verdict_of
+from concord.report.compare import Compared, Comparison, Pair
 from concord.runs.compared import Run
 from concord.text import plain
 
@@ -85,13 +87,13 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _measure(measure: Measure) -> dict[str, Any]:
+def _measure(measure: Compared) -> dict[str, Any]:
     """A row, with its interval as places on a line from 0 to 100 whose middle is no difference."""
     differs, interval = change(measure)
     row: dict[str, Any] = {
-        "label": measure.label,
-        "a": figure(measure.a, measure.form),
-        "b": figure(measure.b, measure.form),
+        "label": measure.measure.label,
+        "a": figure(measure.a, measure.measure.unit),
+        "b": figure(measure.b, measure.measure.unit),
         "change": _minus(differs),
         "interval": _minus(interval),
         "verdict": verdict(measure),
@@ -109,14 +111,17 @@ def _minus(text: str) -> str:
 
 
 def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:
-    missing = pair.details.get("likely_missing")
+    lead = comparison.lead
+    values = pair.details.get(lead.key, ()) if lead else ()
+    first, second = values[:: lead.better or 1] if lead and values else (0, 0)
     return {
         "n": n,
         "class_name": pair.class_name,
         "index": pair.place[1],
         "changed": "identical" if pair.identical else f"{100 * pair.change:.1f} % changed",
-        "missing": missing and [figure(value, "share") for value in missing],
-        "gain": missing[0] - missing[1] if missing else 0,
+        "lead": lead and lead.lead[0],
+        "values": [figure(value, lead.unit) for value in values] if lead else [],
+        "gain": second - first,
         "images": [_uri(run.image(pair.place)) for run in (comparison.a, comparison.b)],
     }
 
@@ -132,50 +137,36 @@ def _uri(path: Path) -> Markup:
     return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode()
 
 
-Verdict = Literal["better", "worse", "same", "unclear"]
-
-
-def figure(value: float | None, form: Unit) -> str:
+def figure(value: float | None, unit: Unit) -> str:
     """A value: shares in per cent, seconds with their unit; a dash where there is none."""
-    if value is None:
-        return "-"
-    return {
-        "share": f"{100 * value:.1f} %",
-        "percent": f"{value:.1f} %",
-        "number": f"{value:.3f}",
-        "seconds": f"{value:.3g} s",
-    }[form]
+    return "-" if value is None else written(value, unit) + (" %" if unit == "percent" else "")
 
 
-def change(measure: Measure) -> tuple[str, str]:
+def change(one: Compared) -> tuple[str, str]:
     """The difference, as in ``+9.8`` (of shares in points), and what stands beside it.
 
     That is its interval, ``+7.0 to +12.6``, with p where it is known, or of seconds how many times as long B takes.
     """
-    if measure.change is None:
+    if one.change is None:
         return "-", ""
-    scale, digits = {"share": (100, 1), "percent": (1, 1), "number": (1, 3), "seconds": (1, 3)}[measure.form]
 
     def signed(value: float) -> str:
-        return f"{scale * value + 0.0:+.{digits}f}" if round(scale * value, digits) else f"{0:.{digits}f}"
+        text = written(value, unit_of_change(one.measure.unit))
+        return text if float(text) else text[1:]
 
     beside = ""
-    if measure.ci95 is not None:
-        beside = f"{signed(measure.ci95[0])} to {signed(measure.ci95[1])}"
-        if measure.p is not None:
-            beside += f" (p {measure.p:.2g})"
-    elif measure.form == "seconds" and measure.a and measure.b:
-        beside = f"{measure.b / measure.a:.2f} times A"
-    return signed(measure.change), beside
+    if one.ci95 is not None:
+        beside = f"{signed(one.ci95[0])} to {signed(one.ci95[1])}"
+        if one.p is not None:
+            beside += f" (p {one.p:.2g})"
+    elif one.measure.unit == "seconds" and one.a and one.b:
+        beside = f"{one.b / one.a:.2f} times A"
+    return signed(one.change), beside
 
 
-def verdict(measure: Measure) -> Verdict:
-    """What the interval says of the second run; "unclear" where it holds 0, is not known, or neither side is better."""
-    if measure.change == 0:
-        return "same"
-    if measure.ci95 is None or not measure.better or measure.ci95[0] <= 0 <= measure.ci95[1]:
-        return "unclear"
-    return "better" if (measure.ci95[0] > 0) == (measure.better > 0) else "worse"
+def verdict(one: Compared) -> Literal["better", "worse", "same", "unclear"]:
+    """What the interval says of the second run."""
+    return "same" if one.change == 0 else verdict_of(one.ci95, one.measure.better)
 
 
 def setting(value: Any, most: int = 60) -> str:

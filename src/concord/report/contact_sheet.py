@@ -76,24 +76,6 @@ def contact_sheet(bands: Sequence[Band], title: str, notes: Sequence[str] = ()) 
     return sheet
 
 
-def sheet_notes(results: dict[str, Any]) -> list[str]:
-    """The lines under the title: what `results.json` says of completeness, and what the marks mean."""
-    completeness = results.get("completeness", {})
-    if not completeness:
-        return []
-    notes = ["A filled number: the scorer finds the concept in the image. A crossed one: it does not."]
-    if "gain" in completeness:
-        before, after, gain = completeness["uninformed"], completeness["informed"], completeness["gain"]
-        low, high = gain["ci95"]
-        notes[:0] = [
-            f"Completeness {before['mean']:.3f} uninformed, {after['mean']:.3f} informed: {gain['mean']:+.3f}"
-            f" (95 % interval {low:+.3f} to {high:+.3f}, {after['n']} pairs at the same seeds).",
-            f"Complete samples {before['complete']:.0%}, {after['complete']:.0%}. Foreign details an image"
-            f" {before['foreign']:.2f}, {after['foreign']:.2f}.",
-        ]
-    return notes
-
-
 def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, band: Band, top: int, cell: int, paired: bool) -> None:
     draw.text((_MARGIN, top + 2), _fit(draw, band.class_name, _LABEL - 12, _font(17)), _INK, _font(17))
     for i, concept in enumerate(band.concepts):

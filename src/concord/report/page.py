@@ -19,10 +19,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from concord.metrics.measures import figures, pick
 from concord.report.accuracy import FILE as EVALUATION
 from concord.report.accuracy import detailed_cells, facts, protocol
 from concord.report.distribution import HEIGHT, WIDTH, pictures
-from concord.report.figures import Unit, Value, comparisons, pick, reach, shown
+from concord.report.figures import figure, lead, reach, shown
 from concord.report.samples import MISSING_BELOW, PRESENT_FROM, Judge, contents
 from concord.report.similarity import likeness
 from concord.report.thumbnails import BUDGET
@@ -61,7 +62,7 @@ def render(record: Record, budget: int = BUDGET) -> str:
     """The page of a run; its images take at most `budget` bytes."""
     judge = Judge(float(record.details.get("missing_below", MISSING_BELOW)))
     inside = contents(record, judge, budget)
-    compared = comparisons(record.results)
+    compared = [row for row in figures(record.results, "report") if row.uninformed or row.informed]
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     page = _environment().get_template("page.html")
     return page.render(
@@ -71,10 +72,9 @@ def render(record: Record, budget: int = BUDGET) -> str:
         inside=inside,
         compared=compared,
         reach=reach(compared),
-        completeness=next((row for row in compared if row.name == "Completeness"), None),
-        missing=next((row for row in compared if row.name == "Likely missing"), None),
+        lead=lead(compared, record.results),
         helped=_helped(record, judge),
-        same_encoder=_marks_its_own_work(record),
+        flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(record)],
         judged=any(pair.after.details for pair in record.pairs),
         detected=any("found" in d for pair in record.pairs for d in pair.after.details),
         present_from=PRESENT_FROM,
@@ -102,18 +102,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"figure": _figure, "shown": shown, "facts": facts, "protocol": protocol}
+    environment.globals |= {"figure": figure, "shown": shown, "facts": facts, "protocol": protocol}
     environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return environment
-
-
-def _figure(value: Value | None, form: Unit) -> Markup:
-    """A number as shown, with the exact one and where it comes from for programs; a dash where there is none."""
-    if value is None:
-        return Markup('<span class="none">\N{EN DASH}</span>')
-    return Markup('<data value="{}" data-from="{}">{}</data>').format(
-        repr(value.number), value.source, shown(value.number, form)
-    )
 
 
 def _helped(record: Record, judge: Judge) -> dict[str, int] | None:

@@ -300,6 +300,11 @@ def _entries() -> Mapping[str, Mapping[str, list[metadata.EntryPoint]]]:
     return found
 
 
+def refresh() -> None:
+    """Look anew at what is installed: a package that came while this process runs is found."""
+    _entries.cache_clear()
+
+
 def _package(entry: metadata.EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.module.partition(".")[0]
 

@@ -22,7 +22,8 @@ from concord.cli.commands import app
 from concord.errors import ConcordError
 from concord.metrics.statistics import summary
 from concord.recipe import validate
-from concord.report.compare import Measure, compare
+from concord.registry import Measure
+from concord.report.compare import Compared, compare
 from concord.report.compare_page import change, page, verdict
 from concord.runs.compared import read_run
 from concord.workflows.distill import distill
@@ -84,7 +85,7 @@ def pair(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
     return a, b
 
 
-def measures(a: Path, b: Path) -> dict[str, Measure]:
+def measures(a: Path, b: Path) -> dict[str, Compared]:
     return {one.name: one for one in compare(read_run(a), read_run(b)).measures}
 
 
@@ -183,7 +184,7 @@ def test_accuracies_over_seeds_have_welchs_interval(pair: tuple[Path, Path]) -> 
     found = measures(*pair)["top1.last.resnet18.rded.10"]
     expected = stats.ttest_ind(tops[1], tops[0], equal_var=False).confidence_interval(0.95)
     assert found.ci95 == (pytest.approx(expected.low), pytest.approx(expected.high))
-    assert (found.n, found.by, found.form, found.p) == (7, "seeds", "percent", None)
+    assert (found.n, found.by, found.measure.unit, found.p) == (7, "seeds", "percent", None)
 
 
 def evaluated(out: Path, seeds: list[int], values: list[float]) -> None:
@@ -199,7 +200,7 @@ def test_the_same_seeds_are_paired_seed_by_seed(pair: tuple[Path, Path]) -> None
     differences = [0.40 - 0.31, 0.52 - 0.42, 0.66 - 0.55]
     expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert found.ci95 == (pytest.approx(expected.low), pytest.approx(expected.high))
-    assert (found.n, found.by, found.form, found.p) == (3, "paired seeds", "percent", 0.25)
+    assert (found.n, found.by, found.measure.unit, found.p) == (3, "paired seeds", "percent", 0.25)
     assert verdict(found) == "better"
     assert "(p 0.25)" in run("compare", *pair)[1]
     (told,) = [one for one in json.loads(run("compare", *pair, "--json")[1])["measures"] if "c3" in one["name"]]
@@ -296,7 +297,7 @@ def test_the_page_is_whole_by_itself_and_shows_the_same_figures(pair: tuple[Path
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in read.policy
     for one in measures(*pair).values():
-        row = read.cells[read.cells.index(one.label) :]
+        row = read.cells[read.cells.index(one.measure.label) :]
         assert row[3].replace("\N{MINUS SIGN}", "-") == change(one)[0]
     assert "6 samples" in text
     assert "4 of 6 pairs" in text
@@ -316,14 +317,17 @@ def test_a_run_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("measure", "text"),
+    ("one", "text"),
     [
-        (Measure("m", "m", "share", 1, 0.5, 0.6, 0.1, (0.05, 0.15)), ("+10.0", "+5.0 to +15.0")),
-        (Measure("m", "m", "percent", 1, 50, 60, 10, (5, 15), 3, "", 0.25), ("+10.0", "+5.0 to +15.0 (p 0.25)")),
-        (Measure("m", "m", "number", 1, 0.5, 0.4996, -0.0004), ("0.000", "")),
-        (Measure("m", "m", "seconds", -1, 2.0, 5.0, 3.0), ("+3.000", "2.50 times A")),
-        (Measure("m", "m", "seconds", -1, None, 5.0, None), ("-", "")),
+        (Compared(Measure("m", "m", "share", 1), 0.5, 0.6, 0.1, (0.05, 0.15)), ("+10.0", "+5.0 to +15.0")),
+        (
+            Compared(Measure("m", "m", "percent", 1), 50, 60, 10, (5, 15), 3, "", 0.25),
+            ("+10.0", "+5.0 to +15.0 (p 0.25)"),
+        ),
+        (Compared(Measure("m", "m", "number", 1), 0.5, 0.4996, -0.0004), ("0.000", "")),
+        (Compared(Measure("m", "m", "seconds", -1), 2.0, 5.0, 3.0), ("+3.000", "2.50 times A")),
+        (Compared(Measure("m", "m", "seconds", -1), None, 5.0, None), ("-", "")),
     ],
 )
-def test_differences_as_text(measure: Measure, text: tuple[str, str]) -> None:
-    assert change(measure) == text
+def test_differences_as_text(one: Compared, text: tuple[str, str]) -> None:
+    assert change(one) == text

@@ -90,7 +90,9 @@ def _changed(found: Comparison) -> list[Text]:
     lines = [Text("most changed", "bold")]
     for pair in changed:
         at = f"  {plain(pair.class_name):<{width}}  {pair.place[1]:>4}"
-        lines.append(Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_beside(pair, found.lead), "dim")))
+        lines.append(
+            Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_beside(pair, found.lead), "dim"))
+        )
     return lines
 
 

@@ -116,8 +116,8 @@ def _measures(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]
     for row in figures(results, "terminal"):
         if row.uninformed and row.informed:
             digits = 2 if row.measure.unit == "number" else None
-            sets = (written(value.number, row.measure.unit, digits) for value in (row.uninformed, row.informed))
-            yield row.measure.label, *sets, row.interval(row.change, digits)
+            before, after = (written(v.number, row.measure.unit, digits) for v in (row.uninformed, row.informed))
+            yield row.measure.label, before, after, row.interval(row.change, digits)
 
 
 def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:

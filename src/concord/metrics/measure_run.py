@@ -256,7 +256,8 @@ class Outcome:
         if self._concepts.used:
             self._draw_concepts(out)
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        contact_sheet(bands, f"concord distill {self._recipe.name}", list(lines(results, "sheet"))).save(out / "samples.png")
+        notes = list(lines(results, "sheet"))
+        contact_sheet(bands, f"concord distill {self._recipe.name}", notes).save(out / "samples.png")
         write_report(out)
 
     def _draw_concepts(self, out: Path) -> None:

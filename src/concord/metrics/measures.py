@@ -28,8 +28,8 @@ DETAILS = MetricSpec(
             "share of details that look fainter than on three quarters of the real images",
             title="Likely missing",
             lead=(
-                "Of their classes’ details, {informed} are likely missing, and {uninformed} without informing at the same"
-                " seeds.",
+                "Of their classes’ details, {informed} are likely missing, and {uninformed} without informing at the"
+                " same seeds.",
                 "Of their classes’ details, {informed} are likely missing.",
             ),
             places=("terminal", "report"),  # a comparison has it pair by pair

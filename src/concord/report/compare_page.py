@@ -120,7 +120,7 @@ def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:
         "index": pair.place[1],
         "changed": "identical" if pair.identical else f"{100 * pair.change:.1f} % changed",
         "lead": lead and lead.lead[0],
-        "values": [figure(value, lead.unit) for value in values] if lead else [],
+        "beside": [figure(value, lead.unit) for value in values] if lead else [],
         "gain": second - first,
         "images": [_uri(run.image(pair.place)) for run in (comparison.a, comparison.b)],
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from concord.data.classes import ClassSpec, class_table
 from concord.errors import ConcordError
 from concord.models.students import IMAGENET_MEAN, IMAGENET_STD, NAMES, build_student, canonical, default_size
+from concord.models.teachers import load_teacher
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -250,3 +254,11 @@ def test_what_cannot_be_built_is_one_line() -> None:
         with pytest.raises(ConcordError, match=message):
             build_student(name, 10, size, **choices)
     build_student("convnet-4", 10, 4, pool="none", width=4)  # without pooling any size goes
+
+
+def test_a_missing_timm_is_one_line_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConcordError, match=r"^timm:NAME needs .*: pip install 'concord-distill\[timm\]'$"):
+        build_student("timm:resnet10t", 10, 32)
+    with pytest.raises(ConcordError, match=r"^timm:NAME needs .*: pip install 'concord-distill\[timm\]'$"):
+        load_teacher("timm:resnet10t", class_table([ClassSpec("a")]))

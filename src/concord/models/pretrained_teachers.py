@@ -18,7 +18,16 @@ from concord.models.classifier_file import fill, is_classifier, load_classifier
 from concord.models.hub import model_path
 from concord.models.networks import convnet_of
 from concord.models.pretrained import loading
-from concord.models.students import Student, StudentForm, build_student, canonical, check_forward, default_size, head
+from concord.models.students import (
+    Student,
+    StudentForm,
+    build_student,
+    canonical,
+    check_forward,
+    default_size,
+    head,
+    timm_library,
+)
 
 _FILES = (".safetensors", ".pth", ".pt")
 
@@ -139,9 +148,7 @@ def _torchvision(model: str, size: int | None) -> Trained:
 
 
 def _timm(model: str, size: int | None) -> Trained:
-    import timm
-
-    spec = f"timm:{model}"
+    timm, spec = timm_library(), f"timm:{model}"
     config = timm.get_pretrained_cfg(model)
     extra = {"img_size": size} if size and config is not None and config.fixed_input_size else {}
     with loading(spec, "teacher"):

@@ -200,9 +200,21 @@ def _torchvision(model: str, classes: int, size: int) -> nn.Module:
     return net
 
 
-def _timm(model: str, classes: int, size: int) -> nn.Module:
-    import timm
+def timm_library() -> Any:
+    """Return the package timm, which only `timm:NAME` needs.
 
+    Raises:
+        ConcordError: it is not installed.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise ConcordError("timm:NAME needs the package timm: pip install 'concord-distill[timm]'") from None
+    return timm
+
+
+def _timm(model: str, classes: int, size: int) -> nn.Module:
+    timm = timm_library()
     config = timm.get_pretrained_cfg(model)
     extra = {"img_size": size} if config is not None and config.fixed_input_size else {}
     net: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes, **extra)
@@ -236,9 +248,7 @@ def check_forward(net: nn.Module, model: str, classes: int, size: int) -> None:
 
 def _library(source: str) -> list[str]:
     if source == "timm":
-        import timm
-
-        return list(timm.list_models())
+        return list(timm_library().list_models())
     import torchvision
 
     return list(torchvision.models.list_models(module=torchvision.models))

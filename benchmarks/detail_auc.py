@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from record import RESULTS, head, write
 from sklearn.metrics import roc_auc_score
 
 from concord.concepts.selection import embed_images
@@ -32,9 +32,7 @@ from concord.reef.dataset import real_set, test_set
 from concord.reef.text import PHRASES
 from concord.reef.world import DETAILS, SPECIES
 from concord.storage import images
-from concord.system import cores, version
 
-RESULTS = Path(__file__).parent / "results"
 Row = tuple[str, float, bool]
 """A phrase on one image: (phrase, percentile, whether it is shown)."""
 
@@ -109,15 +107,7 @@ def main() -> None:
             f"{phrase:<34}"
             + "".join(f"{s:>9} ({c['missing']:>4} of {c['n']:>4})" for s, c in zip(shown, cells, strict=True))
         )
-    record = {
-        "schema": 1,
-        "command": "python benchmarks/detail_auc.py out/reef",
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
-        "concord": version(),
-        "tables": tables,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "detail_auc.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write(RESULTS / "detail_auc.json", head("detail_auc.py out/reef", tables=tables))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 from dataclasses import asdict
 from functools import partial
@@ -37,6 +36,7 @@ import evaluation_choices
 import plain_evaluation as plain
 import torch
 from evaluation_clock import Case, Clock, folder, in_turn, network, quartiles
+from record import RESULTS, head, write
 from torch.nn import functional as F
 
 from concord.data import open_data
@@ -48,9 +48,8 @@ from concord.evaluation.training import Compute, Drawn, Trainer, soft_labels, so
 from concord.metrics.statistics import summary, unpaired
 from concord.models.students import Student
 from concord.reef.dataset import real_set, test_set
-from concord.system import cores, package_version, resolve_dtype, version
+from concord.system import package_version, resolve_dtype
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = ("steps", "accuracy", "seeds", "choices", "memory")
 CPU = (
     Case("convnet-3", 32, "rded", 50, 100),
@@ -228,15 +227,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cuda = options.device.startswith("cuda")
-    record: dict[str, Any] = {
-        "schema": 1,
-        "command": "python benchmarks/evaluation_speed.py" + (f" --device {options.device}" if cuda else ""),
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores, 1 thread",
-        "card": torch.cuda.get_device_name() if cuda else None,
-        "load": {},  # mean processes that ran or waited over a minute, before each part
-        "versions": {"concord": version(), "torch": torch.__version__, "torchvision": package_version("torchvision")},
-        "notes": [] if cuda else ["no GPU was at hand: the aim of three times the plain loop on a GPU is not measured"],
-    }
+    record = head(
+        "evaluation_speed.py" + (f" --device {options.device}" if cuda else ""),
+        "1 thread",
+        torchvision=package_version("torchvision"),
+        card=torch.cuda.get_device_name() if cuda else None,
+        load={},  # mean processes that ran or waited over a minute, before each part
+        notes=[] if cuda else ["no GPU was at hand: the aim of three times the plain loop on a GPU is not measured"],
+    )
     cases = TINY if options.tiny else CUDA if cuda else CPU
     parts: dict[str, Any] = {
         "steps": lambda: [steps(case, options.rounds, options.device, options.workers) for case in cases],
@@ -245,7 +243,6 @@ def main() -> None:
         "choices": lambda: evaluation_choices.choices(options.rounds, options.tiny),
         "memory": lambda: evaluation_choices.memory(options.tiny),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.is_file():
         earlier = json.loads(options.out.read_text())
         record["load"] = dict(earlier["load"])
@@ -254,7 +251,7 @@ def main() -> None:
         record["load"][part] = round(os.getloadavg()[0], 1)
         record[part] = parts[part]()
         print(json.dumps({part: record[part]}, indent=1), flush=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        write(options.out, record)
 
 
 if __name__ == "__main__":

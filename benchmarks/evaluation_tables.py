@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -26,9 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from concord.system import cores, package_version, version
-
-RESULTS = Path(__file__).parent / "results"
+from record import RESULTS, head, write
 
 
 @dataclass(frozen=True)
@@ -193,20 +190,12 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    record: dict[str, Any] = {
-        "schema": 1,
-        "command": f"python benchmarks/evaluation_tables.py {options.table}",
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
-        "concord": version(),
-        "torch": package_version("torch"),
-    } | measure(options.table, options.data, work, options.collect)
-    text = json.dumps(record, indent=1, ensure_ascii=False).replace(str(work), "WORK")
-    if options.data != Path("."):
-        text = text.replace(str(options.data), "DATA")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"evaluation_{options.table}.json").write_text(text + "\n", encoding="utf-8")
-    for name, found in record["sets"].items():
-        for cell in found:
+    found = measure(options.table, options.data, work, options.collect)
+    record = head(f"evaluation_tables.py {options.table}", **found)
+    hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
+    write(RESULTS / f"evaluation_{options.table}.json", record, hidden)
+    for name, row in record["sets"].items():
+        for cell in row:
             top1 = cell["top1"][cell["reports"]]
             print(f"{name:<18} {cell['protocol']:<6} IPC {cell['ipc']}: {top1['mean']:.1f} ± {top1['std']:.1f}")
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from informing_cost import Count, Model, clip_l, concept_guide, dit_xl, sd21_unclip, settings
+from record import RESULTS, head, write
 from transformers import CLIPConfig, CLIPModel
 
 from concord.diffusion.sampler import noise, sample
@@ -33,9 +34,7 @@ from concord.models.encoder import Encoder
 from concord.models.preprocess import Preprocess
 from concord.pipelines.dit import DiT
 from concord.recipe import Informing
-from concord.system import version
 
-RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -148,18 +147,15 @@ def main() -> None:
     build_encoder = toy_clip if options.tiny else clip_l
     rate = product_rate(device, dtype, 256 if options.tiny else 8192)
     rows: list[dict[str, Any]] = []
-    record = {
-        "schema": 1,
-        "card": card,
-        "dtype": str(dtype).removeprefix("torch."),
-        "torch": torch.__version__,
-        "concord": version(),
-        "steps": steps,
-        "compile": options.compile,
-        "channels_last": options.channels_last,
-        "product_tflop_per_second": round(rate / 1e12, 3),
-        "rows": rows,
-    }
+    record = head(
+        card=card,
+        dtype=str(dtype).removeprefix("torch."),
+        steps=steps,
+        compile=options.compile,
+        channels_last=options.channels_last,
+        product_tflop_per_second=round(rate / 1e12, 3),
+        rows=rows,
+    )
     suffix = ("_compiled" if options.compile else "") + ("_channels_last" if options.channels_last else "")
     path = options.out / f"gpu_throughput_{re.sub(r'[^A-Za-z0-9]+', '-', card)}{suffix}.json"
     known: dict[str, Informing | None] = {"uninformed": None, **settings()}
@@ -188,8 +184,7 @@ def main() -> None:
                 row["share_of_product_rate"] = round(operations * row["images_per_second"] / rate, 4)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-                options.out.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(record, indent=1) + "\n")
+                write(path, record)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
 

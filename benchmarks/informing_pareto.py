@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
+from record import RESULTS, head, write
 
 from concord.metrics.completeness import Pictures, Vocabulary, completeness, nuisance_diversity, teacher_accuracy
 from concord.metrics.scorers import Detector
@@ -30,12 +30,10 @@ from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
 from concord.runs.store import read_manifest
-from concord.system import cores, version
 from concord.workflows.distill import distill, open_recipe_data
 
 TUNING, REPORTING = 5000, 6000
 """Values of the recipe's `seed` for the two blocks."""
-RESULTS = Path(__file__).parent / "results"
 SCRATCH = Path("out/pareto")
 MAKE = ("uninformed=false", "scorer.kind=none", "teacher=null", "nuisance=null", "threads=1")
 """Images alone: they are scored here, against the images of another run."""
@@ -183,11 +181,9 @@ def main() -> None:
     judge = Judge()
     apart = f"_block{block}" if options.block else ""
     path = RESULTS / f"informing_pareto_{options.what}{apart}.json"
-    record = {"schema": 1} | (json.loads(path.read_text()) if path.exists() else {})
-    chosen = f" --block {block}" if options.block else ""
-    record["command"] = f"python benchmarks/informing_pareto.py {options.what}{chosen}"
-    record["machine"] = f"{platform.system()} {platform.machine()}, {cores()} CPU cores, {options.workers} workers"
-    record |= {"concord": version(), "seed": block, "ipc": ipc}
+    command = f"informing_pareto.py {options.what}" + (f" --block {block}" if options.block else "")
+    record = json.loads(path.read_text()) if path.exists() else {}
+    record |= head(command, f"{options.workers} workers", seed=block, ipc=ipc)
     rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS}
     record["settings"] = rows
     first: Pictures | None = None
@@ -203,14 +199,9 @@ def main() -> None:
         first = first or pictures
         rows[name] = row
         print(_line(name, scores, cost), flush=True)
-        _save(path, record)
+        write(path, record)
     operations(rows)
-    _save(path, record)
-
-
-def _save(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write(path, record)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,14 +26,13 @@ from unittest.mock import patch
 import torch
 from diffusers import DDIMScheduler
 from informing_pareto import BASE, SETTINGS
+from record import RESULTS, head, write
 
 from concord.guidance import total
 from concord.methods.diffusion import Generate
 from concord.recipe import load
-from concord.system import cores, version
 from concord.workflows.distill import open_recipe_data
 
-RESULTS = Path(__file__).parent / "results"
 EXACT = "exact-half-w300"
 """The exact mode at its best (docs/reef.md), timed in the same rounds."""
 
@@ -159,17 +157,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS / "informing_seconds.json")
     options = parser.parse_args()
-    record = {
-        "schema": 1,
-        "command": " ".join(["python benchmarks/informing_seconds.py", *options.changes]),
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores, 1 thread",
-        "concord": version(),
-        "rounds": options.rounds,
-        **measure(options.changes, options.rounds),
-    }
+    command = " ".join(["informing_seconds.py", *options.changes])
+    values = measure(options.changes, options.rounds)
+    record = head(command, "1 thread", rounds=options.rounds, **values)
     print(json.dumps(record, indent=1))
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    write(options.out, record)
 
 
 if __name__ == "__main__":

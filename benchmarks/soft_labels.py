@@ -10,23 +10,19 @@ difference of smaller ones is paired by seed. Writes benchmarks/results/soft_lab
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from record import RESULTS, head, write
 
 from concord.evaluation.evaluate import evaluate
 from concord.evaluation.label import label, read_label_settings
 from concord.evaluation.settings import read_settings
 from concord.metrics.statistics import paired, summary
 from concord.recipe import load
-from concord.system import cores, package_version, version
 from concord.workflows.distill import distill
 
-RESULTS = Path(__file__).parent / "results"
 FORMS = {
     "float32": [],
     "float16": ["bits=float16"],
@@ -78,18 +74,9 @@ def main() -> None:
     texts = ["student=convnet-3", f"width={options.width}", "size=32", "dtype=bfloat16", f"epochs={options.epochs}"]
     with tempfile.TemporaryDirectory() as work:
         rows = measure(Path(work), options.seeds, texts, options.forms)
-    record = {
-        "schema": 1,
-        "command": shlex.join(["python", "benchmarks/soft_labels.py", *sys.argv[1:]]),
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
-        "concord": version(),
-        "torch": package_version("torch"),
-        "set": "reef, random real images, IPC 10",
-        "protocol": "rded, " + " ".join(texts),
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "soft_labels.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    protocol = "rded, " + " ".join(texts)
+    record = head(set="reef, random real images, IPC 10", protocol=protocol, rows=rows)
+    write(RESULTS / "soft_labels.json", record)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_the_sum_over_the_schedule_is_what_a_whole_sampling_counts(setting: dict
     informing = Informing.model_validate(setting)
     count = cost.Count(model, encoder)
     assert count.sampling(None, steps=6) == cost.operations(model, steps=6, decoded=True)
-    guide = cost.guide(model, encoder, informing)
+    guide = cost.concept_guide(model, encoder, informing)
     whole = cost.operations(model, guide, steps=6, decoded=True)
     assert count.sampling(informing, steps=6) == whole
     assert whole == count.sampling(None, steps=6) + gradients * count.gradient(informing)

@@ -30,7 +30,8 @@ from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
 from concord.runs.store import read_manifest
-from concord.workflows.distill import distill, open_recipe_data
+from concord.workflows.distill import distill
+from concord.workflows.executors import open_recipe_data
 
 TUNING, REPORTING = 5000, 6000
 """Values of the recipe's `seed` for the two blocks."""

@@ -31,7 +31,7 @@ from record import RESULTS, head, write
 from concord.guidance import total
 from concord.methods.diffusion import Generate
 from concord.recipe import load
-from concord.workflows.distill import open_recipe_data
+from concord.workflows.executors import open_recipe_data
 
 EXACT = "exact-half-w300"
 """The exact mode at its best (docs/reef.md), timed in the same rounds."""
@@ -81,7 +81,7 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     recipe = load("reef", ["threads=1", *changes])
     torch.set_num_threads(1)
     method = Generate(recipe, open_recipe_data(recipe))
-    maker, steps = method._maker, recipe.pipeline.steps
+    maker, steps = method._sampler, recipe.pipeline.steps
     batch = [method.sample(c % 10, c // 10) for c in range(recipe.batch_size)]
     model: Any = maker._model("")
     concept_guide = maker._concept_guide(batch, model)
@@ -89,7 +89,7 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     networks = {
         "denoiser": model.denoiser,
         "final decoder": model.pipeline.vae.decoder,
-        "encoder": maker.encoder.model.vision_model,
+        "encoder": method.models.encoder.model.vision_model,
     }
     if recipe.informing.decoder == "tiny":
         networks["guide's decoder"] = model.tiny_decoder.decoder

@@ -25,15 +25,7 @@ FLOORS = [
     ["errors", "text", "moved"],
 ]
 """The rooms, from the top of the house to its ground; two rooms of one floor do not see each other."""
-EXCEPTIONS: set[tuple[str, str]] = {
-    ("concord.methods.real", "concord.report.page"),
-    ("concord.metrics.measure_run", "concord.methods.batch_sampler"),
-    ("concord.metrics.measure_run", "concord.methods.concept_plan"),
-    ("concord.metrics.measure_run", "concord.report.charts"),
-    ("concord.metrics.measure_run", "concord.report.contact_sheet"),
-    ("concord.metrics.measure_run", "concord.report.page"),
-    ("concord.metrics.measure_run", "concord.report.similarity"),
-}
+EXCEPTIONS: set[tuple[str, str]] = {}
 """Arrows up, by importing and imported file, that are left from before the rule."""
 
 

@@ -231,19 +231,21 @@ class Registry(Generic[T]):
 
     def __init__(self, group: str, word: str, *first: str) -> None:
         self.group, self.word, self._first = group, word, first
+        self.added: dict[str, T] = {}
+        """What this process adds, for a notebook or a test; worker processes do not know it."""
 
     def __iter__(self) -> Iterator[str]:
         """Names, sorted but for those that lead; nothing is imported."""
-        found = self._entries()
+        found = {*self._entries(), *self.added}
         leading = [name for name in self._first if name in found]
-        return iter(leading + sorted(found.keys() - leading))
+        return iter(leading + sorted(found.difference(leading)))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries()
+        return name in self._entries() or name in self.added
 
     def package(self, name: str) -> str:
         """The package that adds a name, with its version."""
-        return _package(self._entries()[name][0])
+        return "this process" if name in self.added else _package(self._entries()[name][0])
 
     def get(self, name: str) -> T:
         """Return what a name stands for, imported now.
@@ -251,6 +253,8 @@ class Registry(Generic[T]):
         Raises:
             ConcordError: the name is unknown (the nearest is named), two packages add it, or it does not import.
         """
+        if name in self.added:
+            return self.added[name]
         found = self._entries().get(name)
         if not found:
             known = ", ".join(self) or f"none; concord is not installed (`pip install {OURS}`)"

@@ -113,7 +113,7 @@ def test_select_writes_what_a_run_writes(tmp_path: Path) -> None:
     recipe = load("reef", ["concepts.images=20", "classes=[coral perch, river perch]"])
     from concord.data import open_data, restrict
 
-    ran = Generate(recipe, restrict(open_data("reef"), recipe.classes, {})).concepts()
+    ran = Generate(recipe, restrict(open_data("reef"), recipe.classes, {})).record()
     assert json.loads(said) == {"schema": 1, **json.loads(json.dumps(ran))}
 
 

@@ -18,7 +18,8 @@ from concord.methods.diffusion import Generate
 from concord.recipe import Recipe
 from concord.runs.store import read_manifest
 from concord.storage import images
-from concord.workflows.distill import distill, open_recipe_data
+from concord.workflows.distill import distill
+from concord.workflows.executors import open_recipe_data
 
 
 def pixels(out: Path) -> np.ndarray:
@@ -102,16 +103,14 @@ def test_an_image_stops_where_its_loss_is_among_those_of_real_images(
     # The threshold itself: Eq. 12 of the class's real images with this sample's concepts, written out.
     data = open_recipe_data(recipe)
     method = Generate(recipe, data)
-    maker = method._maker
+    sampler, encoder = method._sampler, method.models.encoder
     batch = [method.sample(c, 0) for c in (3, 7)]
-    guide = maker._concept_guide(batch, maker._model(""))
+    guide = sampler._concept_guide(batch, sampler._model(""))
     assert guide.thresholds is not None
     for sample, threshold in zip(batch, guide.thresholds.tolist(), strict=True):
-        real = torch.cat(
-            [maker.encoder.images(p) for p in images.batches(list(some_images(data, sample.class_index, 4)))]
-        )
-        p = (real @ maker.encoder.texts(sample.positives).T / 0.2).exp()
-        n = (real @ maker.encoder.texts(sample.negatives).T / 0.2).exp().sum(dim=1, keepdim=True)
+        real = torch.cat([encoder.images(p) for p in images.batches(list(some_images(data, sample.class_index, 4)))])
+        p = (real @ encoder.texts(sample.positives).T / 0.2).exp()
+        n = (real @ encoder.texts(sample.negatives).T / 0.2).exp().sum(dim=1, keepdim=True)
         losses = -(p / (p + n)).log().mean(dim=1)
         assert threshold == pytest.approx(float(losses.quantile(0.3)), rel=1e-4)
 
@@ -120,6 +119,6 @@ def test_decode_size_auto_is_what_the_encoder_sees_where_that_is_smaller(
     models: Path,  # noqa: F811
 ) -> None:
     recipe = with_tiny(models, informing={"decode_size": "auto"})
-    maker = Generate(recipe, open_recipe_data(recipe))._maker
-    assert maker._decode_side() == 16 == maker.encoder.preprocess.side
+    method = Generate(recipe, open_recipe_data(recipe))
+    assert method._sampler._decode_side() == 16 == method.models.encoder.preprocess.side
     assert with_tiny(models).informing.decode_size is None

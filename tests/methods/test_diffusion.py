@@ -10,15 +10,15 @@ from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClas
 
 import tiny
 from concord.errors import ConcordError
-from concord.methods.batch_sampler import BatchSampler
-from concord.methods.concept_plan import ConceptPlan
-from concord.metrics import measure_run as outcome
+from concord.methods.diffusion import Generate
+from concord.metrics import measure_run
 from concord.recipe import Recipe, validate
 from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
 from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
 from concord.runs.store import read_manifest
-from concord.workflows.distill import distill, open_recipe_data
+from concord.workflows.distill import distill
+from concord.workflows.executors import open_recipe_data
 
 
 def _save_clip(folder: Path) -> None:
@@ -198,12 +198,12 @@ def test_every_image_says_which_of_its_details_are_likely_missing(models: Path, 
 
 def test_real_images_for_the_report_are_few_and_small(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand classes of photographs would not fit into memory."""
-    monkeypatch.setattr(outcome, "REAL_IN_ALL", 30)
-    monkeypatch.setattr(outcome, "REAL_SIDE", 32)
+    monkeypatch.setattr(measure_run, "REAL_IN_ALL", 30)
+    monkeypatch.setattr(measure_run, "REAL_SIDE", 32)
     recipe = _recipe(models)
     data = open_recipe_data(recipe)
-    maker = BatchSampler(recipe, data)
-    real = outcome.Outcome(recipe, data, maker, ConceptPlan(recipe, data, maker), ())._sets(Path("unused"))["real"]
+    method = Generate(recipe, data)
+    real = measure_run.Measuring(recipe, data, Path("unused"), (), method.models, method.concepts).sets["real"]
     assert len(real.images) == 30
     assert {picture.size for picture in real.images} == {(32, 32)}
     assert np.bincount(real.labels).tolist() == [3] * 10

@@ -225,7 +225,7 @@ def test_classes_without_or_with_two_checkpoints_are_named(
     models: Path, woof: Path, checkpoints: dict[str, Any], message: str
 ) -> None:
     from concord.methods import build
-    from concord.workflows.distill import open_recipe_data
+    from concord.workflows.executors import open_recipe_data
 
     given = [*overrides(models, "dit", woof), f"pipeline.checkpoints={json.dumps(checkpoints)}"]
     recipe = run("imagewoof-minimax", *given)
@@ -372,7 +372,7 @@ def test_an_earlier_calls_selection_is_kept(
     models: Path, woof: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On ImageNet it takes hours; a resumed or grown run must not do it again."""
-    from concord.methods import concept_plan
+    from concord.concepts import plan as concept_plan
 
     given = [*overrides(models, "unclip", woof), "classes=n02096294,n02088364"]
     distill(run("imagewoof-unclip", *given, "ipc=1"), tmp_path / "set")

@@ -92,7 +92,7 @@ def test_unreadable_images_are_passed_over_only_when_asked() -> None:
         chosen(data, 9, unreadable="skip")
     skipping = build(recipe(unreadable="skip"), data)
     skipping.count(0, 8)
-    assert skipping.results(Path())["unreadable"] == 2
+    assert skipping.facts()["unreadable"] == 2
 
 
 def test_full_takes_all_whatever_the_ipc() -> None:

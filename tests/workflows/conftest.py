@@ -11,6 +11,7 @@ from toy import Toy
 
 from concord.storage import atomic
 from concord.workflows import distill as execute
+from concord.workflows import executors
 
 
 @pytest.fixture
@@ -26,8 +27,9 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs make toy images; torch stays out, so that a forked child starts at once."""
-    monkeypatch.setattr(execute, "build", Toy)
-    monkeypatch.setattr(execute, "needs_torch", lambda recipe: False)
+    for module in (execute, executors):
+        monkeypatch.setattr(module, "build", Toy)
+        monkeypatch.setattr(module, "needs_torch", lambda recipe: False)
     # A kill leaves the file system as the process saw it, synced or not; only a power cut would tell the difference.
     monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)
     yield

@@ -19,7 +19,9 @@ from concord.recipe import Recipe, load, validate
 from concord.runs import store
 from concord.storage import atomic
 from concord.workflows import distill as execute
-from concord.workflows.distill import distill, worker_count
+from concord.workflows import executors
+from concord.workflows.distill import distill
+from concord.workflows.executors import worker_count
 from concord.workflows.preview import preview
 
 
@@ -35,7 +37,7 @@ def test_bytes_are_the_same_in_whatever_order_batches_run(
     recipe = toy_recipe(photos)
     distill(recipe, tmp_path / "straight")
 
-    def shuffled(*given: Any) -> list[execute.Job]:
+    def shuffled(*given: Any) -> list[executors.Job]:
         jobs = pending(*given)
         random.Random(seed).shuffle(jobs)
         return jobs

@@ -44,16 +44,13 @@ class Toy:
             )
         return made
 
-    def recall(self, concepts: Any) -> None: ...
+    def resume(self, concepts: Any) -> None: ...
 
-    def concepts(self) -> dict[str, Any]:
-        return {"classes": {entry.key: ["größe"] for entry in self._data.classes}}
+    def record(self) -> dict[str, Any]:
+        return {"classes": {entry.folder: {"concepts": []} for entry in self._data.classes}, "größe": 1}
 
-    def results(self, out: Path) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         return {"toy": True}
-
-    def finish(self, out: Path) -> None:
-        (out / "samples.png").write_bytes(b"sheet")
 
     def cost(self) -> Cost:
         return Cost()

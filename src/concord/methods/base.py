@@ -1,34 +1,55 @@
-"""What a method is: a way to make a small set out of a large one. Runs know methods by this alone."""
+"""What a method is: a way to make a small set out of a large one. Runs know methods by this alone.
+
+Every method has the six members of `Method`. What only some methods do are protocols of their own, found by
+`isinstance`: keep something between calls (`Resumes`), fit all images together before any is made (`Fits`), tell
+something of the finished set (`Tells`), be informed by concepts (`Informed`).
+
+A choice among real images names them in `Sample.source`; a choice from another run names that run in a section of
+settings of its own, which is part of the identity, and its images in `Sample.source`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
+from concord.events import Progress
 from concord.plan import Sample
+
+if TYPE_CHECKING:
+    from concord.concepts.plan import ConceptPlan
+    from concord.models.cache import ModelCache
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
     """A finished image (RGB) and what was measured on it.
 
-    A score called ``uninformed_steps`` is summed over the set into results.json.
+    Args:
+        image: what is stored as a picture.
+        scores: kept in its row; one called ``uninformed_steps`` is summed over the set into results.json.
+        tensor: float32 (3, H, W) in [-1, 1] or beyond, for methods whose pixels are parameters: stored beside the
+            picture without rounding, as ``tensors/<class>/<index>.npy``.
     """
 
     image: Image.Image
     scores: Mapping[str, float | int] = field(default_factory=dict)
+    tensor: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a method knows beforehand, for ``--dry-run``; None is unknown.
 
-    `bytes_per_image` of one stored file; `seconds_per_image` of one worker, all variants together;
-    `memory` in bytes of one worker.
+    Args:
+        bytes_per_image: of one stored file.
+        seconds_per_image: of one worker, all variants together.
+        memory: bytes of one worker.
     """
 
     bytes_per_image: float | None = None
@@ -37,7 +58,7 @@ class Cost:
 
 
 class Method(Protocol):
-    """A way to make a small set. It is built as ``Class(recipe, data)``, see `concord.methods.build`.
+    """A way to make a small set. It is built as ``build(recipe, data)``, see `concord.registry.MethodSpec`.
 
     Building one must be cheap (``--dry-run`` and every worker do it): models are loaded and concepts selected at
     first need. A worker calls `make` only, with samples that the parent planned.
@@ -62,29 +83,60 @@ class Method(Protocol):
         ...
 
     def sample(self, class_index: int, index: int) -> Sample:
-        """Return sample (class_index, index); pure, and the same whatever the IPC."""
+        """Return sample (class_index, index); pure, and the same whatever the IPC, but for a method that `Fits`."""
         ...
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
         """Make a batch, one `GeneratedImage` a sample, in order; a function of batch and variant alone."""
         ...
 
-    def recall(self, concepts: Mapping[str, Any]) -> None:
+    def cost(self) -> Cost:
+        """Return what an image will cost, as far as it is known without loading a model."""
+        ...
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A method that leaves concepts.json, and takes it up again."""
+
+    def resume(self, concepts: Mapping[str, Any]) -> None:
         """Take the concepts.json of an earlier call with the same identity, instead of working it out again."""
         ...
 
-    def concepts(self) -> dict[str, Any] | None:
+    def record(self) -> dict[str, Any] | None:
         """Return what concepts.json shall hold, or None; asked for once, before the first image is made."""
         ...
 
-    def results(self, out: Path) -> dict[str, Any]:
-        """Return further keys of results.json, when every image and manifest lies in `out`."""
+
+@runtime_checkable
+class Fits(Protocol):
+    """A method that optimises all images together; its specification says ``joint``, and IPC is in the identity."""
+
+    def fit(self, folder: Path, progress: Progress) -> None:
+        """Fit, or go on from what an earlier call left in `folder`; afterwards `make` hands out the images.
+
+        Called once, in the parent, before the first batch and only where images are missing. The folder is the
+        method's own and is removed when the set is finished.
+        """
         ...
 
-    def finish(self, out: Path) -> None:
-        """Leave further files in `out` (samples.png); called last, after results.json is written."""
+
+@runtime_checkable
+class Tells(Protocol):
+    """A method that knows something of the set that results.json shall hold."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return further keys of results.json, when every image is stored."""
         ...
 
-    def cost(self) -> Cost:
-        """Return what an image will cost, as far as it is known without loading a model."""
+
+@runtime_checkable
+class Informed(Protocol):
+    """A method that samples by a recipe's models and concepts, which measures share."""
+
+    models: ModelCache
+    concepts: ConceptPlan
+
+    def operations(self, sample: Sample) -> int | None:
+        """Floating-point operations of making an image of the first variant, or None where they cannot be counted."""
         ...

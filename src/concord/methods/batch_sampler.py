@@ -30,8 +30,8 @@ from concord.methods.base import GeneratedImage
 from concord.methods.class_mapping import class_ids
 from concord.metrics.completeness import label_ids
 from concord.metrics.flops import Counter
+from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier
-from concord.models.encoder import Encoder
 from concord.models.hub import find_model, model_path, size_of
 from concord.pipelines.any import AnyPipeline
 from concord.pipelines.base import Family
@@ -43,7 +43,6 @@ from concord.plan import Sample
 from concord.recipe import Recipe
 from concord.storage import images
 from concord.storage.images import square
-from concord.system import resolve_device, resolve_dtype
 
 _log = logging.getLogger("concord")
 
@@ -53,10 +52,10 @@ SMALL = 2**28
 
 
 class BatchSampler:
-    """The models of a recipe, loaded at first need, and what makes images with them."""
+    """The diffusion model of a recipe, loaded at first need, and what makes images with it."""
 
-    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
-        self._recipe, self._data = recipe, data
+    def __init__(self, recipe: Recipe, data: ImageSet, models: ModelCache) -> None:
+        self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
         self._at_once = recipe.memory.batch
         self._loaded: tuple[str, Family | AnyPipeline] | None = None
@@ -65,29 +64,12 @@ class BatchSampler:
     # --- models ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def device(self) -> torch.device:
-        return torch.device(resolve_device(self._recipe.device))
-
-    @cached_property
-    def _dtype(self) -> torch.dtype:
-        return getattr(torch, resolve_dtype(self._recipe.dtype, str(self.device)))
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self._dtype, device=self.device)
-        self._faster([getattr(encoder.model, "vision_model", encoder.model)])
-        return encoder
-
-    def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
-        return Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
-
-    @cached_property
     def _judge(self) -> Classifier | None:
         """The classifier of the classifier objective."""
         settings = self._recipe.informing
         if not settings.objective.classifier or settings.classifier is None:
             return None
-        return self.classifier(settings.classifier, "informing.classifier", self._dtype)
+        return self._models.classifier(settings.classifier, "informing.classifier", self._models.dtype)
 
     def _model(self, checkpoint: str) -> Family | AnyPipeline:
         """The diffusion model; one checkpoint is held at a time, and the plan goes checkpoint by checkpoint."""
@@ -102,7 +84,7 @@ class BatchSampler:
         if informing.enabled and informing.decoder == "tiny" and tiny is None:
             raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
         model = model_path(settings.model or "")
-        options: dict[str, Any] = {"dtype": self._dtype, "device": self.device}
+        options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
         tiny = model_path(tiny) if tiny else None
         loaded: Family | AnyPipeline
         if recipe.method == "unclip":
@@ -121,20 +103,12 @@ class BatchSampler:
         pipeline = loaded.pipeline
         denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
         # A decoder's own forward is not what `decode` calls: its inner network is.
-        self._faster([denoiser, pipeline.vae.decoder, getattr(loaded.tiny_decoder, "decoder", None)])
+        self._models.hasten([denoiser, pipeline.vae.decoder, getattr(loaded.tiny_decoder, "decoder", None)])
         return loaded
-
-    def _faster(self, networks: Sequence[torch.nn.Module | None]) -> None:
-        """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
-        for network in networks:
-            if network is not None and self._recipe.memory.channels_last:
-                network.to(memory_format=torch.channels_last)
-            if network is not None and self._recipe.memory.compile:
-                network.compile()
 
     # --- images ------------------------------------------------------------------------------------------------
 
-    def make(self, batch: Sequence[Sample], informed: bool, steps: int | None = None) -> list[GeneratedImage]:
+    def make(self, batch: Sequence[Sample], guided: bool, steps: int | None = None) -> list[GeneratedImage]:
         """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost.
 
         Raises:
@@ -145,7 +119,7 @@ class BatchSampler:
         made: list[GeneratedImage] = []
         while len(made) < len(batch):
             try:
-                made += self._make(batch[len(made) : len(made) + at_once], informed, steps)
+                made += self._make(batch[len(made) : len(made) + at_once], guided, steps)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -162,7 +136,7 @@ class BatchSampler:
                 torch.cuda.empty_cache()
         return made
 
-    def operations(self, sample: Sample, informed: bool) -> int | None:
+    def operations(self, sample: Sample, guided: bool) -> int | None:
         """Floating-point operations of making one image, from noise to pixels, counted by making it again.
 
         None where the diffusion model is large and not loaded in this process, or compiled, so that it cannot be seen.
@@ -172,7 +146,7 @@ class BatchSampler:
         if self._recipe.memory.compile or (self._loaded is None and not small):
             return None
         with Counter() as counter:
-            self.make([sample], informed)
+            self.make([sample], guided)
         return counter.get_total_flops()
 
     def _too_large(self) -> str:
@@ -184,18 +158,20 @@ class BatchSampler:
             ways += ["informing.decoder=tiny with pipeline.tiny_decoder"]
         ways += [] if recipe.memory.vae == "tiled" else ["memory.vae=tiled"]
         ways += [] if recipe.dtype == "bfloat16" else ["dtype=bfloat16"]
-        return f"the memory of {self.device} does not suffice for one image at a time; set " + ", or ".join(ways)
+        return f"the memory of {self._models.device} does not suffice for one image at a time; set " + ", or ".join(
+            ways
+        )
 
-    def _make(self, batch: Sequence[Sample], informed: bool, steps: int) -> list[GeneratedImage]:
+    def _make(self, batch: Sequence[Sample], guided: bool, steps: int) -> list[GeneratedImage]:
         model = self._model(batch[0].checkpoint)
-        concept_guide = self._concept_guide(batch, model) if informed else None
+        concept_guide = self._concept_guide(batch, model) if guided and self._recipe.informing.enabled else None
         guides: list[Guide] = [concept_guide] if concept_guide else []
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
         if isinstance(model, AnyPipeline):
             pixels = self._call(model, batch, drawing, guides, steps)
         else:
             denoise = self._denoise(model, batch, drawing)  # before x_T: unCLIP draws noise for its images first
-            x = noise(drawing, model.latent_shape, device=self.device)
+            x = noise(drawing, model.latent_shape, device=self._models.device)
             scheduler = model.scheduler(self._recipe.pipeline.scheduler)
             latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
             with torch.no_grad():
@@ -258,15 +234,15 @@ class BatchSampler:
         names = [self._names[s.class_index] for s in batch]
         objectives: list[Objective] = []
         if weights.contrastive or weights.cosine:
-            positives = [self.encoder.texts(s.positives) for s in batch]
+            positives = [self._models.encoder.texts(s.positives) for s in batch]
             if weights.contrastive:
-                negatives = [self.encoder.texts(s.negatives) for s in batch]
-                temperature = settings.temperature or self.encoder.temperature
+                negatives = [self._models.encoder.texts(s.negatives) for s in batch]
+                temperature = settings.temperature or self._models.encoder.temperature
                 objectives.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
             if weights.cosine:
                 objectives.append(Objective.cosine(positives, weights.cosine))
         if weights.class_name:
-            objectives.append(Objective.class_name(self.encoder.texts(names), weights.class_name))
+            objectives.append(Objective.class_name(self._models.encoder.texts(names), weights.class_name))
         if self._judge is not None:
             ids = label_ids(self._judge, names, "informing.classifier")
             objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
@@ -274,7 +250,7 @@ class BatchSampler:
         return ConceptGuide(
             objectives,
             functools.partial(decode, side=self._decode_side()),
-            self.encoder if any(objective.embeds for objective in objectives) else None,
+            self._models.encoder if any(objective.embeds for objective in objectives) else None,
             mode=settings.mode,
             weight=settings.weight,
             strength=settings.strength,
@@ -291,7 +267,7 @@ class BatchSampler:
         if size != "auto":
             return size
         uses_encoder = any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
-        seen = [self.encoder.preprocess.side] if uses_encoder else []
+        seen = [self._models.encoder.preprocess.side] if uses_encoder else []
         if self._judge is not None:
             seen.append(self._judge.preprocess.side)
         return None if None in seen else max(side for side in seen if side is not None)
@@ -300,7 +276,7 @@ class BatchSampler:
     def _real(self, class_index: int) -> Tensor:
         """Unit embeddings (N, D) of real images of a class."""
         most, skip = self._recipe.concepts.images, self._recipe.unreadable == "skip"
-        return embed_images(self.encoder, self._data, class_index, most, skip).to(self.device)
+        return embed_images(self._models.encoder, self._data, class_index, most, skip).to(self._models.device)
 
     def _thresholds(self, batch: Sequence[Sample], objectives: Sequence[Objective], share: float) -> Tensor:
         """Each image's loss that is good enough, (B,): the quantile `share` of its class's real images.
@@ -309,7 +285,7 @@ class BatchSampler:
         """
         real = [self._real(s.class_index) for s in batch]
         count = min(map(len, real))
-        none = torch.empty(len(batch), 0, device=self.device)
+        none = torch.empty(len(batch), 0, device=self._models.device)
         losses = []
         for n in range(count):  # the n-th real image of every class at once: the objectives are bound to the batch
             image = torch.stack([rows[n] for rows in real])

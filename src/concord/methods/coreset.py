@@ -3,12 +3,10 @@
 Both orders are greedy, so that a smaller set is part of a larger one; what is as good goes by the order of the
 references. Distances are Euclidean and summed in float64.
 
-Where real images lie: the space that a coreset measures distances in.
-
-`features` of a recipe names it. ``encoder``: unit vectors of the recipe's image-text encoder. ``teacher``: what the
-recipe's classifier has before its last layer, the space of the field's tables. ``pixels``: the image at 32 pixels, for
-want of a model. A recipe that says nothing has the teacher's where it names one, and pixels elsewhere: the encoder has
-a default of 1.7 GB, and a choice among real images shall not fail, nor fetch it, because nobody said otherwise.
+`features` of a recipe names the space. ``encoder``: unit vectors of the recipe's image-text encoder. ``teacher``: what
+the recipe's classifier has before its last layer, the space of the field's tables. ``pixels``: the image at 32 pixels,
+for want of a model. A recipe that says nothing has the teacher's where it names one, and pixels elsewhere: the encoder
+has a default of 1.7 GB, and a choice among real images shall not fail, nor fetch it, because nobody said otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,8 +231,8 @@ class Coreset(RealImages):
     def _space(self) -> Space:
         return feature_space(self._recipe, self._data.classes)
 
-    def results(self, out: Path) -> dict[str, Any]:
-        return {"features": self._space.name, **super().results(out)}
+    def facts(self) -> dict[str, Any]:
+        return {"features": self._space.name, **super().facts()}
 
     def cost(self) -> Cost:
         """Bytes alone: choosing takes most of the time and memory, and is not tried out."""

@@ -1,25 +1,23 @@
 """Generate a set with a diffusion model, informed by concepts or not: `method=dit`, `minimax`, `unclip` or `text`.
 
 The parent plans: it selects concepts on real images (Eq. 10), draws negatives, condition images and prompts, and
-writes them into the samples. A worker then makes batches from samples alone (`concord.methods.making`). Results are
-read back from the stored files, so that what is scored is what was kept.
+writes them into the samples. A worker then makes batches from samples alone (`concord.methods.batch_sampler`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
 from concord.methods.batch_sampler import BatchSampler
 from concord.methods.class_mapping import assign_checkpoints, class_ids
-from concord.methods.concept_plan import ConceptPlan
 from concord.methods.prompts import TEMPLATES, prompt
 from concord.methods.real import ImagePool, shuffled
-from concord.metrics.measure_run import Outcome
+from concord.models.cache import ModelCache
 from concord.models.hub import find_model
 from concord.pipelines.load import pipeline_labels
 from concord.plan import Sample, sample_seed
@@ -30,14 +28,14 @@ COST_IMAGES = 2
 
 
 class Generate:
-    """See the module's text; the methods are those of `concord.methods.base.Method`."""
+    """See the module's text; a `Method` that is `Informed` and `Resumes`."""
 
     def __init__(self, recipe: Recipe, data: ImageSet) -> None:
         self._recipe, self._data = recipe, data
-        self._informed = recipe.informing.enabled
-        self._maker = BatchSampler(recipe, data)
-        self._concepts = ConceptPlan(recipe, data, self._maker)
-        self._outcome = Outcome(recipe, data, self._maker, self._concepts, self.variants)
+        self.models = ModelCache(recipe)
+        self.concepts = ConceptPlan(recipe, data, self.models)
+        self._guided = recipe.informing.enabled or bool(getattr(recipe, "guides", ()))
+        self._sampler = BatchSampler(recipe, data, self.models)
         conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
         self._checkpoints = (
@@ -57,14 +55,14 @@ class Generate:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        return ("images", "uninformed") if self._recipe.uninformed and self._informed else ("images",)
+        return ("images", "uninformed") if self._recipe.uninformed and self._guided else ("images",)
 
     def count(self, class_index: int, ipc: int) -> int:
         return ipc
 
     def sample(self, class_index: int, index: int) -> Sample:
         seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, index)
-        positives, negatives = self._concepts.draw(class_index, seed)
+        positives, negatives = self.concepts.draw(class_index, seed)
         return Sample(
             class_index,
             index,
@@ -83,20 +81,17 @@ class Generate:
             return entry.class_name
         return prompt(entry.class_name, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
 
-    def recall(self, concepts: Mapping[str, Any]) -> None:
-        self._concepts.recall(concepts)
+    def resume(self, concepts: Mapping[str, Any]) -> None:
+        self.concepts.resume(concepts)
 
-    def concepts(self) -> dict[str, Any] | None:
-        return self._concepts.record()
+    def record(self) -> dict[str, Any] | None:
+        return self.concepts.record()
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
-        return self._maker.make(batch, informed=self._informed and variant == "images")
+        return self._sampler.make(batch, guided=self._guided and variant == "images")
 
-    def results(self, out: Path) -> dict[str, Any]:
-        return self._outcome.results(out)
-
-    def finish(self, out: Path) -> None:
-        self._outcome.finish(out)
+    def operations(self, sample: Sample) -> int | None:
+        return self._sampler.operations(sample, self._guided)
 
     def cost(self) -> Cost:
         """Time a few steps of a small batch where every model is on this machine; else nothing is known."""
@@ -108,12 +103,12 @@ class Generate:
         batch = [planned.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
         seconds = 0.0
         for variant in self.variants:
-            informed = self._informed and variant == "images"
-            planned._maker.make(batch[:1], informed, steps=1)  # load and warm up
+            guided = self._guided and variant == "images"
+            planned._sampler.make(batch[:1], guided, steps=1)  # load and warm up
             times = []
             for steps in (1, 3):
                 start = time.perf_counter()
-                planned._maker.make(batch, informed, steps)
+                planned._sampler.make(batch, guided, steps)
                 times.append(time.perf_counter() - start)
             step = max(0.0, times[1] - times[0]) / 2
             seconds += (max(0.0, times[0] - step) + step * self._recipe.pipeline.steps) / len(batch)

@@ -8,8 +8,6 @@ Two things are ours. Image i has the crops of rank f i to f i + f - 1 with f = f
 to cell k of n images: the set holds the same crops either way, but here a smaller set is part of a larger one, so that
 it can grow. And where a class has fewer images than crops are needed, the second-best crops of all its images follow,
 and so on, where RDED ends with an error; with images enough there are none of them.
-
-Square crops of real images as RDED has them: drawn at random, ranked by loss, put together. All but `on_canvas` NumPy.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,10 +161,10 @@ class Rded(RealImages):
         side = max(1, size // self._settings.factor)
         return Image.fromarray(mosaic([cut(images[crop.source], crop, side) for crop in crops], size))
 
-    def results(self, out: Path) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         losses = [loss for ranked in self._best.values() for _, loss in ranked]
         mean = round(float(np.mean(losses)), 4) if losses else None
-        return {"teacher_loss": mean, **super().results(out)}
+        return {"teacher_loss": mean, **super().facts()}
 
     def cost(self) -> Cost:
         """Bytes alone: scoring takes most of the time and memory, and is not tried out."""

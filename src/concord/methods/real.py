@@ -1,16 +1,13 @@
-"""All real images: the upper bound that a small set is measured against. `ipc` says nothing here.
+"""Sets of real images: a uniform choice, the simplest baseline; and all of them, the upper bound.
 
-Real images of a class in the order in which a method takes them.
-
-A uniform choice of real images: the simplest baseline, and what every other method has to beat.
+What other choices among real images share is here, too: a pool in the order in which a method takes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from concord.data import ClassEntry, ImageSet
@@ -18,7 +15,6 @@ from concord.errors import ConcordError
 from concord.methods.base import Cost, GeneratedImage
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
-from concord.report.page import write_report
 from concord.runs.store import encode
 from concord.storage.images import square
 from concord.text import listed
@@ -131,19 +127,10 @@ class RealImages:
         images = (self._data.read(sample.source) for sample in batch)
         return [GeneratedImage(square(image, size) if size else image) for image in images]
 
-    def recall(self, concepts: Mapping[str, Any]) -> None:
-        return None
-
-    def concepts(self) -> None:
-        return None
-
-    def results(self, out: Path) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         if self._recipe.unreadable == "error":
             return {}
         return {"unreadable": len(self._pool.unreadable), "unreadable_files": sorted(self._pool.unreadable)}
-
-    def finish(self, out: Path) -> None:
-        write_report(out)
 
     def _trial(self, class_index: int, source: str) -> Sample:
         """A sample from an image of the class, for its cost."""

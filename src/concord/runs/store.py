@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from concord.data.classes import ClassEntry
@@ -68,8 +69,15 @@ class Store:
         row = self.rows.get(sample.place)
         return row is not None and {k: v for k, v in row.items() if k != "scores"} == self._planned(sample, entry)
 
-    def add(self, sample: Sample, entry: ClassEntry, data: bytes, scores: Mapping[str, float | int]) -> None:
-        """Store one finished image, then its row.
+    def add(
+        self,
+        sample: Sample,
+        entry: ClassEntry,
+        data: bytes,
+        scores: Mapping[str, float | int],
+        tensor: np.ndarray | None = None,
+    ) -> None:
+        """Store one finished image, and its pixels without rounding where they are given; then its row.
 
         Raises:
             ConcordError: the disk is full or refuses; what was stored before stays.
@@ -83,10 +91,20 @@ class Store:
             if path.parent not in self._folders:
                 make_directories(path.parent)
                 self._folders.add(path.parent)
+        if tensor is not None:
+            place = self._tensor_file(row["file_name"])
+            with disk_errors(place):
+                make_directories(place.parent)
+            write_atomically(place, _npy(tensor))
         write_atomically(path, data)
         with disk_errors(self.root / MANIFEST):
             self._append(json_line(row))
         self.rows[sample.place] = row
+
+    def _tensor_file(self, file_name: str) -> Path:
+        """Beside the root, for readers of image folders take every folder in it for a class."""
+        folder = "tensors" if self.root.name == "images" else f"tensors-{self.root.name}"
+        return (self.root.parent / folder / file_name).with_suffix(".npy")
 
     def trim(self, counts: Sequence[int]) -> None:
         """Take out images beyond the plan's counts: a supply shrinks when an unreadable image is left out of it."""
@@ -97,6 +115,7 @@ class Store:
             for row in outside:
                 # The image goes before its row: after a kill in between, the row is dropped for want of it.
                 (self.root / row["file_name"]).unlink(missing_ok=True)
+                self._tensor_file(row["file_name"]).unlink(missing_ok=True)
                 del self.rows[row["label"], row["index"]]
         self._rewrite()
 
@@ -170,3 +189,9 @@ def _rows(data: bytes) -> Iterator[Row]:
             continue
         if isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in _MUST_HAVE.items()):
             yield row
+
+
+def _npy(tensor: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(tensor, dtype=np.float32), allow_pickle=False)
+    return buffer.getvalue()

@@ -11,7 +11,8 @@ from concord.methods import build
 from concord.recipe import Recipe
 from concord.runs import workspace
 from concord.runs.store import read_manifest
-from concord.workflows.distill import open_recipe_data, resolved, worker_count
+from concord.workflows.distill import resolved
+from concord.workflows.executors import open_recipe_data, worker_count
 from concord.workflows.requirements import Needed, needed_models
 
 

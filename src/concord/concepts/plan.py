@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from concord.concepts import Concept, concept_text, draw_negatives, load_bank
-from concord.concepts.bank import Bank
-from concord.concepts.negatives import class_weights
-from concord.concepts.selection import name_similarity, select_classes, selection_record
+from concord.concepts.bank import Bank, concept_text, load_bank
+from concord.concepts.negatives import class_weights, draw_negatives
+from concord.concepts.selection import Concept, name_similarity, select_classes, selection_record
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.methods.batch_sampler import BatchSampler
+from concord.models.cache import ModelCache
 from concord.recipe import Recipe
 
 
 class ConceptPlan:
     """The concepts of a recipe on its data set. Nothing is embedded before it is asked for."""
 
-    def __init__(self, recipe: Recipe, data: ImageSet, maker: BatchSampler) -> None:
-        self._recipe, self._data, self._maker = recipe, data, maker
+    def __init__(self, recipe: Recipe, data: ImageSet, models: ModelCache) -> None:
+        self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
 
     @property
@@ -54,14 +53,14 @@ class ConceptPlan:
         return select_classes(
             self._data,
             bank,
-            self._maker.encoder,
+            self._models.encoder,
             keep=settings.keep,
             most=settings.images,
             pinned=settings.pinned,
             skip_unreadable=self._recipe.unreadable == "skip",
         )
 
-    def recall(self, concepts: Mapping[str, Any]) -> None:
+    def resume(self, concepts: Mapping[str, Any]) -> None:
         """Take the selection of an earlier call's concepts.json: on a large set it takes hours to work out."""
         known = concepts.get("classes", {})
         if self.used and all(entry.folder in known for entry in self._data.classes):
@@ -77,7 +76,7 @@ class ConceptPlan:
     @cached_property
     def similarity(self) -> np.ndarray:
         """Cosine between the embeddings of the bare class names, (C, C)."""
-        return name_similarity(self._maker.encoder, self._names)
+        return name_similarity(self._models.encoder, self._names)
 
     def draw(self, class_index: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The texts of one sample: its class's kept concepts, and negatives drawn by its seed."""

@@ -1,0 +1,53 @@
+"""The models of one recipe beside its diffusion model, each loaded once, at first need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from concord.models.classifier import Classifier
+from concord.models.encoder import Encoder
+from concord.models.hub import model_path
+from concord.recipe import Recipe
+from concord.system import resolve_device, resolve_dtype
+
+
+class ModelCache:
+    """What sampling and measuring share, on the recipe's device: whoever asks second gets the same object."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._classifiers: dict[tuple[str, torch.dtype], Classifier] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        return torch.device(resolve_device(self._recipe.device))
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What the networks that sample compute in."""
+        return getattr(torch, resolve_dtype(self._recipe.dtype, str(self.device)))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The image-text encoder that informs."""
+        encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self.dtype, device=self.device)
+        self.hasten([getattr(encoder.model, "vision_model", encoder.model)])
+        return encoder
+
+    def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
+        """A classifier, detector or regressor; `key`: the recipe's, for errors."""
+        if (model, dtype) not in self._classifiers:
+            loaded = Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
+            self._classifiers[model, dtype] = loaded
+        return self._classifiers[model, dtype]
+
+    def hasten(self, networks: Sequence[torch.nn.Module | None]) -> None:
+        """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
+        for network in networks:
+            if network is not None and self._recipe.memory.channels_last:
+                network.to(memory_format=torch.channels_last)
+            if network is not None and self._recipe.memory.compile:
+                network.compile()

@@ -1,0 +1,65 @@
+"""The pictures of a finished run: samples.png, concepts.png, similarity.png and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from concord.concepts.plan import ConceptPlan
+from concord.metrics.completeness import found
+from concord.metrics.measure_run import Measuring, load_pictures
+from concord.metrics.measures import lines
+from concord.report.contact_sheet import Band, Tile, contact_sheet
+from concord.runs.store import read_manifest
+from concord.storage.atomic import read_json
+from concord.text import plain
+
+CLASSES, SAMPLES = 12, 8
+"""How many classes the sheet of samples shows, and how many samples of each."""
+HEATMAP_CLASSES = 100
+"""Classes beyond which the picture of their names' likeness cannot be read."""
+
+
+def draw_samples(run: Measuring) -> None:
+    """Leave samples.png: what was found in each image stands under it, and results.json above all."""
+    bands = []
+    rows = {variant: read_manifest(run.out / variant) for variant in run.variants}
+    for c in sorted({row["label"] for row in rows["images"]})[:CLASSES]:
+        tiles = {
+            variant: _tiles(
+                run, load_pictures(run.out / variant, [r for r in all_rows if r["label"] == c][:SAMPLES]), c
+            )
+            for variant, all_rows in rows.items()
+        }
+        before: Sequence[Tile | None] = tiles.get("uninformed") or [None] * len(tiles["images"])
+        # In the vocabulary's order, which is that of the tiles' marks.
+        phrases = tuple(run.vocabulary.concepts[k][1] for k in np.flatnonzero(run.vocabulary.own[c]))
+        bands.append(
+            Band(plain(run.names[c]), tuple(map(plain, phrases)), list(zip(before, tiles["images"], strict=True)))
+        )
+    notes = list(lines(read_json(run.out / "results.json"), "sheet"))
+    contact_sheet(bands, f"concord distill {run.recipe.name}", notes).save(run.out / "samples.png")
+
+
+def draw_concepts(names: Sequence[str], concepts: ConceptPlan, out: Path) -> None:
+    """Leave concepts.png, which phrases were kept and why, and similarity.png, how alike the classes' names are."""
+    from concord.report.charts import activation_chart, save
+    from concord.report.similarity import by_likeness, heatmap
+
+    rated = list(zip(names, concepts.selection, strict=True))
+    save(activation_chart(rated, "Concepts kept and dropped by their activation on real images"), out / "concepts.png")
+    if 1 < len(names) <= HEATMAP_CLASSES:
+        order = by_likeness(concepts.similarity)
+        ordered = concepts.similarity[np.ix_(order, order)]
+        save(heatmap([names[i] for i in order], ordered), out / "similarity.png")
+
+
+def _tiles(run: Measuring, pictures: list[Image.Image], c: int) -> list[Tile]:
+    if run.scorer is None or not run.details[c]:
+        return [Tile(picture) for picture in pictures]
+    columns = np.flatnonzero(run.vocabulary.own[c])
+    marks = found(run.scorer, pictures, run.vocabulary)[:, columns]
+    return [Tile(picture, tuple(map(bool, row))) for picture, row in zip(pictures, marks, strict=True)]

@@ -1,0 +1,151 @@
+"""Who makes the batches of a plan: this process, or several. A batch is the unit of bytes, so a set does not tell.
+
+An executor is a function's worth of behaviour, `run(jobs)`: it makes every job whole and hands out what is kept of it,
+in any order. What is finished is stored by the caller alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from concord.data import ImageSet, open_data, restrict
+from concord.methods import build, needs_torch
+from concord.methods.base import Method
+from concord.models.hub import find_model, size_of
+from concord.plan import Batch, Sample
+from concord.recipe import CHOSEN, Format, Recipe, models
+from concord.runs.store import encode
+from concord.storage.processes import CONTEXT, spread
+from concord.system import cores, memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch to make whole for one variant, and those of its samples that shall be kept."""
+
+    variant: str
+    batch: Batch
+    keep: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sample's image, or the bytes of its file; its scores; and its pixels unrounded where a method has them."""
+
+    variant: str
+    sample: Sample
+    image: Image.Image | bytes
+    scores: dict[str, float | int]
+    tensor: np.ndarray | None = None
+
+    def encoded(self, form: Format) -> Finished:
+        """The same with the bytes of its file."""
+        return self if isinstance(self.image, bytes) else replace(self, image=encode(self.image, form))
+
+
+class Executor(Protocol):
+    """Makes jobs somewhere."""
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Sequence[Finished]]:
+        """Yield what is kept of each job, as the jobs end.
+
+        Raises:
+            ConcordError: a job failed for a reason that the user can mend; what was yielded before is good.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """Makes jobs one after the other in this process."""
+
+    method: Method
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[list[Finished]]:
+        for job in jobs:
+            yield _make(self.method, job)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Makes jobs in spawned processes of this machine, each with a method of its own; GPUs are dealt out in turn."""
+
+    recipe: Recipe
+    device: str
+    workers: int
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[list[Finished]]:
+        yield from spread(_work, jobs, self.workers, _start, (self.recipe, self.device, CONTEXT.Value("i", 0)))
+
+
+def open_recipe_data(recipe: Recipe) -> ImageSet:
+    """Open the data set that a recipe names, with the classes and class names that it asks for."""
+    return restrict(open_data(recipe.data, recipe.unreadable), recipe.classes, recipe.class_names)
+
+
+def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
+    """Return how many processes shall work: what the recipe says, or what cores, memory and jobs are good for."""
+    if recipe.workers != "auto":
+        return max(1, min(recipe.workers, jobs))
+    if recipe.method in CHOSEN or not needs_torch(recipe):
+        return max(1, min(cores(), jobs // 200))  # a worker starts as long as it copies some hundred images
+    if device.startswith("cuda"):
+        import torch
+
+        return max(1, min(torch.cuda.device_count() if device == "cuda" else 1, jobs))
+    if device != "cpu":
+        return 1
+    paths = [find_model(model) for model in models(recipe).values()]
+    # Weights are stored in half precision as a rule and computed with in single; a gigabyte for the libraries.
+    each = 2**30 + 2 * sum(size_of(path) for path in paths if path is not None)
+    return max(1, min(cores() // recipe.threads, jobs // 2, int(0.7 * memory() / each)))
+
+
+def _make(method: Method, job: Job) -> list[Finished]:
+    """Make a job's batch whole, and return what of it is kept."""
+    made = method.make(job.batch.samples, job.variant)
+    kept = {sample.place for sample in job.keep}
+    return [
+        Finished(job.variant, sample, one.image, dict(one.scores), one.tensor)
+        for sample, one in zip(job.batch.samples, made, strict=True)
+        if sample.place in kept
+    ]
+
+
+@dataclass
+class _Worker:
+    """What a worker process knows; the method is built with the first job, so that its errors reach the parent."""
+
+    recipe: Recipe
+    method: Method | None = None
+
+
+_worker: _Worker | None = None
+
+
+def _start(recipe: Recipe, device: str, rank: Any) -> None:
+    """Prepare a worker process: its device and its threads."""
+    global _worker
+    if needs_torch(recipe):
+        import torch
+
+        torch.set_num_threads(recipe.threads)
+        if device == "cuda":
+            with rank.get_lock():
+                device = f"cuda:{rank.value % torch.cuda.device_count()}"
+                rank.value += 1
+    _worker = _Worker(recipe.model_copy(update={"device": device}))
+
+
+def _work(job: Job) -> list[Finished]:
+    if _worker is None:
+        raise RuntimeError("the worker process was not started by _start")
+    if _worker.method is None:
+        _worker.method = build(_worker.recipe, open_recipe_data(_worker.recipe))
+    # The parent gets bytes: an image is many times as large, and encoding by one process would hold the others up.
+    return [one.encoded(_worker.recipe.format) for one in _make(_worker.method, job)]

@@ -204,3 +204,15 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
 def test_facts_are_words() -> None:
     values = json.loads('{"store_bytes": 1500000, "top_k": 10, "quantised": true, "cost": 0.123456789, "more": [1]}')
     assert facts(values) == [("store", "1.5 MB"), ("top k", "10"), ("quantised", "yes"), ("cost", "0.123457")]
+
+
+def test_a_metric_has_a_column_by_its_label_and_one_that_is_gone_by_its_name(tmp_path: Path) -> None:
+    values = {name: {"seeds": [0], "last": summary([number])} for name, number in (("ece", 0.125), ("gone", 2.0))}
+    out = make_run(tmp_path, NAMES, evaluation=evaluation(cells=[cell(None, metrics=values), cell(None)]))
+    page = page_of(out)
+    heads = [text for _, text in page.all("th")]
+    assert heads[heads.index("Top-1 in %, best epoch") + 1 :][:3] == ["Calibration error", "Gone", "Time"]
+    shown = figures(page, out)
+    assert shown["evaluation.json:cells.0.metrics.ece.last.mean"] == "12.5\N{NO-BREAK SPACE}%"
+    assert shown["evaluation.json:cells.0.metrics.gone.last.mean"] == "2.000"
+    assert "evaluation.json:cells.1.metrics.ece.last.mean" not in shown

@@ -25,7 +25,18 @@ from concord.errors import ConcordError
 from concord.evaluation.beyond import coverage, ranking
 from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan
 from concord.evaluation.check_teacher import sound_teacher
-from concord.evaluation.record import Trial, find, placed, read_record, record_path, same_test, with_trial, write_record
+from concord.evaluation.metrics import measured
+from concord.evaluation.record import (
+    Trial,
+    find,
+    has_seed,
+    placed,
+    read_record,
+    record_path,
+    same_test,
+    with_trial,
+    write_record,
+)
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.evaluation.soft_labels import open_labels, store_facts
 from concord.evaluation.training import Batches, Compute, Drawn, train
@@ -72,6 +83,7 @@ def evaluate(
         progress.note(note)
     of = identity(data, held)
     others = [_evaluated(place, of) for place in (random, full)]
+    measured(settings.metrics, torch.eye(len(data.classes)), torch.arange(len(data.classes)))  # refused before training
     with _alone(path, out):
         record = _of_these(path, of)
         soft = any(way.protocol.labels == "soft" for way in ways)
@@ -214,7 +226,7 @@ def _labels(teacher: Mapping[str, Any] | None, settings: Settings) -> dict[str, 
 
 def _done(record: dict[str, Any], cells: Sequence[Cell], settings: Settings) -> int:
     earlier = (find(record, cell.record) for cell in cells)
-    return sum(seed in cell["seeds"] for cell in earlier if cell for seed in settings.seeds)
+    return sum(has_seed(cell, seed, settings.metrics) for cell in earlier if cell for seed in settings.seeds)
 
 
 @dataclass(frozen=True)
@@ -226,6 +238,7 @@ class Unit:
     compute: Compute
     teacher: Teacher | None = field(repr=False)
     stored: str | None = None
+    metrics: Sequence[str] = ()
 
 
 def run(
@@ -249,10 +262,10 @@ def run(
     compute = compute_of(settings)
     found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
     waiting = [
-        Unit(cell, seed, compute, teacher, settings.soft_labels)
+        Unit(cell, seed, compute, teacher, settings.soft_labels, settings.metrics)
         for cell in cells
         for seed in settings.seeds
-        if seed not in found[cell.record["settings"]].get("seeds", ())
+        if not has_seed(found[cell.record["settings"]], seed, settings.metrics)
     ]
     counter = CONTEXT.Value("q", 0)
     progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
@@ -316,14 +329,17 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
         seed=unit.seed,
         labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
         compute=unit.compute,
+        keep_logits=bool(unit.metrics),
         after=lambda *_: _count(len(cell.train)),
     )
     if course.predictions is None:
         raise RuntimeError("a training ends with an accuracy")
     confusion = np.zeros((cell.classes, cell.classes), dtype=np.int64)
     np.add.at(confusion, (cell.test.labels.numpy(), course.predictions.cpu().numpy()), 1)
+    read = {which: measured(unit.metrics, logits, cell.test.labels) for which, logits in course.logits.items()}
+    metrics = {name: {which: read[which][name] for which in ("last", "best")} for name in unit.metrics}
     seconds = time.perf_counter() - begun
-    return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion)
+    return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion, metrics)
 
 
 def batches_of(unit: Unit) -> Batches:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and given class."""
+    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and given class.
+
+    metrics: name to value after the last epoch and after the best by top-1.
+    """
 
     seed: int
     last: float
     best: float
     seconds: float
     confusion: np.ndarray
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def record_path(directory: Path, out: Path | None = None) -> Path:
@@ -106,23 +111,47 @@ def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
     """Return the cell with another seed in it.
 
     Means over seeds, and sample standard deviations (n - 1), 0 for a single seed; `values` are in the order of `seeds`,
-    which ascend whatever order they were trained in.
+    which ascend whatever order they were trained in. A metric has seeds of its own: it may be asked for later, and a
+    seed that is there is trained once more for it, to the same accuracy.
     """
-    top1 = cell.get("top1") or {}
-    seeds = [*cell.get("seeds", ())]
-    place = bisect(seeds, trial.seed)
-    seeds.insert(place, trial.seed)
-    values = {}
-    for which in ("last", "best"):
-        values[which] = [*(top1.get(which) or {}).get("values", ())]
-        values[which].insert(place, round(getattr(trial, which), 4))
+    out = dict(cell) if trial.seed in cell.get("seeds", ()) else _with_accuracy(cell, trial)
+    for name, values in trial.metrics.items():
+        known = (out.get("metrics") or {}).get(name, {})
+        if trial.seed not in known.get("seeds", ()):
+            out["metrics"] = {**(out.get("metrics") or {}), name: _with_values(known, trial.seed, values, 6)}
+    return out
+
+
+def has_seed(cell: Mapping[str, Any], seed: int, metrics: Sequence[str]) -> bool:
+    """Whether a cell has a seed's accuracy, and its metrics."""
+    known = cell.get("metrics") or {}
+    return all(seed in of.get("seeds", ()) for of in (cell, *(known.get(name, {}) for name in metrics)))
+
+
+def _with_values(known: Mapping[str, Any], seed: int, values: Mapping[str, float], digits: int) -> Json:
+    """Seeds and the summaries of their values with another one; null where one is no number, as of a loss that grew."""
+    seeds = [*known.get("seeds", ())]
+    place = bisect(seeds, seed)
+    seeds.insert(place, seed)
+    out: Json = {"seeds": seeds}
+    for which, value in values.items():
+        of = [*(known.get(which) or {}).get("values", ())]
+        of.insert(place, round(value, digits) if math.isfinite(value) else None)
+        out[which] = {"mean": None, "std": None, "values": of} if None in of else summary(of)
+    return out
+
+
+def _with_accuracy(cell: Mapping[str, Any], trial: Trial) -> Json:
+    known = {"seeds": cell.get("seeds", ()), **(cell.get("top1") or {})}
+    top1 = _with_values(known, trial.seed, {"last": trial.last, "best": trial.best}, 4)
+    seeds = top1.pop("seeds")
     before = cell.get("confusion")
     confusion = trial.confusion if before is None else np.array(before) + trial.confusion
     recalled = (len(seeds) - 1) * np.array(cell.get("per_class") or 0) + 100 * recalls(trial.confusion)
     return {
         **cell,
         "seeds": seeds,
-        "top1": {which: summary(of) for which, of in values.items()},
+        "top1": top1,
         "seconds": round(float(cell.get("seconds") or 0) + trial.seconds, 2),
         "per_class": [round(float(percent), 3) for percent in recalled / len(seeds)],
         "confusion": confusion.tolist() if len(confusion) <= CONFUSION else None,

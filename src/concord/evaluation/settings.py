@@ -47,7 +47,8 @@ class Settings(Training):
     for the one that the set's own recipe names; arch, teacher_size: its network and the side of its images, where a
     `.pth` does not tell. remap: put a teacher's classes in order by its own confusions. soft_labels: a directory that
     `concord labels` filled, instead of a teacher. workers: trainings at once, each with its share of the cores;
-    ``auto`` is one a core on the CPU and one on a GPU.
+    ``auto`` is one a core on the CPU and one on a GPU. metrics: what is read of the predictions beside top-1, names of
+    `concord.evaluation.metrics` or of a package's.
     """
 
     student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
@@ -60,6 +61,7 @@ class Settings(Training):
     remap: bool = False
     soft_labels: str | None = None
     workers: Literal["auto"] | PositiveInt = "auto"
+    metrics: list[str] = []
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -75,7 +77,7 @@ class Settings(Training):
     def _one(cls, ipc: Any) -> Any:
         return [ipc] if isinstance(ipc, int) and not isinstance(ipc, bool) else _listed(ipc)
 
-    @field_validator("student", "protocol", "ipc", "seeds")
+    @field_validator("student", "protocol", "ipc", "seeds", "metrics")
     @classmethod
     def _once(cls, values: Any) -> Any:
         return None if values is None else list(dict.fromkeys(values))

@@ -103,11 +103,13 @@ JUDGING = 500
 class TrainingLog:
     """What a training came to. accuracies: epoch (from 0) to top-1 in percent, where it was read.
 
-    predictions: int64 (N,), the classes that the trained student gives the test images.
+    predictions: int64 (N,), the classes that the trained student gives the test images. logits: float32 (N, K) on the
+    CPU, what they were read off after the ``last`` epoch and the first of the ``best`` accuracy, where they are kept.
     """
 
     accuracies: dict[int, float] = field(default_factory=dict)
     predictions: Tensor | None = None
+    logits: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def last(self) -> float:
@@ -168,6 +170,7 @@ def train(
     compute: Compute = HERE,
     start: int = 0,
     state: Mapping[str, Any] | None = None,
+    keep_logits: bool = False,
     after: Callable[[int, Trainer, TrainingLog], None] | None = None,
 ) -> TrainingLog:
     """Train a student and judge it where the protocol says.
@@ -184,6 +187,7 @@ def train(
         labeller: the teacher, where labels are soft and not stored in the batches.
         compute: device and dtype.
         start, state: go on before this epoch from what `Trainer.state` returned.
+        keep_logits: whether `TrainingLog.logits` is filled.
         after: called after each epoch.
     """
     if torch.device(compute.device).type == "cpu":
@@ -199,8 +203,14 @@ def train(
             for batch in batches.epoch(epoch):
                 trainer.step(batch)
             if test is not None and is_eval_epoch(protocol, epoch, epochs):
-                course.predictions = predict(net, test, compute)
-                course.accuracies[epoch] = accuracy(course.predictions, test.labels)
+                logits: list[Tensor] = []
+                course.predictions = predict(net, test, compute, logits if keep_logits else None)
+                reached, before = accuracy(course.predictions, test.labels), max(course.accuracies.values(), default=-1)
+                course.accuracies[epoch] = reached
+                if keep_logits:
+                    course.logits["last"] = torch.cat(logits)
+                    if reached > before:
+                        course.logits["best"] = course.logits["last"]
             if after is not None:
                 after(epoch, trainer, course)
     return course
@@ -328,13 +338,16 @@ def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor
 
 
 @torch.no_grad()
-def predict(net: nn.Module, test: TensorSet, compute: Compute = HERE) -> Tensor:
-    """The classes that a student gives test images, int64 (N,)."""
+def predict(net: nn.Module, test: TensorSet, compute: Compute = HERE, logits: list[Tensor] | None = None) -> Tensor:
+    """The classes that a student gives test images, int64 (N,); `logits` is given a float32 (B, K) for each batch."""
     net.eval()
     found = []
     for index in torch.arange(len(test), device=test.images.device).split(JUDGING):
         with compute.autocast():
-            found.append(net(test.pixels(index)).argmax(dim=1))
+            out = net(test.pixels(index))
+        found.append(out.argmax(dim=1))
+        if logits is not None:
+            logits.append(out.float().cpu())
     return torch.cat(found)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from concord.errors import ConcordError
+from concord.evaluation.metrics import shown
 from concord.evaluation.record import way
+from concord.evaluation.table import metric_names
 from concord.metrics.measures import Value, pick
+from concord.registry import Measure
 
 TABLE, CHART = 24, 100
 """Classes up to which the confusion is a table, and a picture."""
@@ -60,6 +63,11 @@ def detailed_cells(evaluation: Mapping[str, Any]) -> list[Cell]:
     """
     cells = [_cell(evaluation, cell, place) for place, cell in enumerate(evaluation.get("cells") or ())]
     return [cell for cell in cells if cell.bars or cell.shares or cell.mistakes]
+
+
+def metric_columns(evaluation: Mapping[str, Any]) -> list[Measure]:
+    """The metrics that any cell has beside top-1; `key` is the name in a cell's `metrics`."""
+    return [replace(shown(name), key=name) for name in metric_names(evaluation.get("cells") or ())]
 
 
 def protocol(cell: Mapping[str, Any]) -> str:

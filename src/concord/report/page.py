@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from concord.metrics.measures import figures, pick
 from concord.report.accuracy import FILE as EVALUATION
-from concord.report.accuracy import detailed_cells, facts, protocol
+from concord.report.accuracy import detailed_cells, facts, metric_columns, protocol
 from concord.report.distribution import HEIGHT, WIDTH, pictures
 from concord.report.figures import figure, lead, reach, shown
 from concord.report.samples import MISSING_BELOW, PRESENT_FROM, Judge, contents
@@ -88,6 +88,7 @@ def render(record: Record, budget: int = BUDGET) -> str:
         evaluation=record.evaluation,
         of_evaluation=lambda key: pick(record.evaluation, EVALUATION, key),
         cells=detailed_cells(record.evaluation),
+        metrics=metric_columns(record.evaluation),
         style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,0 +1,83 @@
+"""What an evaluation came to, as text: a row a student and protocol, a column an IPC, a block a measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from concord.evaluation.metrics import shown
+from concord.evaluation.record import way
+from concord.metrics.measures import Unit, written
+from concord.text import plain
+
+Cells = Sequence[Mapping[str, Any]]
+
+
+def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """The lines, and whether each is a head or a note: what tables report of top-1, then each metric that is there."""
+    cells = record["cells"]
+    lines = _block(cells, _accuracy)
+    for name in metric_names(cells):
+        row = shown(name)
+        lines += [("", True), (row.label, True)]
+        lines += _block(cells, partial(_metric, name=name, unit=row.unit))
+    counts = {len(cell["seeds"]) for cell in cells}
+    seeds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+    note = (
+        f"top-1 in percent, mean ± standard deviation over {seeds} seed{'s' * (max(counts) > 1)}; the last accuracy in"
+        " brackets where the protocol's tables report the best"
+    )
+    return [*lines, ("", True), (note, True)]
+
+
+def metric_names(cells: Cells) -> list[str]:
+    """The metrics that any of some cells has."""
+    found = [cell.get("metrics") for cell in cells]
+    return list(dict.fromkeys(name for of in found if isinstance(of, Mapping) for name in of))
+
+
+def protocol(cell: Mapping[str, Any], among: Cells = ()) -> str:
+    """A cell's protocol; with the teacher where there are several."""
+    teachers = {other.get("teacher") for other in among} - {None}
+    told = f", {cell['teacher']}" if len(teachers) > 1 and cell.get("teacher") else ""
+    return plain(way(cell) + told)
+
+
+def _student(cell: Mapping[str, Any], among: Cells) -> str:
+    """The student; with its size where others of its name have another."""
+    sizes = {other.get("size") for other in among if other["student"] == cell["student"]}
+    return plain(cell["student"] + (f" at {cell['size']} px" if len(sizes) > 1 else ""))
+
+
+def _block(cells: Cells, say: Callable[[Mapping[str, Any]], str]) -> list[tuple[str, bool]]:
+    ipcs = list(dict.fromkeys(cell["ipc"] for cell in cells))
+    rows: dict[tuple[str, str], dict[Any, str]] = {}
+    for cell in cells:
+        rows.setdefault((_student(cell, cells), protocol(cell, cells)), {})[cell["ipc"]] = say(cell)
+    heads = ["student", "protocol", *("all images" if ipc is None else f"IPC {ipc}" for ipc in ipcs)]
+    lines = [heads, *([*key, *(of.get(ipc, "") for ipc in ipcs)] for key, of in rows.items())]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = (
+        [f"{word:{'<' if i < 2 else '>'}{w}}" for i, (word, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    )
+    return [("  ".join(words), number == 0) for number, words in enumerate(aligned)]
+
+
+def _accuracy(cell: Mapping[str, Any]) -> str:
+    def say(which: str) -> str:
+        mean, spread = (cell["top1"][which][key] for key in ("mean", "std"))
+        return f"{mean:.1f} ± {spread:.1f}" if len(cell["seeds"]) > 1 else f"{mean:.1f}"
+
+    return say("last") if cell["reports"] == "last" else f"{say('best')} ({cell['top1']['last']['mean']:.1f})"
+
+
+def _metric(cell: Mapping[str, Any], name: str, unit: Unit) -> str:
+    found = (cell.get("metrics") or {}).get(name)
+    if found is None:
+        return ""
+    of = found[cell["reports"]]
+    if of["mean"] is None:
+        return "\N{EN DASH}"
+    return written(of["mean"], unit) + (f" ± {written(of['std'], unit)}" if len(of["values"]) > 1 else "")

@@ -17,6 +17,8 @@ GONE = {
     "concord.export:Layout": "layouts are the names that `concord.registry.LAYOUTS` knows",
     "concord.cli:distill": "a file of that name stands there",
     "concord.cli:doctor": "a file of that name stands there",
+    "concord.recipe:CHOSEN": "a closed list; Recipe.is_real says it",
+    "concord.recipe:DEFAULTS": "a closed list; each MethodSpec has its own",
 }
 """What no old path gives any more, and why."""
 

@@ -8,16 +8,26 @@ how many: with the same identity a finished directory grows in place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources as package_files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from concord.errors import ConcordError
-from concord.registry import DATASETS
-from concord.settings import complaints, override
+from concord.registry import DATASETS, METHODS, MethodSpec
+from concord.settings import complaints, known, override
 from concord.text import nearest
 
 RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "memory"})
@@ -25,10 +35,6 @@ RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "memory"
 
 
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name"}
-
-
-CHOSEN = ("random", "full", "k_center", "herding", "rded")
-"""Methods that take their images from real ones: no diffusion model makes them, and nothing informs them."""
 
 
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
@@ -212,25 +218,8 @@ class Memory(_Part):
     channels_last: bool = False
 
 
-DEFAULTS: dict[str, dict[str, str]] = {
-    "dit": {"model": "facebook/DiT-XL-2-256"},
-    "generate": {"model": "facebook/DiT-XL-2-256"},
-    "minimax": {"model": "facebook/DiT-XL-2-256"},
-    "unclip": {"model": "radames/stable-diffusion-2-1-unclip-img2img"},
-    "text": {"scheduler": "stock"},
-}
-"""What `pipeline` holds for each method where a recipe does not say."""
-
-
-_ONLY_FOR = {
-    "checkpoints": ("minimax",),
-    "channels": ("dit", "generate", "minimax"),
-    "size": ("unclip", "text"),
-    "noise_level": ("unclip",),
-    "prompts": ("unclip", "text"),
-    "image_strength": ("text",),
-}
-"""Keys of `pipeline` that only some methods read; for another they would be passed over without a word."""
+_READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler")
+"""Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
 
 
 class Recipe(_Part):
@@ -247,9 +236,7 @@ class Recipe(_Part):
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     name: str = "custom"
-    method: Literal["dit", "minimax", "unclip", "text", "generate", "random", "full", "k_center", "herding", "rded"] = (
-        "dit"
-    )
+    method: Annotated[str, known(METHODS)] = "dit"
     data: Annotated[str, Field(min_length=1)]
     classes: list[str] | None = None
     class_names: dict[str, str] = {}
@@ -280,37 +267,91 @@ class Recipe(_Part):
     def _listed(cls, classes: Any) -> Any:
         return [classes] if isinstance(classes, str) else classes
 
+    @property
+    def spec(self) -> MethodSpec:
+        """What is known of the recipe's method."""
+        return METHODS.get(self.method)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the images are real ones or made of such: no diffusion model makes them, and nothing informs them."""
+        return self.spec.kind == "real"
+
+    @property
+    def settings(self) -> Any:
+        """The section of the method's own (`MethodSpec.settings`), or None where it has none."""
+        return getattr(self, "settings_", None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as plain values: the class may be made for the method."""
+        return _restored, (self.model_dump(by_alias=True),)
+
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, values: Any) -> Any:
-        """Fill in what `pipeline` holds for the method, and the features of a coreset."""
-        if not isinstance(values, dict) or not isinstance(values.get("pipeline", {}), dict):
+        """Fill in what the method gives where the recipe does not say."""
+        spec = _spec(values.get("method", "dit")) if isinstance(values, dict) else None
+        if spec is None or not isinstance(values.get("pipeline", {}), dict):
             return values  # the fields say what is wrong
-        if values.get("method") in ("k_center", "herding") and values.get("features") is None:
-            values = {**values, "features": "teacher" if values.get("teacher") else "pixels"}
         given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
-        return {**values, "pipeline": DEFAULTS.get(str(values.get("method", "dit")), {}) | given}
+        further = {key: value for key, value in spec.defaults(values).items() if values.get(key) is None}
+        own: dict[str, Any] = {spec.name: {}} if spec.settings is not None else {}
+        return {**own, **values, **further, "pipeline": {**spec.pipeline, **given}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        for key, methods in _ONLY_FOR.items():
-            is_set = getattr(self.pipeline, key) != type(self.pipeline).model_fields[key].default
-            if is_set and self.method not in (*methods, *CHOSEN):
-                raise ValueError(f"pipeline.{key} is for method {' or '.join(methods)}, not for {self.method}")
-        if self.teacher is None and (self.method == "rded" or self.features == "teacher"):
-            what = "method rded" if self.method == "rded" else "features teacher"
-            raise ValueError(f"teacher is missing: {what} needs a classifier of the data's classes, as in teacher=DIR")
-        if self.method == "text" and self.pipeline.model is None:
+        particular = [key for key in Pipeline.model_fields if key not in (*_READ_BY_ALL, *self.spec.pipeline_keys)]
+        for key in particular if not self.is_real else ():
+            if getattr(self.pipeline, key) != Pipeline.model_fields[key].default:
+                raise ValueError(f"pipeline.{key} is for method {' or '.join(_readers(key))}, not for {self.method}")
+        self.spec.check(self)
+        if self.teacher is None and self.features == "teacher":
             raise ValueError(
-                "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"
-                " pipeline.model=stable-diffusion-v1-5/stable-diffusion-v1-5"
-            )
-        if self.method == "minimax" and not self.pipeline.checkpoints:
-            raise ValueError(
-                "pipeline.checkpoints is missing: map each directory that `concord convert` wrote to its classes, as"
-                " in pipeline.checkpoints={models/minimax: all}"
+                "teacher is missing: features teacher needs a classifier of the data's classes, as in teacher=DIR"
             )
         return self
+
+
+def _spec(method: Any) -> MethodSpec | None:
+    return METHODS.get(method) if isinstance(method, str) and method in METHODS else None
+
+
+def _readers(key: str) -> list[str]:
+    """The methods that read a key of `pipeline`, those that read few of them first."""
+    specs = [spec for _, spec in METHODS.items() if isinstance(spec, MethodSpec) and key in spec.pipeline_keys]
+    return [spec.name for spec in sorted(specs, key=lambda spec: len(spec.pipeline_keys))]
+
+
+def recipe_class(method: Any) -> type[Recipe]:
+    """Return the class of a method's recipes: `Recipe`, with a section of the method's name where it has settings.
+
+    Raises:
+        ConcordError: the method's package does not import, or the section's name is that of another key.
+    """
+    spec = _spec(method)
+    return Recipe if spec is None or spec.settings is None else _with_section(spec.name)
+
+
+@cache
+def _with_section(name: str) -> type[Recipe]:
+    if name in [field.alias or key for key, field in Recipe.model_fields.items()]:
+        raise ConcordError(
+            f'method "{name}" comes from the package {METHODS.package(name)} with settings of its own, but {name} is'
+            " another key of recipes; rename it, or uninstall it"
+        )
+    settings: Any = METHODS.get(name).settings
+    section: type[BaseModel] = create_model(name, __base__=(settings, _Part), __doc__=settings.__doc__)
+    return create_model("Recipe", __base__=Recipe, settings_=(section, Field(alias=name)))
+
+
+def _restored(values: dict[str, Any]) -> Recipe:
+    return recipe_class(values["method"]).model_validate(values)
+
+
+def is_real(method: Any) -> bool:
+    """Whether a method, as a stored recipe names it, takes real images; no, where it is not installed."""
+    spec = _spec(method)
+    return spec is not None and spec.kind == "real"
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
@@ -333,26 +374,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
 
 def models(recipe: Recipe) -> dict[str, str]:
     """Return the models that the recipe's method will load: dotted key -> directory or hub id."""
-    if recipe.method in CHOSEN:
-        space = {"rded": "teacher", "k_center": recipe.features, "herding": recipe.features}.get(recipe.method)
-        named = {"teacher": recipe.teacher, "encoder": recipe.encoder}
-        return {key: model for key, model in named.items() if key == space and model}
-    informing, weights = recipe.informing, recipe.informing.objective
-    needed = {"pipeline.model": recipe.pipeline.model or ""}
-    if recipe.pipeline.tiny_decoder and informing.enabled and informing.decoder == "tiny":
-        needed["pipeline.tiny_decoder"] = recipe.pipeline.tiny_decoder
-    if (informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)) or (
-        recipe.scorer.kind == "percentile"
-    ):
-        needed["encoder"] = recipe.encoder
-    if informing.enabled and weights.classifier and informing.classifier:
-        needed["informing.classifier"] = informing.classifier
-    if recipe.scorer.kind == "detector" and recipe.scorer.model:
-        needed["scorer.model"] = recipe.scorer.model
-    for key, model in (("teacher", recipe.teacher), ("nuisance", recipe.nuisance)):
-        if model:
-            needed[key] = model
-    return needed | {f"pipeline.checkpoints {n}": path for n, path in enumerate(recipe.pipeline.checkpoints, 1)}
+    return dict(recipe.spec.models(recipe))
 
 
 def bundled() -> list[str]:
@@ -377,8 +399,8 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         raise ConcordError(f'recipe "{name_or_path}": expected keys and values, as in "method: dit"')
     values.setdefault("name", default_name)
-    for text in overrides:
-        override(Recipe, values, text)
+    for text in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "method"):
+        override(recipe_class(values.get("method")), values, text)
     return validate(values, f'recipe "{name_or_path}"')
 
 
@@ -388,10 +410,11 @@ def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     Raises:
         ConcordError: a line naming every key that is unknown or has an unfitting value.
     """
+    shape = recipe_class(values.get("method"))
     try:
-        recipe = Recipe.model_validate(dict(values))
+        recipe = shape.model_validate(dict(values))
     except ValidationError as error:
-        raise ConcordError(f"{where}: {complaints(Recipe, error)}") from None
+        raise ConcordError(f"{where}: {complaints(shape, error)}") from None
     if recipe.data in DATASETS:
         return recipe
     return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})

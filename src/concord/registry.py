@@ -36,8 +36,11 @@ def imported(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _no_models(recipe: Any) -> Mapping[str, str]:
+def _nothing(_: Any) -> Mapping[str, Any]:
     return {}
+
+
+def _no_check(_: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class MethodSpec:
         pipeline_keys: keys of `pipeline` that only some methods read, and this one does.
         settings: a pydantic model; the recipe gets a section of the method's name with its fields.
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
+        defaults: a recipe's plain values -> further keys of it, taken where the recipe does not say.
+        check: raises ValueError where a recipe of the method lacks what it needs.
     """
 
     name: str
@@ -62,7 +67,9 @@ class MethodSpec:
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     pipeline_keys: frozenset[str] = frozenset()
     settings: type[Any] | None = None
-    models: Callable[[Any], Mapping[str, str]] = _no_models
+    models: Callable[[Any], Mapping[str, str]] = _nothing
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
+    check: Callable[[Any], None] = _no_check
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class GuideSpec:
     settings: type[Any]
     about: str
     across: bool = False
-    models: Callable[[Any], Mapping[str, str]] = _no_models
+    models: Callable[[Any], Mapping[str, str]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,14 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries() or name in self.added
 
+    def items(self) -> Iterator[tuple[str, T | ConcordError]]:
+        """Names and what they stand for, or why that cannot be had."""
+        for name in self:
+            try:
+                yield name, self.get(name)
+            except ConcordError as error:
+                yield name, error
+
     def package(self, name: str) -> str:
         """The package that adds a name, with its version."""
         return "this process" if name in self.added else _package(self._entries()[name][0])
@@ -313,10 +328,12 @@ def _package(entry: metadata.EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.module.partition(".")[0]
 
 
-METHODS: Registry[MethodSpec] = Registry("concord.methods", "method")
+METHODS: Registry[MethodSpec] = Registry(
+    "concord.methods", "method", "dit", "minimax", "unclip", "text", "generate", "random", "full", "k_center"
+)
 FAMILIES: Registry[FamilySpec] = Registry("concord.families", "family")
 GUIDES: Registry[GuideSpec] = Registry("concord.guides", "guide")
-SCORERS: Registry[ScorerSpec] = Registry("concord.scorers", "scorer")
+SCORERS: Registry[ScorerSpec] = Registry("concord.scorers", "scorer", "detector", "percentile")
 METRICS: Registry[MetricSpec] = Registry("concord.metrics", "metric")
 PROTOCOLS: Registry[Any] = Registry("concord.protocols", "protocol", "rded", "paper", "hard", "dc", "plain")
 LAYOUTS: Registry[LayoutSpec] = Registry("concord.layouts", "layout", "folder", "rded", "ddranking", "webdataset")

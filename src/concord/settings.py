@@ -9,10 +9,28 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic_core import PydanticKnownError
 
 from concord.errors import ConcordError
+from concord.registry import Registry
 from concord.text import nearest
+
+
+def known(registry: Registry[Any]) -> BeforeValidator:
+    """Take a name that is registered; what is wrong with another is said as of a choice among literals.
+
+    Raises:
+        ConcordError: nothing is registered, because concord is not installed.
+    """
+
+    def check(name: Any) -> Any:
+        if isinstance(name, str) and name in registry:
+            return name
+        *names, last = [f"'{one}'" for one in registry] or registry.get(str(name))
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}" if names else last})
+
+    return BeforeValidator(check)
 
 
 def keys(model: type[BaseModel]) -> list[str]:

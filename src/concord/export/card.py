@@ -16,7 +16,7 @@ import yaml
 from concord.export.write import Reading, redacted, redacted_recipe
 from concord.metrics.measures import figures, lines, shown_metrics, written
 from concord.models.hub import licence
-from concord.recipe import CHOSEN, models
+from concord.recipe import models
 from concord.registry import DATASETS, OURS
 from concord.runs.made import MadeSet
 from concord.system import version
@@ -25,20 +25,6 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 _MARKUP = re.compile(r"[\\`*_{}\[\]#|~$]")
-
-
-_METHODS = {
-    "random": "chosen at random from the real images of each class",
-    "full": "all the real images of each class",
-    "k_center": "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
-    "herding": "real images chosen so that their mean feature is that of the class (herding)",
-    "rded": "put together from crops of real images that a classifier is surest of (RDED)",
-    "dit": "sampled from a class-conditional diffusion model",
-    "generate": "sampled from a class-conditional diffusion model",
-    "minimax": "sampled from class-conditional diffusion models, one a part of the classes",
-    "unclip": "sampled from a diffusion model, each on one real image of its class and a prompt",
-    "text": "sampled from a text-to-image diffusion model",
-}
 
 
 def card(made: MadeSet, layout: str, reading: Reading) -> str:
@@ -113,7 +99,7 @@ def _origin(made: MadeSet) -> list[str]:
     informed = ""
     if made.variant == "uninformed":
         informed = " This is the counterpart without informing, from the same seeds."
-    elif recipe.informing.enabled and recipe.method not in CHOSEN:
+    elif recipe.informing.enabled and not recipe.is_real:
         informed = (
             " The sampling was informed by concepts, short visual phrases that tell a class from its look-alikes"
             f" (mode {recipe.informing.mode})."
@@ -122,7 +108,7 @@ def _origin(made: MadeSet) -> list[str]:
     rows = [
         ("images", f"{len(made.pictures)}: {len(made.classes)} classes, {each} of each"),
         ("made from", f"{redacted(recipe.data)}{of}"),
-        ("method", f"{recipe.method}: {_METHODS.get(recipe.method, 'see the recipe')}"),
+        ("method", f"{recipe.method}: {recipe.spec.about}"),
         ("seed", f"{recipe.seed}; each image's own is in its row"),
         ("made by", f"concord {environment.get('concord', version())}" + (f" with {packages}" if packages else "")),
     ]
@@ -168,7 +154,7 @@ def _figures(made: MadeSet) -> list[str]:
 
 
 def _limits(made: MadeSet) -> list[str]:
-    real = made.recipe.method in CHOSEN
+    real = made.recipe.is_real
     limits = [
         "A label is what the image was made for; nobody has checked that each image shows it."
         if not real

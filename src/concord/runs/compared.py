@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from concord.errors import ConcordError
-from concord.recipe import CHOSEN
+from concord.recipe import is_real
 from concord.runs.store import read_manifest
 
 Json = dict[str, Any]
@@ -38,7 +38,7 @@ class Run:
         """Under which name `results.json` has the images: informed or not."""
         informing = self.recipe.get("informing")
         informed = isinstance(informing, dict) and bool(informing.get("enabled", True))
-        return "informed" if informed and self.recipe.get("method") not in CHOSEN else "uninformed"
+        return "informed" if informed and not is_real(self.recipe.get("method")) else "uninformed"
 
     def image(self, place: Place) -> Path:
         return self.out / "images" / self.rows[place]["file_name"]

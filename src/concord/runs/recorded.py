@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from concord.errors import ConcordError
-from concord.recipe import CHOSEN
+from concord.recipe import is_real
 from concord.runs.store import read_manifest
 
 Json = dict[str, Any]
@@ -64,7 +64,7 @@ class Record:
     @property
     def made_as(self) -> str:
         """What the images are: "informed", "uninformed", or "chosen" among the real ones."""
-        if self.recipe.get("method") in CHOSEN:
+        if is_real(self.recipe.get("method")):
             return "chosen"
         informing = self.recipe.get("informing")
         informed = not isinstance(informing, dict) or informing.get("enabled", True)

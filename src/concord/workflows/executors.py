@@ -18,7 +18,7 @@ from concord.methods import build, needs_torch
 from concord.methods.base import Method
 from concord.models.hub import find_model, size_of
 from concord.plan import Batch, Sample
-from concord.recipe import CHOSEN, Format, Recipe, models
+from concord.recipe import Format, Recipe, models
 from concord.runs.store import encode
 from concord.storage.processes import CONTEXT, spread
 from concord.system import cores, memory
@@ -92,7 +92,7 @@ def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
     """Return how many processes shall work: what the recipe says, or what cores, memory and jobs are good for."""
     if recipe.workers != "auto":
         return max(1, min(recipe.workers, jobs))
-    if recipe.method in CHOSEN or not needs_torch(recipe):
+    if recipe.is_real or not needs_torch(recipe):
         return max(1, min(cores(), jobs // 200))  # a worker starts as long as it copies some hundred images
     if device.startswith("cuda"):
         import torch

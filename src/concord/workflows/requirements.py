@@ -8,7 +8,7 @@ from pathlib import Path
 
 from concord.errors import ConcordError
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
-from concord.recipe import CHOSEN, Recipe, models
+from concord.recipe import Recipe, models
 from concord.text import listed
 
 
@@ -117,7 +117,7 @@ def _check_pipeline(recipe: Recipe) -> None:
     from concord.pipelines.load import EXPECTED, WIRED_TEXT, check_pipeline_class, pipeline_class
 
     model = recipe.pipeline.model
-    if model is None or recipe.method in CHOSEN:
+    if model is None or recipe.is_real:
         return
     if recipe.method != "text":
         check_pipeline_class(model, EXPECTED[recipe.method])

@@ -1,0 +1,120 @@
+"""The built-in methods, as recipes, data cards and `concord methods` know them; light, so that a recipe loads fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from concord.recipe import Recipe
+from concord.registry import MethodSpec
+
+
+def diffusion_models(recipe: Recipe) -> dict[str, str]:
+    """The models of a set that a diffusion model makes."""
+    informing, weights = recipe.informing, recipe.informing.objective
+    tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
+    embeds = informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)
+    named = {
+        "pipeline.tiny_decoder": tiny,
+        "encoder": recipe.encoder if embeds or recipe.scorer.kind == "percentile" else None,
+        "informing.classifier": informing.classifier if informing.enabled and weights.classifier else None,
+        "scorer.model": recipe.scorer.model if recipe.scorer.kind == "detector" else None,
+        "teacher": recipe.teacher,
+        "nuisance": recipe.nuisance,
+    }
+    return (
+        {"pipeline.model": recipe.pipeline.model or ""}
+        | {key: model for key, model in named.items() if model}
+        | {f"pipeline.checkpoints {n}": path for n, path in enumerate(recipe.pipeline.checkpoints, 1)}
+    )
+
+
+def _features_model(recipe: Recipe) -> dict[str, str]:
+    """The model in whose space a coreset's images are near each other."""
+    named = {"encoder": recipe.encoder, "teacher": recipe.teacher}
+    return {key: model for key, model in named.items() if key == recipe.features and model}
+
+
+def _needs_teacher(recipe: Recipe) -> None:
+    if recipe.teacher is None:
+        raise ValueError("teacher is missing: method rded needs a classifier of the data's classes, as in teacher=DIR")
+
+
+def _needs_model(recipe: Recipe) -> None:
+    if recipe.pipeline.model is None:
+        raise ValueError(
+            "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"
+            " pipeline.model=stable-diffusion-v1-5/stable-diffusion-v1-5"
+        )
+
+
+def _needs_checkpoints(recipe: Recipe) -> None:
+    if not recipe.pipeline.checkpoints:
+        raise ValueError(
+            "pipeline.checkpoints is missing: map each directory that `concord convert` wrote to its classes, as"
+            " in pipeline.checkpoints={models/minimax: all}"
+        )
+
+
+def _near(values: Mapping[str, Any]) -> dict[str, str]:
+    return {"features": "teacher" if values.get("teacher") else "pixels"}
+
+
+DIT = MethodSpec(
+    "dit",
+    "concord.methods.diffusion:Generate",
+    "generated",
+    "sampled from a class-conditional diffusion model",
+    pipeline={"model": "facebook/DiT-XL-2-256"},
+    pipeline_keys=frozenset({"channels"}),
+    models=diffusion_models,
+)
+MINIMAX = replace(
+    DIT,
+    name="minimax",
+    about="sampled from class-conditional diffusion models, one a part of the classes",
+    pipeline_keys=frozenset({"checkpoints", "channels"}),
+    check=_needs_checkpoints,
+)
+UNCLIP = replace(
+    DIT,
+    name="unclip",
+    about="sampled from a diffusion model, each on one real image of its class and a prompt",
+    pipeline={"model": "radames/stable-diffusion-2-1-unclip-img2img"},
+    pipeline_keys=frozenset({"size", "noise_level", "prompts"}),
+)
+TEXT = replace(
+    DIT,
+    name="text",
+    about="sampled from a text-to-image diffusion model",
+    pipeline={"scheduler": "stock"},
+    pipeline_keys=frozenset({"size", "prompts", "image_strength"}),
+    check=_needs_model,
+)
+GENERATE = replace(DIT, name="generate")
+RANDOM = MethodSpec(
+    "random", "concord.methods.real:random_choice", "real", "chosen at random from the real images of each class"
+)
+FULL = MethodSpec("full", "concord.methods.real:full_set", "real", "all the real images of each class")
+K_CENTER = MethodSpec(
+    "k_center",
+    "concord.methods.coreset:coreset",
+    "real",
+    "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
+    models=_features_model,
+    defaults=_near,
+)
+HERDING = replace(
+    K_CENTER,
+    name="herding",
+    about="real images chosen so that their mean feature is that of the class (herding)",
+)
+RDED = MethodSpec(
+    "rded",
+    "concord.methods.rded:Rded",
+    "real",
+    "put together from crops of real images that a classifier is surest of (RDED)",
+    models=lambda recipe: {"teacher": recipe.teacher},
+    check=_needs_teacher,
+)

@@ -1,0 +1,1 @@
+"""One of each thing that may be added to concord, each in one file."""

@@ -118,10 +118,7 @@ def test_a_family(shell: Shell) -> None:
     for file in (shell.where / "dit/images").rglob("*.png"):
         mirrored = Image.open(shell.where / "generate/images" / file.parent.name / file.name)
         assert list(mirrored.transpose(Image.Transpose.FLIP_LEFT_RIGHT).getdata()) == list(Image.open(file).getdata())
-    shell.python(
-        "import concord\n"
-        "assert type(concord.load_family('model')).__module__ == 'concord_example.family'\n"
-    )
+    shell.python("import concord\nassert type(concord.load_family('model')).__module__ == 'concord_example.family'\n")
 
 
 def test_a_scorer_and_a_metric(shell: Shell) -> None:

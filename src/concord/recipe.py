@@ -356,7 +356,8 @@ def is_real(method: Any) -> bool:
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """Return the part of a recipe that decides what an image is, as plain JSON values."""
-    return recipe.model_dump(mode="json", by_alias=True, exclude=set(_BESIDE_IDENTITY))
+    beside = _BESIDE_IDENTITY - {"ipc"} if recipe.spec.ipc == "joint" else _BESIDE_IDENTITY
+    return recipe.model_dump(mode="json", by_alias=True, exclude=set(beside))
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -58,6 +58,8 @@ class MethodSpec:
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
         defaults: a recipe's plain values -> further keys of it, taken where the recipe does not say.
         check: raises ValueError where a recipe of the method lacks what it needs.
+        ipc: a ``prefix`` of the plan, so that a set grows; ``all``: IPC says nothing; ``joint``: it decides every image
+            and is part of the identity.
     """
 
     name: str
@@ -70,6 +72,7 @@ class MethodSpec:
     models: Callable[[Any], Mapping[str, str]] = _nothing
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
     check: Callable[[Any], None] = _no_check
+    ipc: Literal["prefix", "all", "joint"] = "prefix"
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Resumes(Protocol):
 
 @runtime_checkable
 class Fits(Protocol):
-    """A method that optimises all images together; its specification says ``joint``, and IPC is in the identity."""
+    """A method that optimises all images together; its specification says ``ipc="joint"``."""
 
     def fit(self, folder: Path, progress: Progress) -> None:
         """Fit, or go on from what an earlier call left in `folder`; afterwards `make` hands out the images.

@@ -96,7 +96,7 @@ GENERATE = replace(DIT, name="generate")
 RANDOM = MethodSpec(
     "random", "concord.methods.real:random_choice", "real", "chosen at random from the real images of each class"
 )
-FULL = MethodSpec("full", "concord.methods.real:full_set", "real", "all the real images of each class")
+FULL = MethodSpec("full", "concord.methods.real:full_set", "real", "all the real images of each class", ipc="all")
 K_CENTER = MethodSpec(
     "k_center",
     "concord.methods.coreset:coreset",

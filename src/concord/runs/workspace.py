@@ -44,7 +44,7 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
         shown = "; ".join(f"{key} was {_at(there, key)}, now {_at(here, key)}" for key in keys[:4])
         more = f"; and {len(keys) - 4} more keys" if len(keys) > 4 else ""
         raise ConcordError(f"{out} was made with another recipe: {shown}{more}. Give another --out, or change it back")
-    if recipe.ipc < old.ipc and recipe.method != "full":
+    if recipe.ipc < old.ipc and recipe.spec.ipc != "all":
         raise ConcordError(
             f"{out} was begun with ipc={old.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
         )

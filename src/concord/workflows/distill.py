@@ -108,7 +108,7 @@ def distill(
         results: dict[str, Any] = {
             "recipe": recipe.name,
             "method": recipe.method,
-            "ipc": recipe.ipc if recipe.method != "full" else None,
+            "ipc": None if recipe.spec.ipc == "all" else recipe.ipc,
             "classes": len(data.classes),
             "images": len(main.rows),
             "made": made[maker.variants[0]],

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
+
 from concord.data import ClassSpec, class_table
 from concord.registry import DatasetSpec
-from PIL import Image
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 220)}
 

@@ -1,10 +1,11 @@
 """A family of class-conditional pipelines: a DiT whose images are mirrored."""
 
+from diffusers import DiTPipeline
+from torch import Tensor
+
 from concord.pipelines.base import Planned
 from concord.pipelines.dit import DiT
 from concord.registry import FamilySpec
-from diffusers import DiTPipeline
-from torch import Tensor
 
 
 class MirroredPipeline(DiTPipeline):

@@ -1,10 +1,11 @@
 """A guide: clean estimates are drawn towards their own mean, so that images have less contrast."""
 
+from pydantic import BaseModel, Field
+from torch import Tensor
+
 from concord.diffusion import Step
 from concord.guidance.context import GuideContext
 from concord.registry import GuideSpec
-from pydantic import BaseModel, Field
-from torch import Tensor
 
 
 class Settings(BaseModel):

@@ -1,12 +1,13 @@
 """A method: of each class the real images whose mean colour is nearest to the class's mean colour."""
 
 import numpy as np
+from pydantic import BaseModel, Field
+
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
 from concord.registry import MethodSpec
-from pydantic import BaseModel, Field
 
 
 class Settings(BaseModel):

@@ -1,9 +1,10 @@
 """Two metrics: how colourful a run's images are, and how sure a student is of what it says."""
 
 import numpy as np
+from torch import Tensor
+
 from concord.metrics.measure_run import Measuring
 from concord.registry import Measure, MetricSpec
-from torch import Tensor
 
 
 def colourfulness(run: Measuring) -> dict[str, float]:

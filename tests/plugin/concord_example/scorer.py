@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 from concord.models.cache import ModelCache
 from concord.recipe import Recipe
 from concord.registry import ScorerSpec
-from torch import Tensor
 
 
 class Brightness:

@@ -14,6 +14,7 @@ from concord import moved
 
 OLD = (Path(__file__).parent / "fixtures" / "old_paths.txt").read_text().split()
 GONE = {
+    "concord.progress:Quiet": "`concord.events.Silent` is no context",
     "concord.export:Layout": "layouts are the names that `concord.registry.LAYOUTS` knows",
     "concord.cli:distill": "a file of that name stands there",
     "concord.cli:doctor": "a file of that name stands there",

@@ -21,7 +21,8 @@ cli.compare_views < commands.compare_views ; cli.concepts < commands.concepts
 cli.concepts_views < commands.concepts_ratings commands.concepts_views ; cli.console < console
 cli.convert < commands.convert ; cli.distill_views < terminal ; cli.evaluate < commands.evaluate
 cli.evaluate_views < commands.evaluate_views ; cli.export < commands.export ; cli.findings < doctor terminal
-cli.init < commands.init ; cli.labels < commands.labels ; cli.progress < progress ; cli.recipes < commands.recipes
+cli.init < commands.init ; cli.labels < commands.labels ; cli.recipes < commands.recipes
+cli.progress < commands.evaluate_views commands.retrieving progress
 cli.report < commands.report ; cli.retrieve < commands.concepts_retrieve ; cli.retrieve_views < commands.retrieving
 cli.teacher < commands.teacher
 concepts.bank < concepts.importing ; concepts.compare < concepts.comparison concepts.zero_shot
@@ -39,7 +40,8 @@ evaluation.label < evaluation.labelling ; evaluation.protocols < evaluation.prot
 evaluation.settings < evaluation.settings ; evaluation.soft_labels < evaluation.soft_labels
 evaluation.train_teacher < evaluation.teaching
 evaluation.training < evaluation.batches evaluation.memory evaluation.training
-export.write < export export.private export.writing
+events < evaluation.evaluating runs.execute
+export.made < export.made ; export.write < export export.private export.writing
 guidance < informing ; guidance.attach < informing.attach ; guidance.concept_guide < informing.informer
 guidance.objectives < informing.objectives
 methods.base < methods.base ; methods.batch_sampler < methods.making
@@ -63,9 +65,9 @@ report.charts < report.activations report.plotting ; report.compare < comparison
 report.compare_page < comparison.page comparison.wording ; report.contact_sheet < report.sheet
 report.figures < report.headline ; report.samples < report.contents report.judging
 report.similarity < report.heatmap report.likeness
-runs.compared < comparison.run ; runs.made < export.made ; runs.recorded < report.record
+runs.begin < runs.workspace ; runs.directory < comparison.run export.made report.page report.record
 settings < overrides
-storage.atomic < runs.store ; storage.images < data.reading images ; storage.processes < parallel
+storage.atomic < runs.store ; storage.images < data.reading images runs.store ; storage.processes < parallel
 storage.threads < data.threads runs.writing
 system < resources
 text < console data.splits errors
@@ -74,7 +76,9 @@ workflows.distill < runs.execute ; workflows.preview < runs.preview ; workflows.
 """The files of today, each with those of then whose work it took: new < old old."""
 _NAMES = """
 BUILT_IN_DATA=DATASETS
-Course=TrainingLog CoresetSupply=CoresetPool Form=LabelFormat Form=StudentForm Form=Unit HOW=RUNTIME_KEYS
+Course=TrainingLog Live=Trainings NAME=REPORT Picture=StoredSample Progressing=Asking
+Record=Run Shot=StoredSample Told=Progress read_run=finished_run read_run=open_run
+CoresetSupply=CoresetPool Form=LabelFormat Form=StudentForm Form=Unit HOW=RUNTIME_KEYS
 Informer=ConceptGuide Look=StudentConfig Made=GeneratedImage Maker=BatchSampler Named=ClassSpec Piped=AnyPipeline
 Supply=ImagePool Taught=TrainedTeacher Way=ProtocolConfig amid=on_canvas appearing=new_directory entering=layer_input
 give_one=check_forward is_wired=supports_exact judged=is_eval_epoch matched=align_classes on=to_device passes=num_epochs

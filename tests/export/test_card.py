@@ -15,8 +15,8 @@ from markdown_it import MarkdownIt
 
 from concord.export import export
 from concord.export.card import card, escaped, fenced
+from concord.export.made import open_made
 from concord.export.write import Reading, redacted, redacted_recipe
-from concord.runs.made import open_made
 from concord.storage.atomic import write_json
 
 READER = MarkdownIt("commonmark", {"html": True}).enable("table").enable("strikethrough")

@@ -16,15 +16,14 @@ from concord import registry
 from concord.cli.console import Console
 from concord.cli.distill_views import show_results
 from concord.export.card import card
+from concord.export.made import open_made
 from concord.export.write import Reading
 from concord.metrics.measures import ALWAYS, lines, verdict, written
 from concord.recipe import validate
 from concord.registry import METRICS
-from concord.report.compare import compare
+from concord.report.compare import compare, finished_run
 from concord.report.compare_page import page
 from concord.report.page import write_report
-from concord.runs.compared import read_run
-from concord.runs.made import open_made
 from concord.workflows.distill import distill
 
 SPEC = """
@@ -97,7 +96,7 @@ def test_a_strangers_measure_is_in_every_view(run: Path) -> None:
     assert "| oddness of it | 0.500 | 0.250 |  | +0.250" in (text := card(open_made(run), "folder", Reading("**", "")))
     assert "It is odd in 7.5 ways." in text
     assert list(lines(results, "sheet")) == ["Oddness 0.25."]
-    both = compare(read_run(run), read_run(run))
+    both = compare(finished_run(run), finished_run(run))
     names = [one.name for one in both.measures]
     assert {"oddness.{}.mean", "oddness.of_all", "oddity", "percentile"} <= {*names}
     assert "oddness of it" in page(both) and "oddity of a phrase" in page(both)

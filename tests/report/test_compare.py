@@ -23,9 +23,8 @@ from concord.errors import ConcordError
 from concord.metrics.statistics import summary
 from concord.recipe import validate
 from concord.registry import Measure
-from concord.report.compare import Compared, compare
+from concord.report.compare import Compared, compare, finished_run
 from concord.report.compare_page import change, page, verdict
-from concord.runs.compared import read_run
 from concord.workflows.distill import distill
 
 
@@ -86,7 +85,7 @@ def pair(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def measures(a: Path, b: Path) -> dict[str, Compared]:
-    return {one.name: one for one in compare(read_run(a), read_run(b)).measures}
+    return {one.name: one for one in compare(finished_run(a), finished_run(b)).measures}
 
 
 def test_the_same_run_twice_differs_in_nothing(pair: tuple[Path, Path]) -> None:
@@ -145,7 +144,7 @@ def test_how_far_two_pictures_are_apart(pair: tuple[Path, Path]) -> None:
         picture.save(file)
         picture = Image.new("RGB", (8, 8), (100 + 51 * (n == 2), 100, 100))
         picture.save(other / file.relative_to(pair[0]), compress_level=0)
-    pairs = compare(read_run(pair[0]), read_run(other)).pairs
+    pairs = compare(finished_run(pair[0]), finished_run(other)).pairs
     assert (pairs[0].place, pairs[0].identical) == (("cat [big]", 2), False)
     assert pairs[0].change == pytest.approx(51 / 255 / 3)
     assert all(one.identical for one in pairs[1:]), "other bytes, the same pixels"
@@ -159,7 +158,7 @@ def test_only_phrases_on_which_both_were_rated_are_compared(pair: tuple[Path, Pa
     (pair[0] / "details.json").write_text(json.dumps(details))
     assert measures(*pair)["percentile"].a == pytest.approx(0.35)
     rate(pair[1], [0.5] * 6, encoder="another")
-    found = compare(read_run(pair[0]), read_run(pair[1]))
+    found = compare(finished_run(pair[0]), finished_run(pair[1]))
     assert any("different encoders" in note for note in found.notes)
     assert "percentile" not in {one.name for one in found.measures}
 
@@ -304,16 +303,16 @@ def test_the_page_is_whole_by_itself_and_shows_the_same_figures(pair: tuple[Path
 
 
 def test_small_images_keep_every_pixel_on_the_page(pair: tuple[Path, Path]) -> None:
-    found = compare(read_run(pair[0]), read_run(pair[1]))
+    found = compare(finished_run(pair[0]), finished_run(pair[1]))
     first = Read(page(found)).images[0]
     shown = Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2])))
-    with Image.open(found.a.image(found.pairs[0].place)) as real:
+    with Image.open(found.a.by_place[found.pairs[0].place].path) as real:
         assert shown.convert("RGB").tobytes() == real.convert("RGB").tobytes()
 
 
 def test_a_run_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConcordError, match=r"holds no run \(no recipe.yaml with images/metadata.jsonl\)"):
-        read_run(tmp_path)
+        finished_run(tmp_path)
 
 
 @pytest.mark.parametrize(

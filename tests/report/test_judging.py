@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from concord.report.samples import LISTED, Judge, mark
-from concord.runs.recorded import Pair, Shot
+from concord.runs.directory import Pair, Run, StoredSample
 
 
 def _pair(index: int, before: list[float] | None, after: list[float]) -> Pair:
-    def shot(percentiles: list[float]) -> Shot:
-        return Shot("x.png", [{"phrase": str(k), "percentile": p} for k, p in enumerate(percentiles)])
+    return Pair(_sample(index, after), _sample(index, before) if before is not None else None)
 
-    return Pair({"label": 0, "index": index}, shot(after), shot(before) if before is not None else None)
+
+def _sample(index: int, percentiles: list[float]) -> StoredSample:
+    run = Run(Path())
+    details = [{"phrase": str(k), "percentile": p} for k, p in enumerate(percentiles)]
+    run.details = {"images": {"images/x.png": details}}  # as if read
+    return StoredSample(run, "images", {"file_name": "x.png", "label": 0, "index": index})
 
 
 def _indices(pairs: list[Pair]) -> list[int]:
-    return [pair.row["index"] for pair in pairs]
+    return [pair.after.index for pair in pairs]
 
 
 JUDGE = Judge(0.25)
@@ -46,6 +52,6 @@ def test_a_class_is_helped_by_its_images_together() -> None:
 
 def test_lists_are_short_and_leave_out_what_nothing_judged() -> None:
     many = [_pair(k, [0.1], [0.1 + k / 100]) for k in range(1, 30)]
-    unjudged = Pair({"label": 0, "index": 99}, Shot("x.png"))
+    unjudged = _pair(99, None, [])
     assert len(JUDGE.improved([*many, unjudged])) == LISTED
     assert 99 not in _indices(JUDGE.worst([*many, unjudged]))

@@ -24,7 +24,7 @@ from concord.cli.commands import app
 from concord.errors import ConcordError
 from concord.recipe import load
 from concord.report.page import render, write_report
-from concord.runs.recorded import read_run
+from concord.runs.directory import open_run
 from concord.workflows.distill import distill
 
 NAMES = ("canyon damsel", "temple tang", "büro stuhl")
@@ -184,7 +184,7 @@ traps = st.sampled_from(
 def test_no_text_becomes_markup(tmp_path: Path, name: str, phrase: str, path: str) -> None:
     near = {"images/f0/00000.png": {"nearest": path, "similarity": 0.99, "same_file": False, "flagged": True}}
     out = make_run(tmp_path, [name, "other"], 1, [phrase, "plain"], near_copies={"threshold": 0.9, "images": near})
-    page, plain = page_of(out), Page(render(read_run(make_run(tmp_path / "plain", ["a", "other"], 1, ["b", "plain"]))))
+    page, plain = page_of(out), Page(render(open_run(make_run(tmp_path / "plain", ["a", "other"], 1, ["b", "plain"]))))
     ours = [tag for tag, _ in page.tags if tag in ("script", "style", "iframe", "object", "svg", "h3", "section")]
     assert ours == [
         tag for tag, _ in plain.tags if tag in ("script", "style", "iframe", "object", "svg", "h3", "section")
@@ -215,7 +215,7 @@ def test_only_our_script_may_run_and_nothing_be_fetched(tmp_path: Path) -> None:
 def test_the_page_keeps_to_its_size_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     budget = 500_000
     out = make_run(tmp_path, [f"class {k}" for k in range(12)], ipc=6, side=128)  # noise: no image could be larger
-    text = render(read_run(out), budget)
+    text = render(open_run(out), budget)
     page = Page(text)
     pictures = [page.json(f"pictures-{k}") for k in range(12)]
     assert sum(len(uri) for of_class in pictures for uris in of_class for uri in uris) <= budget
@@ -223,7 +223,7 @@ def test_the_page_keeps_to_its_size_and_says_what_it_leaves_out(tmp_path: Path) 
     assert min(shown) >= 1
     assert sum(shown) < 72
     assert f"This page shows {sum(shown)} of 72 images" in page.all("main")[0][1]
-    whole = Page(render(read_run(out)))
+    whole = Page(render(open_run(out)))
     assert sum(len(whole.json(f"pictures-{k}")) for k in range(12)) == 72
     assert "This page shows" not in whole.all("main")[0][1]
 

@@ -20,9 +20,10 @@ from concord.data.classes import ClassEntry
 from concord.errors import ConcordError
 from concord.plan import Sample
 from concord.recipe import Format
-from concord.runs.store import MANIFEST, Store, encode, read_manifest
+from concord.runs.store import MANIFEST, Store, read_manifest
 from concord.storage import atomic
 from concord.storage.atomic import lock, write_json
+from concord.storage.images import encode
 
 DOG = ClassEntry(0, "großer hund", "großer hund", "großer hund")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8))

@@ -30,10 +30,10 @@ def compare(
 
         from concord.cli.compare_views import record, show
         from concord.report.compare import compare as measure
-        from concord.runs.compared import read_run
+        from concord.report.compare import finished_run
 
         with Console(stderr=True).status(Text("comparing ...")):
-            found = measure(read_run(a), read_run(b))
+            found = measure(finished_run(a), finished_run(b))
             if out is not None:
                 _write(out, found, most)
         if as_json:

@@ -11,7 +11,7 @@ from concord.cli.console import Console
 from concord.registry import Measure
 from concord.report.compare import Comparison, Pair
 from concord.report.compare_page import change, figure, setting, verdict
-from concord.runs.compared import Run
+from concord.runs.directory import Run
 from concord.text import counted, plain
 
 KEYS, CHANGED = 12, 5
@@ -38,7 +38,8 @@ def _runs(found: Comparison) -> list[Text]:
     lines = [Text("concord compare", "bold")]
     width = max(len(plain(str(run.out))) for run in (found.a, found.b))
     for letter, colour, run in (("A", "cyan", found.a), ("B", "yellow", found.b)):
-        about = (str(run.recipe.get("name")), str(run.recipe.get("method")), run.main, counted(len(run.rows), "image"))
+        images = counted(len(run.by_place), "image")
+        about = (str(run.recipe.get("name")), str(run.recipe.get("method")), run.main, images)
         what = (plain(" · ".join(about)), "dim")
         lines.append(Text.assemble("  ", (letter, f"bold {colour}"), f"  {plain(str(run.out)):<{width}}  ", what))
     alone = f" ({found.only[0]} in A alone, {found.only[1]} in B alone)" if any(found.only) else ""
@@ -135,7 +136,7 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
             {
                 "class_name": pair.class_name,
                 "index": pair.place[1],
-                "files": [run.rows[pair.place]["file_name"] for run in (found.a, found.b)],
+                "files": [run.by_place[pair.place].row["file_name"] for run in (found.a, found.b)],
                 "change": round(pair.change, 5),
                 "identical": pair.identical,
                 "details": {key: list(values) for key, values in pair.details.items()},
@@ -148,5 +149,5 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
 
 
 def _about(run: Run) -> dict[str, Any]:
-    recipe, images = run.recipe, len(run.rows)
+    recipe, images = run.recipe, len(run.by_place)
     return {"dir": str(run.out), "recipe": recipe.get("name"), "method": recipe.get("method"), "images": images}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from PIL import Image
 
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.system import cores
+from concord.storage.threads import in_threads
 
 T = TypeVar("T")
 
@@ -40,14 +39,6 @@ def read_ahead(
             raise
         return item, prepare(item, image)
 
-    def finished(batch: Sequence[Future[tuple[str, T] | None]]) -> list[tuple[str, T]]:
-        return [found for future in batch if (found := future.result()) is not None]
-
-    waiting: deque[list[Future[tuple[str, T] | None]]] = deque()
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        for start in range(0, len(items), batch):
-            waiting.append([pool.submit(one, item) for item in items[start : start + batch]])
-            if len(waiting) == 2:
-                yield finished(waiting.popleft())
-        if waiting:
-            yield finished(waiting.popleft())
+    found = in_threads(one, items, ahead=batch, at_once=1)
+    for _ in range(0, len(items), batch):
+        yield [pair for pair in islice(found, batch) if pair is not None]

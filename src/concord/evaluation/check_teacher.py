@@ -13,7 +13,7 @@ from concord.evaluation.cells import Read, compute_of
 from concord.evaluation.protocols import RDED
 from concord.evaluation.settings import Settings
 from concord.models.teachers import Teacher, check_teacher, load_teacher, remap, reordered, require_sound
-from concord.runs.workspace import earlier
+from concord.runs.directory import earlier
 
 
 def sound_teacher(

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from concord.errors import ConcordError
 from concord.export.card import card
+from concord.export.made import MadeSet, open_made
 from concord.export.write import Options, Reading, new_directory
 from concord.registry import LAYOUTS
-from concord.runs.made import MadeSet, Variant, open_made
+from concord.runs.directory import Variant
 
 __all__ = ["Exported", "MadeSet", "Options", "Reading", "export"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
+from concord.export.made import MadeSet
 from concord.export.write import Reading, redacted, redacted_recipe
 from concord.metrics.measures import figures, lines, shown_metrics, written
 from concord.models.hub import licence
 from concord.recipe import models
 from concord.registry import DATASETS, OURS
-from concord.runs.made import MadeSet
 from concord.system import version
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from concord.data.class_lists import class_list
 from concord.data.classes import ClassEntry, ClassTable
+from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
 from concord.registry import LayoutSpec
-from concord.runs.made import MadeSet
 
 SUBSETS: dict[str, tuple[int, ...]] = {
     "ImageNette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, write_pictures
 from concord.registry import LayoutSpec
-from concord.runs.made import MadeSet
 
 LAYOUT = LayoutSpec("folder", "concord.export.folder:write", "An image folder, for torchvision, timm and datasets.")
 

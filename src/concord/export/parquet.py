@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
+from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, public_row
 from concord.registry import LayoutSpec
-from concord.runs.made import MadeSet, Picture
+from concord.runs.directory import StoredSample
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""
@@ -75,7 +76,7 @@ def features(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _row(picture: Picture, columns: list[str]) -> dict[str, Any]:
+def _row(picture: StoredSample, columns: list[str]) -> dict[str, Any]:
     row = {name: value for name, value in public_row(picture).items() if name in columns}
     name = f"{picture.label:05d}-{picture.index:05d}{picture.path.suffix}"
     return row | {"image": {"bytes": picture.path.read_bytes(), "path": name}}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
 from concord.registry import LayoutSpec
-from concord.runs.made import MadeSet
 
 LAYOUT = LayoutSpec("rded", "concord.export.rded:write", "What RDED's evaluator opens.")
 

@@ -11,9 +11,9 @@ import io
 import tarfile
 from pathlib import Path
 
+from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, public_row, write_classes
 from concord.registry import LayoutSpec
-from concord.runs.made import MadeSet
 from concord.storage.atomic import json_line
 
 LAYOUT = LayoutSpec("webdataset", "concord.export.webdataset:write", "Tar shards for WebDataset.", sharded=True)

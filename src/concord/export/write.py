@@ -16,8 +16,9 @@ from typing import Any
 
 from concord.data.classes import ClassEntry
 from concord.errors import ConcordError
+from concord.export.made import MadeSet
 from concord.recipe import Recipe
-from concord.runs.made import MadeSet, Picture
+from concord.runs.directory import StoredSample
 from concord.runs.store import MANIFEST
 from concord.storage import atomic
 from concord.storage.atomic import disk_errors, json_line
@@ -46,7 +47,7 @@ def redacted_recipe(recipe: Recipe) -> dict[str, Any]:
     return {key: shorten(value) for key, value in recipe.model_dump(mode="json", by_alias=True).items()}
 
 
-def public_row(picture: Picture) -> dict[str, Any]:
+def public_row(picture: StoredSample) -> dict[str, Any]:
     """Return a manifest row for others' eyes.
 
     `source`, the condition image's place below the data set's folder, stays; an absolute one and the checkpoint's are
@@ -99,7 +100,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         yield part
 
 
-def write_pictures(root: Path, named: Iterable[tuple[str, int, Picture]]) -> None:
+def write_pictures(root: Path, named: Iterable[tuple[str, int, StoredSample]]) -> None:
     """Copy pictures to ``folder/file`` below the root with the label that they have there, and write their manifest.
 
     Bytes are copied: pixels, and the labels in the manifest, are exactly those of the run.
@@ -113,12 +114,12 @@ def write_pictures(root: Path, named: Iterable[tuple[str, int, Picture]]) -> Non
     (root / MANIFEST).write_bytes(b"".join(json_line(row) for row in rows))
 
 
-def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterator[tuple[str, int, Picture]]:
+def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterator[tuple[str, int, StoredSample]]:
     """Yield what `write_pictures` takes for folders 00000, 00001, ... in an order of classes.
 
     pattern: the file's name without its suffix, with slots ``{label}`` and ``{index}``.
     """
-    of_class: dict[int, list[Picture]] = {}
+    of_class: dict[int, list[StoredSample]] = {}
     for picture in made.pictures:
         of_class.setdefault(picture.label, []).append(picture)
     for label, entry in enumerate(order):

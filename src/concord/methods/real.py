@@ -15,8 +15,7 @@ from concord.errors import ConcordError
 from concord.methods.base import Cost, GeneratedImage
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
-from concord.runs.store import encode
-from concord.storage.images import square
+from concord.storage.images import encode, square
 from concord.text import listed
 
 Order = Callable[[ClassEntry, Sequence[str]], list[str]]

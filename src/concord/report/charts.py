@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from concord.concepts.selection import Concept
+if TYPE_CHECKING:  # it brings torch, and a page shall not wait for that
+    from concord.concepts.selection import Concept
 
 INK, SOFT, RULE = "#1c1e26", "#707682", "#e2e5eb"
 

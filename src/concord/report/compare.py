@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from concord.metrics.measures import phrase_measures, shown_metrics
 from concord.metrics.statistics import Difference, paired, paired_interval, unpaired
 from concord.recipe import differing
 from concord.registry import DATASETS, Measure
-from concord.runs.compared import Json, Place, Run
+from concord.runs.directory import Json, Place, Run, StoredSample, Words, open_run
+from concord.runs.store import MANIFEST
 from concord.system import cores
 
 SIDE = 64
@@ -81,12 +83,33 @@ class Comparison:
     @property
     def only(self) -> tuple[int, int]:
         """Samples that the first or the second alone has."""
-        return len(self.a.rows) - len(self.pairs), len(self.b.rows) - len(self.pairs)
+        return len(self.a.by_place) - len(self.pairs), len(self.b.by_place) - len(self.pairs)
 
     @property
     def lead(self) -> Measure | None:
         """The measure that stands beside a pair's images; None where no pair was rated by it."""
         return next((one.measure for one in self.measures if one.measure.of == "phrase" and one.measure.lead), None)
+
+
+_DAMAGED = "{path} is damaged: expected a JSON object; give `concord distill` again, or remove it"
+
+
+WORDS = Words(_DAMAGED, _DAMAGED, "{path} names {name!r}, which does not lie beside it")
+
+
+def finished_run(out: Path) -> Run:
+    """Open a run that can be compared.
+
+    Raises:
+        ConcordError: it is no run, or not finished.
+    """
+    if not (out / "recipe.yaml").is_file() or not (out / "images" / MANIFEST).is_file():
+        lacking = "there is no such directory" if not out.is_dir() else "no recipe.yaml with images/metadata.jsonl"
+        raise ConcordError(f"{out} holds no run ({lacking}): name the --out of a finished `concord distill`")
+    run = open_run(out, WORDS)
+    if not run.finished:
+        raise ConcordError(f"{out} is not finished (no results.json): give its `concord distill` command again")
+    return run
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -97,7 +120,7 @@ def compare(a: Run, b: Run) -> Comparison:
     """
     check_same_data(a, b)
     notes = []
-    places = sorted(a.rows.keys() & b.rows.keys())
+    places = sorted(a.by_place.keys() & b.by_place.keys())
     rated = [measure.key for measure in phrase_measures(a.results)] if a.details and b.details else []
     if bool(a.details) != bool(b.details):
         notes.append(f"details are not compared: {(b if a.details else a).out} has none")
@@ -105,8 +128,9 @@ def compare(a: Run, b: Run) -> Comparison:
         rated = []
         notes.append("details were rated by different encoders and are not compared")
     with ThreadPoolExecutor(cores()) as pool:
-        changes = list(pool.map(lambda place: _change(a, b, place), places))
-    pairs = [_pair(a, b, place, *change, rated) for place, change in zip(places, changes, strict=True)]
+        both = [(a.by_place[place], b.by_place[place]) for place in places]
+        changes = list(pool.map(lambda samples: _change(*samples), both))
+    pairs = [_pair(*samples, *change, rated) for samples, change in zip(both, changes, strict=True)]
     if not same_test(a.evaluation, b.evaluation):
         notes.append("accuracies were read on different test images and are not compared")
     if not all(pair.same_seed for pair in pairs):
@@ -124,16 +148,14 @@ def compare(a: Run, b: Run) -> Comparison:
     )
 
 
-def _pair(a: Run, b: Run, place: Place, change: float, identical: bool, rated: Sequence[str]) -> Pair:
-    first, second = a.rows[place], b.rows[place]
-    details = _details(a.rated(place), b.rated(place), rated)
-    name = str(first.get("class_name") or place[0])
-    return Pair(place, name, change, identical, first.get("seed") == second.get("seed"), details)
+def _pair(a: StoredSample, b: StoredSample, change: float, identical: bool, rated: Sequence[str]) -> Pair:
+    details = _details(a.details, b.details, rated)
+    return Pair((a.folder, a.index), a.class_name, change, identical, a.seed == b.seed, details)
 
 
-def _change(a: Run, b: Run, place: Place) -> tuple[float, bool]:
+def _change(a: StoredSample, b: StoredSample) -> tuple[float, bool]:
     """How far two pictures are apart, and whether they are one and the same."""
-    paths = a.image(place), b.image(place)
+    paths = a.path, b.path
     try:
         if paths[0].read_bytes() == paths[1].read_bytes():
             return 0.0, True
@@ -142,7 +164,7 @@ def _change(a: Run, b: Run, place: Place) -> tuple[float, bool]:
             with Image.open(path) as image:
                 pictures.append(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ConcordError(f"cannot read both images of {place[0]}, index {place[1]}: {error}") from None
+        raise ConcordError(f"cannot read both images of {a.folder}, index {a.index}: {error}") from None
     if pictures[0].size == pictures[1].size and pictures[0].tobytes() == pictures[1].tobytes():
         return 0.0, True
     small = [np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=float) for p in pictures]
@@ -167,7 +189,7 @@ def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Compared]:
         if rated:
             yield _paired(measure, rated, [pair.details[measure.key] for pair in rated])
     for name in _common_scores(a, b, pairs):
-        values = [(float(_scores(a, p)[name]), float(_scores(b, p)[name])) for p in pairs]
+        values = [(float(a.by_place[p.place].scores[name]), float(b.by_place[p.place].scores[name])) for p in pairs]
         yield _paired(Measure(f"scores.{name}", name.replace("_", " "), "number", 0), pairs, values)
     yield from _of_results(a, b)
     yield from _of_evaluation(a.evaluation, b.evaluation)
@@ -178,16 +200,12 @@ def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Compared]:
 
 def _common_scores(a: Run, b: Run, pairs: Sequence[Pair]) -> list[str]:
     """Scores that every image of both runs bears in its row, in the first's order."""
-    rows = [_scores(run, pair) for run in (a, b) for pair in pairs]
+    rows = [run.by_place[pair.place].scores for run in (a, b) for pair in pairs]
     return [
         name
         for name in (rows[0] if rows else {})
         if name != "uninformed_steps" and all(isinstance(row.get(name), int | float) for row in rows)
     ]
-
-
-def _scores(run: Run, pair: Pair) -> Json:
-    return run.rows[pair.place].get("scores") or {}
 
 
 def _paired(measure: Measure, pairs: Sequence[Pair], values: Sequence[tuple[float, float]]) -> Compared:
@@ -275,13 +293,14 @@ def check_same_data(a: Run, b: Run) -> None:
     Raises:
         ConcordError: the images that they were begun with differ, or they have no sample in common.
     """
-    if a.fingerprint and b.fingerprint and a.fingerprint != b.fingerprint:
+    fingerprints = {(run.environment.get("data") or {}).get("fingerprint") for run in (a, b)} - {None, ""}
+    if len(fingerprints) > 1:
         raise ConcordError(
             f"{a.out} and {b.out} are of different data sets: {_data(a)} and {_data(b)} do not hold the same images;"
             " only runs on the same data can be compared"
         )
-    if not a.rows.keys() & b.rows.keys():
-        classes = ", ".join(f'"{folder}"' for folder in sorted({folder for folder, _ in b.rows})[:3]) or "none"
+    if not a.by_place.keys() & b.by_place.keys():
+        classes = ", ".join(f'"{folder}"' for folder in sorted({folder for folder, _ in b.by_place})[:3]) or "none"
         raise ConcordError(f"{a.out} and {b.out} have no class and index in common (the second has {classes}, ...)")
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from concord.metrics.measures import Unit, unit_of_change, written
 from concord.metrics.measures import verdict as verdict_of
 from concord.report.compare import Compared, Comparison, Pair
-from concord.runs.compared import Run
+from concord.runs.directory import Run
 from concord.text import plain
 
 SIDE = 256
@@ -83,7 +83,7 @@ def _run(run: Run) -> dict[str, Any]:
         "name": run.recipe.get("name", "?"),
         "method": run.recipe.get("method", "?"),
         "main": run.main,
-        "images": len(run.rows),
+        "images": len(run.by_place),
     }
 
 
@@ -122,7 +122,7 @@ def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:
         "lead": lead and lead.lead[0],
         "beside": [figure(value, lead.unit) for value in values] if lead else [],
         "gain": second - first,
-        "images": [_uri(run.image(pair.place)) for run in (comparison.a, comparison.b)],
+        "images": [_uri(run.by_place[pair.place].path) for run in (comparison.a, comparison.b)],
     }
 
 

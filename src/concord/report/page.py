@@ -27,11 +27,8 @@ from concord.report.figures import figure, lead, reach, shown
 from concord.report.samples import MISSING_BELOW, PRESENT_FROM, Judge, contents
 from concord.report.similarity import likeness
 from concord.report.thumbnails import BUDGET
-from concord.runs.recorded import EMBEDDINGS, Json, Record, read_run
+from concord.runs.directory import EMBEDDINGS, Json, Run, open_run
 from concord.storage.atomic import write_atomically
-
-NAME = "report.html"
-
 
 NEAREST = 12
 """Near copies that the page names."""
@@ -52,43 +49,43 @@ def write_report(out: Path) -> Path:
     Raises:
         ConcordError: the directory holds no run, a file of it is damaged, or it cannot be written.
     """
-    text = render(read_run(out))
-    path = out / NAME
+    run = open_run(out)
+    text, path = render(run), run.report
     write_atomically(path, text.encode("utf-8", "replace"))  # half a surrogate pair is no text that a file can hold
     return path
 
 
-def render(record: Record, budget: int = BUDGET) -> str:
+def render(run: Run, budget: int = BUDGET) -> str:
     """The page of a run; its images take at most `budget` bytes."""
-    judge = Judge(float(record.details.get("missing_below", MISSING_BELOW)))
-    inside = contents(record, judge, budget)
-    compared = [row for row in figures(record.results, "report") if row.uninformed or row.informed]
+    judge = Judge(float(run.details.get("missing_below", MISSING_BELOW)))
+    inside = contents(run, judge, budget)
+    compared = [row for row in figures(run.results, "report") if row.uninformed or row.informed]
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     page = _environment().get_template("page.html")
     return page.render(
-        record=record,
-        recipe=record.recipe,
-        results=record.results,
+        run=run,
+        recipe=run.recipe,
+        results=run.results,
         inside=inside,
         compared=compared,
         reach=reach(compared),
-        lead=lead(compared, record.results),
-        helped=_helped(record, judge),
-        flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(record)],
-        judged=any(pair.after.details for pair in record.pairs),
-        detected=any("found" in d for pair in record.pairs for d in pair.after.details),
+        lead=lead(compared, run.results),
+        helped=_helped(run, judge),
+        flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(run)],
+        judged=any(pair.after.details for pair in run.pairs),
+        detected=any("found" in d for pair in run.pairs for d in pair.after.details),
         present_from=PRESENT_FROM,
         missing_below=judge.missing_below,
-        likeness=likeness(record.concepts),
-        distributions=pictures(record.out / EMBEDDINGS),
+        likeness=likeness(run.concepts),
+        distributions=pictures(run.out / EMBEDDINGS),
         plane=(WIDTH, HEIGHT),
-        near=_near(record.near_copies),
-        again=_again(record),
-        value=lambda key, values=record.results, file="results.json": pick(values, file, key),
-        evaluation=record.evaluation,
-        of_evaluation=lambda key: pick(record.evaluation, EVALUATION, key),
-        cells=detailed_cells(record.evaluation),
-        metrics=metric_columns(record.evaluation),
+        near=_near(run.near_copies),
+        again=_again(run),
+        value=lambda key, values=run.results, file="results.json": pick(values, file, key),
+        evaluation=run.evaluation,
+        of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
+        cells=detailed_cells(run.evaluation),
+        metrics=metric_columns(run.evaluation),
         style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -108,18 +105,18 @@ def _environment() -> Environment:
     return environment
 
 
-def _helped(record: Record, judge: Judge) -> dict[str, int] | None:
+def _helped(run: Run, judge: Judge) -> dict[str, int] | None:
     """How many pairs and classes informing helped, of how many."""
-    pairs = [helped for pair in record.pairs if (helped := judge.helped(pair)) is not None]
-    of_classes = [helped for some in record.classes.values() if (helped := judge.class_helped(some)) is not None]
+    pairs = [helped for pair in run.pairs if (helped := judge.helped(pair)) is not None]
+    of_classes = [helped for some in run.by_label.values() if (helped := judge.class_helped(some)) is not None]
     if not pairs:
         return None
     return {"pairs": sum(pairs), "of": len(pairs), "classes": sum(of_classes), "of_classes": len(of_classes)}
 
 
-def _marks_its_own_work(record: Record) -> bool:
+def _marks_its_own_work(run: Run) -> bool:
     """Whether the encoder that judges the images is the one that informed them."""
-    return record.made_as == "informed" and record.details.get("encoder") == record.recipe.get("encoder")
+    return run.made_as == "informed" and run.details.get("encoder") == run.recipe.get("encoder")
 
 
 def _near(near_copies: Mapping[str, Any]) -> Json | None:
@@ -137,9 +134,9 @@ def _near(near_copies: Mapping[str, Any]) -> Json | None:
     }
 
 
-def _again(record: Record) -> str:
+def _again(run: Run) -> str:
     """The command that makes the same set again, in a new directory."""
-    out = str(record.out)
+    out = str(run.out)
     return f"concord distill {shlex.quote(f'{out}/recipe.yaml')} --out {shlex.quote(f'{out}-again')}"
 
 

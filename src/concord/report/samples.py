@@ -8,13 +8,12 @@ What the page's scripts draw from: classes, samples, marks and pictures, as plai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from concord.report import thumbnails
-from concord.runs.recorded import Pair, Record, Shot
+from concord.runs.directory import Pair, Run, StoredSample
 
 SHOWN = 50
 """Samples of a class that a page shows at most; a set of many classes shows fewer, as its bytes are bounded."""
@@ -47,53 +46,50 @@ class Contents:
     images: int
 
 
-def contents(record: Record, judge: Judge, budget: int) -> Contents:
+def contents(run: Run, judge: Judge, budget: int) -> Contents:
     """Decide which samples are shown, make their thumbnails, and put together what the scripts need."""
-    pairs = record.pairs
+    pairs = run.pairs
     lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
     wanted = {id(pair) for listed in lists.values() for pair in listed}
-    pictures = _pictures(record, wanted, budget)
+    pictures = _pictures(run, wanted, budget)
     texts, place, classes, uris = Texts(), {}, [], []
-    for position, of_class in enumerate(record.classes.values()):
+    for position, of_class in enumerate(run.by_label.values()):
         shown = [pair for pair in of_class if id(pair) in pictures]
         for nth, pair in enumerate(shown):
             place[id(pair)] = [position, nth]
-        classes.append(_class(record, of_class, shown, judge, texts))
+        classes.append(_class(run, of_class, shown, judge, texts))
         uris.append([pictures[id(pair)] for pair in shown])
     data = {
         "texts": texts.all,
         "classes": classes,
         "lists": {name: [place[id(pair)] for pair in listed if id(pair) in place] for name, listed in lists.items()},
-        "after": record.made_as,
-        "paired": record.paired,
+        "after": run.made_as,
+        "paired": run.paired,
         "missingBelow": judge.missing_below,
     }
     return Contents(data, uris, len(place), len(pairs))
 
 
-def _pictures(record: Record, wanted: set[int], budget: int) -> dict[int, list[str]]:
+def _pictures(run: Run, wanted: set[int], budget: int) -> dict[int, list[str]]:
     """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ..."""
-    images = 2 if record.paired else 1
-    count = min(SHOWN, thumbnails.samples_within(images, len(record.classes), budget))
-    rounds = [pairs[0] for pairs in record.classes.values()]
-    rounds += [pair for pairs in record.classes.values() for pair in pairs[1:] if id(pair) in wanted]
-    for nth in range(1, min(count, max(map(len, record.classes.values()), default=0))):
-        rounds += [pairs[nth] for pairs in record.classes.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
+    images = 2 if run.paired else 1
+    count = min(SHOWN, thumbnails.samples_within(images, len(run.by_label), budget))
+    rounds = [pairs[0] for pairs in run.by_label.values()]
+    rounds += [pair for pairs in run.by_label.values() for pair in pairs[1:] if id(pair) in wanted]
+    for nth in range(1, min(count, max(map(len, run.by_label.values()), default=0))):
+        rounds += [pairs[nth] for pairs in run.by_label.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
     side = thumbnails.side_for(images * len(rounds), budget)
-    files = ([record.out / shot.file for shot in (pair.after, pair.before) if shot] for pair in rounds)
+    files = ([sample.path for sample in _both(pair)] for pair in rounds)
     return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side, budget), strict=False)}
 
 
-def _class(
-    record: Record, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Judge, texts: Texts
-) -> dict[str, Any]:
-    row = of_class[0].row
-    folder = str(Path(row["file_name"]).parent.as_posix())
-    phrases = list(dict.fromkeys(d["phrase"] for pair in of_class for shot in _shots(pair) for d in shot.details))
-    rated = record.concepts.get("classes", {}).get(folder, {}).get("concepts", [])
-    near = record.near_copies.get("images", {})
+def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Judge, texts: Texts) -> dict[str, Any]:
+    first = of_class[0].after
+    phrases = list(dict.fromkeys(d["phrase"] for pair in of_class for sample in _both(pair) for d in sample.details))
+    rated = run.concepts.get("classes", {}).get(first.folder, {}).get("concepts", [])
+    near = run.near_copies.get("images", {})
     return {
-        "name": str(row.get("class_name", folder)),
+        "name": first.class_name,
         "phrases": [texts(phrase) for phrase in phrases],
         "concepts": [
             [texts(c["phrase"]), c["activation"], int(c["kept"]) + int(c.get("pinned", False))] for c in rated
@@ -105,7 +101,7 @@ def _class(
 
 
 def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
-    row = pair.row
+    row = pair.after.row
     values: dict[str, Any] = {"index": row["index"], "seed": row.get("seed"), "file": pair.after.file}
     for key in ("prompt", "source", "checkpoint"):
         if row.get(key):
@@ -120,19 +116,17 @@ def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str,
     return values
 
 
-def _judged(shot: Shot, phrases: Sequence[str], judge: Judge) -> dict[str, Any]:
+def _judged(sample: StoredSample, phrases: Sequence[str], judge: Judge) -> dict[str, Any]:
     """Marks, a letter a phrase (a space where it was not judged), and percentiles."""
-    of = {detail["phrase"]: detail for detail in shot.details}
+    of = {detail["phrase"]: detail for detail in sample.details}
     return {
         "marks": "".join(mark(of[p], judge.missing_below) if p in of else " " for p in phrases) if of else "",
         "percentiles": [of[p]["percentile"] if p in of else None for p in phrases] if of else [],
     }
 
 
-def _shots(pair: Pair) -> Iterator[Shot]:
-    yield pair.after
-    if pair.before:
-        yield pair.before
+def _both(pair: Pair) -> list[StoredSample]:
+    return [pair.after, *([pair.before] if pair.before else [])]
 
 
 PRESENT, WEAK, MISSING = "p", "w", "m"
@@ -172,12 +166,12 @@ class Judge:
     def __init__(self, missing_below: float) -> None:
         self.missing_below = missing_below
 
-    def standing(self, shot: Shot) -> Standing | None:
+    def standing(self, sample: StoredSample) -> Standing | None:
         """Of one image; None where nothing judged it."""
-        if not shot.details:
+        if not sample.details:
             return None
-        marks = [mark(detail, self.missing_below) for detail in shot.details]
-        percentiles = [float(detail["percentile"]) for detail in shot.details]
+        marks = [mark(detail, self.missing_below) for detail in sample.details]
+        percentiles = [float(detail["percentile"]) for detail in sample.details]
         return Standing(marks.count(MISSING), sum(percentiles) / len(percentiles))
 
     def both(self, pair: Pair) -> tuple[Standing, Standing] | None:
@@ -218,5 +212,5 @@ class Judge:
 
 
 def _first(judged: Sequence[tuple[Any, Pair]], key: Callable[[Any], Any]) -> list[Pair]:
-    order = sorted(judged, key=lambda one: (key(one[0]), one[1].label, one[1].row["index"]))
+    order = sorted(judged, key=lambda one: (key(one[0]), one[1].after.label, one[1].after.index))
     return [pair for _, pair in order[:LISTED]]

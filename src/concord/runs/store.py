@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from concord.data.classes import ClassEntry
 from concord.plan import Sample
@@ -36,18 +35,6 @@ _MUST_HAVE = {"file_name": str, "label": int, "index": int}
 
 
 Row = dict[str, Any]
-
-
-def encode(image: Image.Image, form: Format) -> bytes:
-    """Return an RGB image as file bytes: PNG and WebP lossless, JPEG with the quality given and full colour."""
-    buffer = io.BytesIO()
-    if form.kind == "png":
-        image.save(buffer, "PNG")
-    elif form.kind == "webp":
-        image.save(buffer, "WEBP", lossless=True, quality=80, method=4)  # lossless: quality is the encoder's effort
-    else:
-        image.save(buffer, "JPEG", quality=form.quality, subsampling=0)
-    return buffer.getvalue()
 
 
 class Store:

@@ -1,22 +1,21 @@
-"""Between PIL images and tensors of pixels in [-1, 1].
-
-Reading one image file, in whatever mode it was stored, as an upright 8-bit RGB image.
-"""
+"""Images from files of whatever mode, to file bytes, and to tensors of pixels in [-1, 1] and back."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from concord.errors import ConcordError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PHOTOGRAPHS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2")
 
@@ -115,8 +114,32 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class ImageFormat(Protocol):
+    """kind: png, webp or jpeg; quality is JPEG's."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def quality(self) -> int: ...
+
+
+def encode(image: Image.Image, form: ImageFormat) -> bytes:
+    """Return an RGB image as file bytes: PNG and WebP lossless, JPEG with the quality given and full colour."""
+    buffer = io.BytesIO()
+    if form.kind == "png":
+        image.save(buffer, "PNG")
+    elif form.kind == "webp":
+        image.save(buffer, "WEBP", lossless=True, quality=80, method=4)  # lossless: quality is the encoder's effort
+    else:
+        image.save(buffer, "JPEG", quality=form.quality, subsampling=0)
+    return buffer.getvalue()
+
+
 def to_pixels(image: Image.Image) -> Tensor:
     """A PIL image as pixels (3, H, W) in [-1, 1]."""
+    import torch
+
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(127.5).sub(1)
 
 
@@ -137,6 +160,8 @@ def shrunk(image: Image.Image, side: int) -> Image.Image:
 
 def batches(images: Sequence[Image.Image], size: int = 64) -> Iterator[Tensor]:
     """Pixels (B, 3, H, W) of images in their order; a batch ends where the image size changes."""
+    import torch
+
     start = 0
     for end in range(1, len(images) + 1):
         if end == len(images) or end - start == size or images[end].size != images[start].size:

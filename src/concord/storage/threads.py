@@ -1,17 +1,13 @@
-"""A bounded writer: images become files while the next ones are made, so that no device waits for PNG.
-
-Threads encode, for the compressors let go of Python's lock; one thread stores, in the order in which images were given.
-What is stored when, and after which kill, is the store's own affair: the writer only moves it off the maker's path.
-
-Reading many images at a time: decoders let other threads run meanwhile.
-"""
+"""Images decoded and encoded in threads: the codecs let go of Python's lock, so that no device waits for them."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -27,18 +23,30 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yield what `work` makes of each item, in their order; its first error ends it, and what waits is not begun."""
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], ahead: int | None = None, at_once: int = _AT_ONCE
+) -> Iterator[Result]:
+    """Yield what `work` makes of each item, in their order; its first error ends it, and what waits is not begun.
+
+    Args:
+        ahead: results that may wait to be taken, where they are large; all may if not given.
+        at_once: items that a thread takes in a row.
+    """
 
     def some(start: int) -> list[Result]:
-        return [work(item) for item in items[start : start + _AT_ONCE]]
+        return [work(item) for item in items[start : start + at_once]]
 
+    starts = iter(range(0, len(items), at_once))
     with ThreadPoolExecutor(max(2, cores())) as pool:
-        for results in pool.map(some, range(0, len(items), _AT_ONCE)):
-            yield from results
-
-
-Item_writing = TypeVar("Item_writing")
+        waiting = deque(pool.submit(some, start) for start in islice(starts, ahead and max(1, ahead // at_once)))
+        try:
+            while waiting:
+                results = waiting.popleft().result()
+                waiting.extend(pool.submit(some, start) for start in islice(starts, 1))
+                yield from results
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 Data = TypeVar("Data")
@@ -48,8 +56,11 @@ AHEAD = 2
 """Batches that may wait: enough that neither side idles, and no more memory than that."""
 
 
-class Writer(Generic[Item_writing, Data]):
+class Writer(Generic[Item, Data]):
     """Encode and store batches behind the caller's back; use it as a context, which ends when all is stored.
+
+    Threads encode; one thread stores, in the order in which images were given. What is stored when, and after which
+    kill, is the store's own affair: the writer only moves it off the maker's path.
 
     encode: an item's file bytes, called in some thread. store: a batch's encoded items, called in one thread, batch by
     batch in the order of `put`.
@@ -60,7 +71,7 @@ class Writer(Generic[Item_writing, Data]):
 
     def __init__(
         self,
-        encode: Callable[[Item_writing], Data],
+        encode: Callable[[Item], Data],
         store: Callable[[Sequence[Data]], None],
         threads: int,
         ahead: int = AHEAD,
@@ -71,12 +82,12 @@ class Writer(Generic[Item_writing, Data]):
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
-    def put(self, items: Sequence[Item_writing]) -> None:
+    def put(self, items: Sequence[Item]) -> None:
         """Hand over a batch; waits only where `ahead` batches are waiting already."""
         self._raise()
         self._waiting.put([self._pool.submit(self._encode, item) for item in items])
 
-    def __enter__(self) -> Writer[Item_writing, Data]:
+    def __enter__(self) -> Writer[Item, Data]:
         self._thread.start()
         return self
 

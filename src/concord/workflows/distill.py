@@ -20,7 +20,7 @@ from concord.methods.base import Fits, Informed, Method, Resumes, Tells
 from concord.plan import Sample, batches
 from concord.recipe import Recipe
 from concord.report.page import write_report
-from concord.runs import workspace
+from concord.runs import begin
 from concord.runs.store import Store
 from concord.storage.atomic import disk_errors, lock, read_json, write_json
 from concord.storage.threads import Writer
@@ -73,14 +73,14 @@ def distill(
     data = open_recipe_data(recipe) if data is None else data
     for note in data.notes:
         progress.note(note)
-    for note in workspace.check(out, recipe, data):
+    for note in begin.check(out, recipe, data):
         progress.note(note)
     maker = (method or build)(recipe, data)
     counts = [maker.count(entry.label, recipe.ipc) for entry in data.classes]
     # Up to here nothing is written: a recipe that cannot work leaves no trace.
     with lock(out), _threads(recipe):
-        workspace.check(out, recipe, data)  # again: another run may just have begun here
-        workspace.begin(out, recipe, data, device)
+        begin.check(out, recipe, data)  # again: another run may just have begun here
+        begin.begin(out, recipe, data, device)
         stores = {variant: Store(out / variant, recipe.format) for variant in maker.variants}
         for store in stores.values():
             store.trim(counts)

@@ -19,7 +19,7 @@ from concord.methods.base import Method
 from concord.models.hub import find_model, size_of
 from concord.plan import Batch, Sample
 from concord.recipe import Format, Recipe, models
-from concord.runs.store import encode
+from concord.storage.images import encode
 from concord.storage.processes import CONTEXT, spread
 from concord.system import cores, memory
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from concord.methods import build
 from concord.recipe import Recipe
-from concord.runs import workspace
-from concord.runs.store import read_manifest
+from concord.runs import begin
+from concord.runs.directory import Run
 from concord.workflows.distill import resolved
 from concord.workflows.executors import open_recipe_data, worker_count
 from concord.workflows.requirements import Needed, needed_models
@@ -56,10 +56,10 @@ def preview(recipe: Recipe, out: Path) -> Preview:
     """
     recipe, device = resolved(recipe)
     data = open_recipe_data(recipe)
-    notes = (*data.notes, *workspace.check(out, recipe, data))
+    notes = (*data.notes, *begin.check(out, recipe, data))
     method = build(recipe, data)
     counts = tuple(method.count(entry.label, recipe.ipc) for entry in data.classes)
-    there = sum(len(read_manifest(out / v)) for v in method.variants if (out / v / "metadata.jsonl").is_file())
+    there = sum(len(Run(out).samples(variant)) for variant in method.variants)
     missing = sum(counts) * len(method.variants) - there
     batches = -(-missing // method.batch_size)
     workers = worker_count(recipe, max(1, batches), device)

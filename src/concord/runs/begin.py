@@ -1,4 +1,4 @@
-"""The directory of a run: what it was begun with, and whether this call may go on in it."""
+"""The beginning of a run: whether it may be made in a directory, and what that is then marked with."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.recipe import Recipe, differing, identity, to_yaml, validate
+from concord.recipe import Recipe, differing, identity, to_yaml
+from concord.runs.directory import HEADER, earlier
 from concord.storage.atomic import read_json, write_atomically, write_json
 from concord.system import package_version, version
-
-HEADER = (
-    "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
-)
-
 
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "Pillow")
 
@@ -48,7 +42,7 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
         raise ConcordError(
             f"{out} was begun with ipc={old.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
         )
-    begun = _begun(out)
+    begun = read_json(out / "environment.json")
     before, now = begun.get("data"), _data(data)
     if before is not None and before != now:
         raise ConcordError(
@@ -73,26 +67,6 @@ def begin(out: Path, recipe: Recipe, data: ImageSet, device: str) -> None:
         "data": _data(data),
     }
     write_json(out / "environment.json", values)
-
-
-def earlier(out: Path) -> Recipe | None:
-    """Return the recipe that `out` was begun with, or None where concord has not begun anything.
-
-    Raises:
-        ConcordError: it is there but does not fit this version.
-    """
-    path = out / "recipe.yaml"
-    if not path.is_file():
-        return None
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if not text.startswith(HEADER.partition(".")[0]):
-        return None
-    return validate(yaml.safe_load(text), str(path))
-
-
-def _begun(out: Path) -> dict[str, Any]:
-    """Return environment.json, or nothing where a kill came before it."""
-    return read_json(out / "environment.json")
 
 
 def _data(data: ImageSet) -> dict[str, Any]:

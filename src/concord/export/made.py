@@ -1,0 +1,72 @@
+"""What is exported: one variant of a finished run, checked before a byte of it is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from concord.data.classes import ClassTable
+from concord.errors import ConcordError
+from concord.recipe import Recipe
+from concord.runs.directory import Run, StoredSample, Variant, Words, earlier
+from concord.runs.store import MANIFEST
+
+_DAMAGED = "{path} is not valid JSON; give the same `concord distill` command again"
+
+
+_FILE = '{path}: expected a file_name such as "class/00000.png", got {name!r}'
+
+
+WORDS = Words(_DAMAGED, _DAMAGED, _FILE, "{path} is a link out of {root}; an export copies only what the run made")
+
+
+@dataclass(frozen=True)
+class MadeSet:
+    """One variant of a finished run; pictures in the order of label and index, counts in that of labels."""
+
+    variant: Variant
+    pictures: tuple[StoredSample, ...]
+    classes: ClassTable
+    counts: list[int]
+    recipe: Recipe
+    results: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    @property
+    def label_names(self) -> list[str]:
+        """A name a class, in label order: what texts call it, or its folder where two are called alike."""
+        names = [entry.class_name for entry in self.classes]
+        return names if len(set(names)) == len(names) else [entry.folder for entry in self.classes]
+
+
+def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
+    """Read what `concord distill` left in `directory`.
+
+    Raises:
+        ConcordError: it is no run's directory, the run is not finished, the variant was not made, an image is missing,
+            or the manifest points outside or numbers its classes in another order than their folders'.
+    """
+    recipe, run = earlier(directory), Run(directory, WORDS)
+    if recipe is None:
+        raise ConcordError(f"{directory} was not made by `concord distill`: it holds no recipe.yaml of a run")
+    if not run.finished:
+        raise ConcordError(f"{directory} is not finished: give the same `concord distill` command again, then export")
+    root = directory / variant
+    if not (root / MANIFEST).is_file():
+        if variant == "uninformed":
+            raise ConcordError(f"{directory} has no uninformed counterpart; its recipe says uninformed=false")
+        raise ConcordError(f"{directory} has no {variant}/{MANIFEST}")
+    pictures = run.samples(variant)
+    for picture in pictures:
+        parts = picture.row["file_name"].split("/")
+        if len(parts) != 2 or not all(parts) or "." in parts:
+            raise ConcordError(_FILE.format(path=root / MANIFEST, name=picture.row["file_name"]))
+        if not picture.path.is_file():
+            raise ConcordError(
+                f"{picture.path} is missing; give the same `concord distill` command again to make it anew"
+            )
+    if not pictures:
+        raise ConcordError(f"{root} holds no images")
+    return MadeSet(variant, pictures, run.classes(variant), run.counts(variant), recipe, run.results, run.environment)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from commanding import SOFT, colour_teacher, record, refused, run, sets, succeed
 
-from concord.evaluation import soft_labels
+from concord.evaluation.training import Drawn
 
 
 @pytest.fixture
@@ -78,15 +78,15 @@ def test_cut_off_the_same_command_goes_on(tmp_path: Path, teacher: str, monkeypa
     train, test = sets(tmp_path)
     command = ("labels", train, *SOFT, "epochs=3", teacher, "--out")
     succeed(*command, tmp_path / "whole")
-    really, made = soft_labels._of_epoch, []
+    really, made = Drawn.epoch, []
 
-    def of_epoch(*given: Any) -> Any:
-        made.append(given[-1])
+    def epoch_of(self: Drawn, number: int) -> Any:
+        made.append(number)
         if len(made) == 2:
             raise KeyboardInterrupt
-        return really(*given)
+        return really(self, number)
 
-    monkeypatch.setattr(soft_labels, "_of_epoch", of_epoch)
+    monkeypatch.setattr(Drawn, "epoch", epoch_of)
     code, _, error = run(*command, tmp_path / "cut")
     assert (code, "the same command goes on from there" in error) == (130, True)
     said = refused("evaluate", train, "--test", test, *SOFT, "epochs=3", f"soft_labels={tmp_path / 'cut'}", "-q")

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from concord.data import ImageSet
+from concord.data import ImageSet, open_data, open_test, restrict
+from concord.data.align import align_classes
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
 from concord.errors import ConcordError
 from concord.evaluation.protocols import Protocol, batch_size, num_epochs
 from concord.evaluation.settings import ProtocolConfig, Settings, Training
 from concord.evaluation.soft_labels import open_labels
-from concord.evaluation.training import Compute
+from concord.evaluation.training import Compute, Drawn
 from concord.models.students import build_student, canonical, default_size
 from concord.system import resolve_device, resolve_dtype
 
@@ -32,6 +33,12 @@ class StudentConfig:
     norm: str | None
     pool: str | None
     width: int | None
+
+    @classmethod
+    def of(cls, settings: Training, student: str, side: int) -> StudentConfig:
+        """By the settings; where they leave the size open it is the student's own, but never above the images' side."""
+        size = settings.size or min(default_size(student), side)
+        return cls(student, size, settings.norm, settings.pool, settings.width)
 
     def build(self, classes: int, protocol: Protocol, seed: int) -> torch.nn.Module:
         mean, std = protocol.mean_std
@@ -65,6 +72,10 @@ class Cell:
     batch: int
     record: dict[str, Any]
 
+    def drawn(self, seed: int) -> Drawn:
+        """The batches of a training."""
+        return Drawn(self.way.protocol, len(self.train), self.train.side, self.look.size, self.batch, seed)
+
 
 def compute_of(settings: Training) -> Compute:
     """Where and in what a student is computed.
@@ -75,6 +86,16 @@ def compute_of(settings: Training) -> Compute:
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     return Compute(device, getattr(torch, dtype), settings.compile)
+
+
+def open_sets(directory: Path, test: str | None, settings: Training) -> tuple[ImageSet, ImageSet]:
+    """Open the small set, and the test set with its classes in its order; the small set again where there is none.
+
+    Raises:
+        ConcordError: either cannot be opened, or the classes differ.
+    """
+    data = restrict(open_data(str(directory)), settings.classes, {})
+    return data, data if test is None else align_classes(open_test(test), data)
 
 
 Read = Callable[[int, int], TensorSet]
@@ -118,23 +139,21 @@ def plan(
     ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
     for ipc in ipcs:
         for student in dict.fromkeys(map(canonical, settings.student)):
-            least = settings.size or default_size(student)
-            small = trained_on(least, ipc)
-            size = settings.size or min(least, small.side)
-            look = StudentConfig(student, size, settings.norm, settings.pool, settings.width)
+            small = trained_on(settings.size or default_size(student), ipc)
+            look = StudentConfig.of(settings, student, small.side)
             for way in ways:
                 mean_ipc = len(small) / classes
                 epochs = num_epochs(way.protocol, mean_ipc, classes)
                 batch = batch_size(way.protocol, mean_ipc, classes, len(small))
                 require_fit(look, classes, way.protocol, len(small), batch)
-                held = tested_on(size, way.protocol.test_side(size))
+                held = tested_on(look.size, way.protocol.test_side(look.size))
                 record = {
                     "student": student,
                     "protocol": way.protocol.name,
                     "ipc": ipc,
                     "changed": dict(way.changed) | _student_changes(settings),
                     "images": len(small),
-                    "size": size,
+                    "size": look.size,
                     "epochs": epochs,
                     "batch": batch,
                     "dtype": str(compute_of(settings).dtype).removeprefix("torch."),

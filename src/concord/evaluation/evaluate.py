@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from concord.data import ImageSet, open_data, open_test, restrict
-from concord.data.align import align_classes
+from concord.data import ImageSet
 from concord.data.checks import shared_images
 from concord.errors import ConcordError
 from concord.evaluation.beyond import coverage, ranking
-from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, plan
+from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, open_sets, plan
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.metrics import measured
 from concord.evaluation.record import (
@@ -39,7 +38,7 @@ from concord.evaluation.record import (
 )
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.evaluation.soft_labels import open_labels, store_facts
-from concord.evaluation.training import Batches, Compute, Drawn, train
+from concord.evaluation.training import Batches, Compute, train
 from concord.events import Progress, Silent
 from concord.models.teachers import Teacher
 from concord.storage.atomic import lock
@@ -122,16 +121,6 @@ def evaluate(
             record["ranking"] = ranking(record["cells"], *others)
         write_record(path, record)
     return record
-
-
-def open_sets(directory: Path, test: str, settings: Settings) -> tuple[ImageSet, ImageSet]:
-    """Open the small set, and the test set with its classes in its order.
-
-    Raises:
-        ConcordError: either cannot be opened, or the classes differ.
-    """
-    data = restrict(open_data(str(directory)), settings.classes, {})
-    return data, align_classes(open_test(test), data)
 
 
 @contextlib.contextmanager
@@ -347,4 +336,4 @@ def batches_of(unit: Unit) -> Batches:
     cell = unit.cell
     if unit.stored is not None and cell.way.protocol.labels == "soft":
         return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
-    return Drawn(cell.way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, unit.seed)
+    return cell.drawn(unit.seed)

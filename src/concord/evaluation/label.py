@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from concord.data import open_data, open_test, restrict
-from concord.data.align import align_classes
 from concord.errors import ConcordError
-from concord.evaluation.cells import compute_of, held_at, plan
+from concord.evaluation.cells import compute_of, held_at, open_sets, plan
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.protocols import protocol
 from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
 from concord.evaluation.soft_labels import LabelFormat, store_labels
-from concord.evaluation.training import Drawn
 from concord.events import Progress
 from concord.settings import override
 
@@ -65,23 +62,18 @@ def label(
     """
     begun = time.perf_counter()
     chosen, way = settings
-    data = restrict(open_data(str(directory)), chosen.classes, {})
-    held = data if test is None else align_classes(open_test(test), data)
+    data, held = open_sets(directory, test, chosen)
     tested_on = held_at(held)
     teacher, found = sound_teacher(directory, data, tested_on, chosen)
     [cell] = plan(data, held, chosen, [way], teacher.fingerprint, tested_on)
     facts = {
-        "images": len(cell.train),
-        "size": cell.look.size,
-        "epochs": cell.epochs,
-        "batch": cell.batch,
+        **{key: cell.record[key] for key in ("images", "size", "epochs", "batch")},
         "seed": chosen.seeds[0],
         "teacher": teacher.fingerprint,
         "teacher_name": teacher.name,
         "teacher_accuracy": found["accuracy"],
         "classes": [entry.folder for entry in data.classes],
     }
-    batches = Drawn(way.protocol, len(cell.train), cell.train.side, cell.look.size, cell.batch, chosen.seeds[0])
-    compute = compute_of(chosen)
+    compute, batches = compute_of(chosen), cell.drawn(chosen.seeds[0])
     head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute, progress)
     return {**head, "seconds": round(time.perf_counter() - begun, 2)}

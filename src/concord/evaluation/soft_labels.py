@@ -135,36 +135,19 @@ def store_labels(
             keys = ", ".join(key for key in _STATED if earlier.get(key) != head[key])
             raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
         write_json(out / "labels.json", head)
-        device, progress = data.to(compute.device), progress or Silent()
+        data, progress, normalise = data.to(compute.device), progress or Silent(), normalisation(protocol, compute)
         progress.begin(facts["epochs"], 0)
         for epoch in range(facts["epochs"]):
-            file = _file(out, epoch)
-            if not file.is_file():
-                made = _of_epoch(device, batches, labeller, protocol, facts, form, compute, epoch)
-                write_atomically(file, save(made))
+            if not _file(out, epoch).is_file():
+                drawn, soft = list(batches.epoch(epoch)), []
+                for batch in drawn:
+                    _, pixels = augmented_batch(data, batch, protocol, facts["size"], normalise)
+                    soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
+                write_atomically(_file(out, epoch), save(joined(drawn) | pack(torch.cat(soft), form).tensors()))
             progress.advance(1)
-        size = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
-        head["bytes"] = size
+        head["bytes"] = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
         write_json(out / "labels.json", head)
     return head
-
-
-def _of_epoch(
-    data: TensorSet,
-    batches: Batches,
-    labeller: Labeller,
-    protocol: Protocol,
-    facts: dict[str, Any],
-    form: LabelFormat,
-    compute: Compute,
-    epoch: int,
-) -> dict[str, Tensor]:
-    normalise = normalisation(protocol, compute)
-    all_batches, soft = list(batches.epoch(epoch)), []
-    for batch in all_batches:
-        _, pixels = augmented_batch(data, batch, protocol, facts["size"], normalise)
-        soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
-    return joined(all_batches) | pack(torch.cat(soft), form).tensors()
 
 
 def joined(batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -184,17 +167,15 @@ def joined(batches: Sequence[Batch]) -> dict[str, Tensor]:
 
 def parted(tensors: dict[str, Tensor], classes: int) -> Iterator[Batch]:
     """The batches of an epoch from what `joined` made of them, with their soft labels."""
-    names = {f"soft.{key}": tensors.get(f"soft.{key}") for key in ("values", "classes", "range")}
-    soft = unpack(Packed(tensors["soft.values"], names["soft.classes"], names["soft.range"]), classes)
-    sizes = tensors["sizes"].tolist()
-    at, mixed_at, mixed_number = 0, 0, 0
-    for number, (n, mixed) in enumerate(zip(sizes, tensors["mixed"].tolist(), strict=True)):
-        rows = slice(at, at + n)
-        view = _view(tensors, "view.", rows, number)
-        mixing = _view(tensors, "mixing.", slice(mixed_at, mixed_at + n), mixed_number) if mixed else {}
-        yield Batch(tensors["index"][rows].long(), view, mixing, soft[rows])
+    packed = Packed(tensors["soft.values"], tensors.get("soft.classes"), tensors.get("soft.range"))
+    soft, at, mixed_at, mixed_number = unpack(packed, classes), 0, 0, 0
+    for number, (n, mixed) in enumerate(zip(tensors["sizes"].tolist(), tensors["mixed"].tolist(), strict=True)):
+        rows, mixing = slice(at, at + n), {}
+        if mixed:
+            mixing = _view(tensors, "mixing.", slice(mixed_at, mixed_at + n), mixed_number)
+            mixed_at, mixed_number = mixed_at + n, mixed_number + 1
+        yield Batch(tensors["index"][rows].long(), _view(tensors, "view.", rows, number), mixing, soft[rows])
         at += n
-        mixed_at, mixed_number = (mixed_at + n, mixed_number + 1) if mixed else (mixed_at, mixed_number)
 
 
 def _view(tensors: dict[str, Tensor], prefix: str, rows: slice, number: int) -> dict[str, Tensor]:

@@ -114,10 +114,9 @@ def teach(
     begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
     student = canonical(settings.student)
-    least = settings.size or default_size(student)
-    side = training_side(data, least)
-    size = settings.size or min(least, side)
-    look = StudentConfig(student, size, settings.norm, settings.pool, settings.width)
+    side = training_side(data, settings.size or default_size(student))
+    look = StudentConfig.of(settings, student, side)
+    size = look.size
     classes = len(data.classes)
     net = look.build(classes, protocol, settings.seed)
     with lock(out.parent, f".{out.name}.lock"):

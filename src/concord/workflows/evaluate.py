@@ -1,15 +1,78 @@
-"""An evaluation from a set's directory to evaluation.json and, of a run, its page."""
+"""An evaluation from a set's directory to evaluation.json and, of a run, its page; `evaluate` is for Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from concord.evaluation.evaluate import evaluate
-from concord.evaluation.settings import ProtocolConfig, Settings
+from concord.evaluation import evaluate as evaluation
+from concord.evaluation.record import record_path
+from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
+from concord.evaluation.table import table
 from concord.events import Progress, Silent
 from concord.report.page import write_report
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an evaluation came to. record: what evaluation.json holds. path: where that lies."""
+
+    record: dict[str, Any]
+    path: Path
+
+    def table(self) -> str:
+        """What `concord evaluate` prints: a row a student and protocol, a column an IPC."""
+        return "\n".join(line for line, _ in table(self.record))
+
+
+def evaluate(
+    run: Any,
+    test: str | Path,
+    *,
+    out: str | Path | None = None,
+    random: str | Path | None = None,
+    full: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Scores:
+    """Train students from nothing on a small set and test them on real images, as `concord evaluate` does.
+
+        concord.evaluate("out/reef", test="reef-test", student=["convnet-3"], protocol="rded", ipc=[1, 10])
+
+    What the record holds already is not trained again.
+
+    Args:
+        run: a run, or the directory of any small set.
+        test: real images: a folder, Parquet, or the name of a data set.
+        out: the file of the record, instead of evaluation.json with the set.
+        random, full: random real images and the full real set, evaluated before: for DD-Ranking's scores.
+        progress: hears how it gets on.
+        settings: keys of `concord.evaluation.settings.Settings` (student, protocol, ipc, seeds, teacher, metrics, ...),
+            or of the protocols (epochs, batch, ``mixing={"kind": "mixup"}``, ...).
+
+    Raises:
+        ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from there.
+    """
+    directory = Path(getattr(run, "out", run))
+    file, *others = (None if place is None else Path(place) for place in (out, random, full))
+    chosen = read_settings(_texts(settings))
+    record = evaluate_and_report(directory, str(test), *chosen, file, progress, *others)
+    return Scores(record, record_path(directory, file))
+
+
+def _texts(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings as the command line has them, so that one reader says what is wrong with them."""
+    found = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found += _texts(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str | Path) else json.dumps(value, ensure_ascii=False, default=str)
+            found.append(f"{prefix}{key}={text}")
+    return found
 
 
 def evaluate_and_report(
@@ -24,7 +87,7 @@ def evaluate_and_report(
 ) -> dict[str, Any]:
     """Evaluate a set, as `concord.evaluation.evaluate.evaluate`; of a run whose record lies with it, draw the page."""
     progress = progress or Silent()
-    record = evaluate(directory, test, settings, ways, out, progress, random, full)
+    record = evaluation.evaluate(directory, test, settings, ways, out, progress, random, full)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
         progress.stage("writing the report")
         write_report(directory)

@@ -23,7 +23,7 @@ from record import RESULTS, head, write
 from sklearn.metrics import roc_auc_score
 
 from concord.concepts.selection import embed_images
-from concord.metrics.completeness import details
+from concord.metrics.details import details
 from concord.metrics.scorers import Detector, Percentile
 from concord.models.classifier import Classifier
 from concord.models.encoder import Encoder

@@ -23,8 +23,9 @@ from informing_cost import Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 from record import RESULTS, head, write
 
-from concord.metrics.completeness import Pictures, Vocabulary, completeness, nuisance_diversity, teacher_accuracy
-from concord.metrics.scorers import Detector
+from concord.metrics.completeness import completeness, nuisance_diversity, teacher_accuracy
+from concord.metrics.measure_run import Pictures
+from concord.metrics.scorers import Detector, Vocabulary
 from concord.models.classifier import Classifier
 from concord.models.hub import model_path
 from concord.models.teachers import load_teacher

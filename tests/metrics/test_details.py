@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 import tiny
-from concord.metrics.completeness import Detail, Evidence, details
+from concord.metrics.details import Detail, Evidence, details
 from concord.metrics.scorers import Percentile
 from concord.storage import images
 

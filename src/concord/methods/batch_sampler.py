@@ -28,10 +28,9 @@ from concord.guidance.concept_guide import ConceptGuide
 from concord.guidance.objectives import Objective
 from concord.methods.base import GeneratedImage
 from concord.methods.class_mapping import class_ids
-from concord.metrics.completeness import label_ids
 from concord.metrics.flops import Counter
 from concord.models.cache import ModelCache
-from concord.models.classifier import Classifier
+from concord.models.classifier import Classifier, label_ids
 from concord.models.hub import find_model, model_path, size_of
 from concord.pipelines.any import AnyPipeline
 from concord.pipelines.base import Family

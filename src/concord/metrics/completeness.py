@@ -1,23 +1,12 @@
-"""Which of its class's details an image is likely to lack, where no detector knows: percentiles among real images.
-
-For every made image, the similarity with each of its positives ("{class} with {phrase}") is placed among the real
-images of its class. An image in the lowest quarter for a phrase looks less like it than three quarters of the real
-ones: the detail is likely missing. It is evidence, not truth; docs/reef.md says how well it tells on reef, where the
-truth is known.
-
-Completeness, counted: which of its class's details an image shows, and how sure a difference between two sets is.
-
-Pure functions on boolean tables; where the booleans come from is a scorer's business (`scorer.py`).
-
-What informing changed: completeness, teacher accuracy and nuisance diversity of informed, uninformed and real sets.
+"""What informing changed: completeness, teacher accuracy and nuisance diversity of informed, uninformed and real sets.
 
 Sets are compared sample by sample: an informed and an uninformed image of the same class and index share their seed,
-so their difference has an interval of its own.
+so their difference has an interval of its own. Counting is a pure function of boolean tables; where the booleans come
+from is a scorer's business (`scorers.py`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from concord.errors import ConcordError
-from concord.metrics.scorers import Concept, Percentile, Scorer
+from concord.metrics.measure_run import Measuring, Pictures
+from concord.metrics.scorers import Scorer, Vocabulary, found
 from concord.metrics.statistics import paired_interval
 from concord.models.classifier import Classifier
-from concord.models.teachers import Teacher
+from concord.models.teachers import Teacher, load_teacher
 from concord.storage import images
-from concord.text import nearest
 
 
 @dataclass(frozen=True)
@@ -85,46 +73,26 @@ def spread_within_classes(values: np.ndarray, groups: np.ndarray) -> float:
     return float(np.mean(deviations)) if deviations else 0.0
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Images with their labels, (N,)."""
-
-    images: Sequence[Image.Image]
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """All concepts that are looked for, and which class has which.
-
-    concepts: K (class name, phrase) pairs. own: booleans (C, K).
-    """
-
-    concepts: tuple[Concept, ...]
-    own: np.ndarray
-
-    @classmethod
-    def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Vocabulary:
-        """From every class's details.
-
-        `shared`: a phrase means the same in every class, as an attribute does; otherwise a phrase is bound to its
-        class, as "{class} with {phrase}" is.
-        """
-        concepts: dict[str, Concept] = {}
-        for name, phrases in zip(names, details, strict=True):
-            for phrase in phrases:
-                concepts.setdefault(phrase if shared else f"{name}\0{phrase}", (name, phrase))
-        own = [
-            [phrase in details[c] and (shared or name == names[c]) for name, phrase in concepts.values()]
-            for c in range(len(names))
-        ]
-        return cls(tuple(concepts.values()), np.array(own, dtype=bool).reshape(len(names), len(concepts)))
+def measure(run: Measuring) -> dict[str, Any] | None:
+    """The metric `completeness`: where the recipe has a scorer, and every class details to look for."""
+    if run.scorer is None or not all(run.details):
+        return None
+    return completeness(run.scorer, run.vocabulary, run.sets)
 
 
-def found(scorer: Scorer, pictures: Sequence[Image.Image], vocabulary: Vocabulary) -> np.ndarray:
-    """Which concepts a scorer finds in images, booleans (N, K)."""
-    ratings = [scorer.rate(pixels, vocabulary.concepts) for pixels in images.batches(pictures)]
-    return (torch.cat(ratings) >= scorer.threshold).cpu().numpy()
+def measure_teacher_accuracy(run: Measuring) -> dict[str, Any] | None:
+    """The metric `teacher_accuracy`: where the recipe names a teacher."""
+    if not run.recipe.teacher:
+        return None
+    teacher = load_teacher(run.recipe.teacher, run.data.classes, device=str(run.models.device))
+    return teacher_accuracy(teacher, run.sets)
+
+
+def measure_nuisance_diversity(run: Measuring) -> dict[str, Any] | None:
+    """The metric `nuisance_diversity`: where the recipe names a regressor of nuisances."""
+    if not run.recipe.nuisance:
+        return None
+    return nuisance_diversity(run.models.classifier(run.recipe.nuisance, "nuisance"), run.sets)
 
 
 def completeness(scorer: Scorer, vocabulary: Vocabulary, sets: Mapping[str, Pictures]) -> dict[str, Any]:
@@ -169,99 +137,7 @@ def nuisance_diversity(reader: Classifier, sets: Mapping[str, Pictures]) -> dict
     return report
 
 
-def label_ids(model: Classifier, names: Sequence[str], key: str) -> torch.Tensor:
-    """Positions of class names among a classifier's labels, (len(names),).
-
-    Raises:
-        ConcordError: the classifier, which the recipe names in `key`, lacks a class.
-    """
-    column = {label: i for i, label in enumerate(model.labels)}
-    for name in names:
-        if name not in column:
-            raise ConcordError(f'the classifier in {key} has no class "{name}"{nearest(name, column)}')
-    return torch.tensor([column[name] for name in names])
-
-
 def _read(logits: Callable[[torch.Tensor], torch.Tensor], pictures: Sequence[Image.Image]) -> np.ndarray:
     """Logits (N, K) of many images."""
     with torch.no_grad():
         return torch.cat([logits(pixels) for pixels in images.batches(pictures)]).float().cpu().numpy()
-
-
-WORST = 10
-"""How many of the details that are most often missing are named in results.json."""
-
-
-@dataclass(frozen=True)
-class Detail:
-    """One phrase on one image: cosine similarity, and its percentile among the class's real images, in [0, 1]."""
-
-    phrase: str
-    similarity: float
-    percentile: float
-
-
-def details(
-    scorer: Percentile, name: str, phrases: Sequence[str], pictures: Sequence[Image.Image]
-) -> list[list[Detail]]:
-    """The evidence for each image of one class and each of the class's phrases, in their order."""
-    concepts, found = [(name, phrase) for phrase in phrases], []
-    for pixels in images.batches(pictures):
-        similarity = scorer.similarity(pixels, concepts)
-        percentile = scorer.percentile(similarity, concepts)
-        found += [
-            [Detail(*row) for row in zip(phrases, s, p, strict=True)]
-            for s, p in zip(similarity.tolist(), percentile.tolist(), strict=True)
-        ]
-    return found
-
-
-@dataclass
-class Evidence:
-    """The evidence of a whole set, gathered class by class: for `details.json`, and in short for results.json."""
-
-    threshold: float
-
-    def __post_init__(self) -> None:
-        self.images: dict[str, list[dict[str, Any]]] = {}
-        self._missing: Counter[tuple[str, str]] = Counter()
-        self._total: Counter[tuple[str, str]] = Counter()
-
-    def add(
-        self,
-        name: str,
-        files: Sequence[str],
-        found: Sequence[Sequence[Detail]],
-        shown: Sequence[Sequence[bool]] | None = None,
-    ) -> None:
-        """Take in images of the class `name`.
-
-        files: where each lies, relative to the run's directory. shown: whether a detector finds each detail, where
-        there is one; its word is kept beside the evidence.
-        """
-        for number, (file, of_image) in enumerate(zip(files, found, strict=True)):
-            self.images[file] = [
-                {
-                    "phrase": d.phrase,
-                    "similarity": round(d.similarity, 4),
-                    "percentile": round(d.percentile, 3),
-                    "likely_missing": d.percentile < self.threshold,
-                }
-                for d in of_image
-            ]
-            for k, row in enumerate(self.images[file] if shown is not None else ()):
-                row["found"] = shown[number][k]  # type: ignore[index]
-            self._total.update((name, d.phrase) for d in of_image)
-            self._missing.update((name, d.phrase) for d in of_image if d.percentile < self.threshold)
-
-    def summary(self) -> dict[str, Any]:
-        """The share of details that are likely missing, and which they are most often."""
-        share = {key: self._missing[key] / count for key, count in self._total.items()}
-        worst = sorted((key for key in share if share[key]), key=lambda key: (-share[key], key))[:WORST]
-        return {
-            "likely_missing": self._missing.total() / max(1, self._total.total()),
-            "most_missed": [
-                {"class_name": name, "phrase": phrase, "share": share[name, phrase], "n": self._total[name, phrase]}
-                for name, phrase in worst
-            ],
-        }

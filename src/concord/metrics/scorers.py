@@ -8,18 +8,30 @@ his own work.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from concord.concepts.bank import concept_text
 from concord.errors import ConcordError
+from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier
 from concord.models.encoder import Encoder
+from concord.models.hub import model_path
+from concord.recipe import Recipe
+from concord.storage import images
 
 Concept = tuple[str, str]
 """A (class name, phrase) pair."""
+
+
+Real = Callable[[Encoder, str], Tensor]
+"""Encoder and class name to unit embeddings (N, D) of some of the class's real images."""
 
 
 class Scorer(Protocol):
@@ -96,3 +108,54 @@ class Percentile:
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         return self.percentile(self.similarity(pixels, concepts), concepts)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All concepts that are looked for, and which class has which.
+
+    concepts: K (class name, phrase) pairs. own: booleans (C, K).
+    """
+
+    concepts: tuple[Concept, ...]
+    own: np.ndarray
+
+    @classmethod
+    def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Vocabulary:
+        """From every class's details.
+
+        `shared`: a phrase means the same in every class, as an attribute does; otherwise a phrase is bound to its
+        class, as "{class} with {phrase}" is.
+        """
+        concepts: dict[str, Concept] = {}
+        for name, phrases in zip(names, details, strict=True):
+            for phrase in phrases:
+                concepts.setdefault(phrase if shared else f"{name}\0{phrase}", (name, phrase))
+        own = [
+            [phrase in details[c] and (shared or name == names[c]) for name, phrase in concepts.values()]
+            for c in range(len(names))
+        ]
+        return cls(tuple(concepts.values()), np.array(own, dtype=bool).reshape(len(names), len(concepts)))
+
+
+def found(scorer: Scorer, pictures: Sequence[Image.Image], vocabulary: Vocabulary) -> np.ndarray:
+    """Which concepts a scorer finds in images, booleans (N, K)."""
+    ratings = [scorer.rate(pixels, vocabulary.concepts) for pixels in images.batches(pictures)]
+    return (torch.cat(ratings) >= scorer.threshold).cpu().numpy()
+
+
+def detector(recipe: Recipe, models: ModelCache, real: Real) -> Detector:
+    """The scorer `detector`: the attribute detector of `scorer.model`."""
+    return Detector(models.classifier(str(recipe.scorer.model), "scorer.model"))
+
+
+def percentile(recipe: Recipe, models: ModelCache, real: Real) -> Percentile:
+    """The scorer `percentile`: by the encoder of `scorer.model`, or the one that informs."""
+    if recipe.scorer.model is None:
+        return Percentile(models.encoder, partial(real, models.encoder))
+    encoder = Encoder.from_pretrained(model_path(recipe.scorer.model), device=models.device, key="scorer.model")
+    return Percentile(encoder, partial(real, encoder))
+
+
+def no_scorer(recipe: Recipe, models: ModelCache, real: Real) -> None:
+    """The scorer `none`."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from concord.errors import ConcordError
 from concord.models.preprocess import Preprocess
 from concord.models.pretrained import check_complete, loading
+from concord.text import nearest
 
 
 class Classifier:
@@ -53,3 +56,16 @@ class Classifier:
         network_input = self.preprocess(pixels.to(self.model.device)).to(self.model.dtype)
         logits: Tensor = self.model(pixel_values=network_input).logits
         return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def label_ids(model: Classifier, names: Sequence[str], key: str) -> Tensor:
+    """Positions of class names among a classifier's labels, (len(names),).
+
+    Raises:
+        ConcordError: the classifier, which the recipe names in `key`, lacks a class.
+    """
+    column = {label: i for i, label in enumerate(model.labels)}
+    for name in names:
+        if name not in column:
+            raise ConcordError(f'the classifier in {key} has no class "{name}"{nearest(name, column)}')
+    return torch.tensor([column[name] for name in names])

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from concord.concepts.plan import ConceptPlan
-from concord.metrics.completeness import found
 from concord.metrics.measure_run import Measuring, load_pictures
 from concord.metrics.measures import lines
+from concord.metrics.scorers import found
 from concord.report.contact_sheet import Band, Tile, contact_sheet
 from concord.runs.store import read_manifest
 from concord.storage.atomic import read_json

@@ -49,7 +49,7 @@ class Measuring:
         out: Path,
         variants: Sequence[str],
         models: ModelCache,
-        concepts: ConceptPlan | None,
+        concepts: ConceptPlan | None = None,
     ) -> None:
         self.recipe, self.data, self.out, self.variants = recipe, data, out, tuple(variants)
         self.models, self.concepts = models, concepts

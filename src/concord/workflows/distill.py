@@ -175,7 +175,7 @@ def _make(
 
 
 class _Measured:
-    """What is measured and drawn of a set by a method that is informed; of any other, nothing but its page."""
+    """What is measured and drawn of a set by a method that is informed; of any other, what `metrics` names."""
 
     def __init__(self, recipe: Recipe, data: ImageSet, method: Method, out: Path, main: Store) -> None:
         self._method, self._out, self._main = method, out, main
@@ -184,6 +184,11 @@ class _Measured:
             from concord.metrics.measure_run import Measuring  # imported here: real images need no torch
 
             self._run = Measuring(recipe, data, out, method.variants, method.models, method.concepts)
+        elif getattr(recipe, "metrics", ()):
+            from concord.metrics.measure_run import Measuring
+            from concord.models.cache import ModelCache
+
+            self._run = Measuring(recipe, data, out, method.variants, ModelCache(recipe))
 
     def results(self) -> dict[str, Any]:
         if self._run is None:
@@ -206,7 +211,7 @@ class _Measured:
         return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
 
     def draw(self) -> None:
-        if self._run is None:
+        if self._run is None or self._run.concepts is None:
             return
         from concord.workflows.draw import draw_concepts, draw_samples
 

@@ -16,6 +16,8 @@ OLD = (Path(__file__).parent / "fixtures" / "old_paths.txt").read_text().split()
 GONE = {
     "concord.progress:Quiet": "`concord.events.Silent` is no context",
     "concord.export:Layout": "layouts are the names that `concord.registry.LAYOUTS` knows",
+    "concord.comparison.measure:DETAILS": "what may stand there, `concord.metrics.measures.phrase_measures` says",
+    "concord.report.sheet:sheet_notes": "`concord.metrics.measures.lines` has them, and those of other metrics",
     "concord.cli:distill": "a file of that name stands there",
     "concord.cli:doctor": "a file of that name stands there",
     "concord.recipe:CHOSEN": "a closed list; Recipe.is_real says it",

@@ -48,10 +48,13 @@ methods.base < methods.base ; methods.batch_sampler < methods.making
 methods.class_mapping < methods.checkpoints methods.class_ids ; methods.coreset < methods.coreset methods.features
 methods.diffusion < methods.generate ; methods.rded < methods.crops
 methods.real < methods.full methods.random methods.supply
-metrics.completeness < scoring.completeness scoring.details scoring.outcome ; metrics.copies < scoring.copies
-metrics.ddranking < evaluation.ranking ; metrics.embeddings < scoring.embeddings
-metrics.flops < scoring.operations ; metrics.measure_run < methods.outcome ; metrics.neighbours < scoring.coverage
-metrics.scorers < scoring.scorer ; metrics.statistics < evaluation.significance scoring.completeness
+metrics.completeness < scoring.completeness scoring.outcome ; metrics.copies < scoring.copies
+metrics.ddranking < evaluation.ranking ; metrics.details < scoring.details
+metrics.embeddings < scoring.embeddings
+metrics.flops < scoring.operations ; metrics.measure_run < methods.outcome scoring.outcome
+metrics.measures < comparison.measure comparison.wording report.headline ; metrics.neighbours < scoring.coverage
+metrics.scorers < scoring.outcome scoring.scorer ; metrics.statistics < evaluation.significance scoring.completeness
+models.classifier < scoring.outcome
 models.dit_checkpoint < models.convert models.export models.timesteps ; models.encoder < encoder
 models.hub < models.licences resources ; models.networks < models.convnet models.resnets
 models.preprocess < preprocessing ; models.pretrained_teachers < models.trained ; models.students < models.students
@@ -75,7 +78,7 @@ workflows.distill < runs.execute ; workflows.preview < runs.preview ; workflows.
 """
 """The files of today, each with those of then whose work it took: new < old old."""
 _NAMES = """
-BUILT_IN_DATA=DATASETS
+BUILT_IN_DATA=DATASETS Comparison=Figures comparisons=figures
 Course=TrainingLog Live=Trainings NAME=REPORT Picture=StoredSample Progressing=Asking
 Record=Run Shot=StoredSample Told=Progress read_run=finished_run read_run=open_run
 CoresetSupply=CoresetPool Form=LabelFormat Form=StudentForm Form=Unit HOW=RUNTIME_KEYS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,8 +49,13 @@ def measure(run: Measuring) -> None:
     most = max(1, MOST // len(run.names))
     real = [embed_images(encoder, run.data, label, most, run.skip) for label in range(len(run.names))]
     sets["real"] = torch.cat(real).half().numpy(), [label for label, rows in enumerate(real) for _ in rows]
+    save(run.out / "embeddings.npz", sets)
+
+
+def save(path: Path, sets: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> None:
+    """Write for each set that has any its embeddings and their labels."""
     arrays = {name: rows for name, (rows, _) in sets.items() if len(rows)}
     labels = {f"labels_{name}": np.asarray(of) for name, (rows, of) in sets.items() if len(rows)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays, **labels)  # type: ignore[arg-type]
-    write_atomically(run.out / "embeddings.npz", buffer.getvalue())
+    write_atomically(path, buffer.getvalue())

@@ -56,18 +56,18 @@ class Measuring:
         self.names = [entry.class_name for entry in data.classes]
         self._guided = concepts is not None and (recipe.informing.enabled or bool(getattr(recipe, "guides", ())))
         self.skip = recipe.unreadable == "skip"
-        self._embedded: tuple[str, Tensor] | None = None
+        self._embedded: tuple[Encoder, str, Tensor] | None = None
 
     def _embed_real(self, encoder: Encoder, name: str) -> Tensor:
         """Unit embeddings (N, D) of real images of a class: what its percentiles are taken among.
 
         The last class's are kept: percentiles are taken phrase by phrase, class by class.
         """
-        if self._embedded is None or self._embedded[0] != name:
+        if self._embedded is None or self._embedded[:2] != (encoder, name):
             labels = [label for label, other in enumerate(self.names) if other == name]
             rows = [embed_images(encoder, self.data, label, REAL_IMAGES, self.skip) for label in labels]
-            self._embedded = (name, torch.cat(rows))
-        return self._embedded[1]
+            self._embedded = encoder, name, torch.cat(rows)
+        return self._embedded[2]
 
     @cached_property
     def scorer(self) -> Scorer | None:

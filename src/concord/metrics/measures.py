@@ -225,7 +225,7 @@ class Figures:
         return f"{known[0]} [{known[1]}, {known[2]}]" if len(known) == 3 else ""
 
 
-def figures(results: Mapping[str, Any], place: Literal["terminal", "report", "card"]) -> list[Figures]:
+def figures(results: Mapping[str, Any], place: Literal["terminal", "report", "card"] = "report") -> list[Figures]:
     """The rows that a view of `results.json` shows, the most telling first; each has a value of some set."""
     found = []
     for measure in (row for spec in shown_metrics(results) for row in spec.rows):

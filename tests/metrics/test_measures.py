@@ -18,16 +18,22 @@ from concord.cli.distill_views import show_results
 from concord.export.card import card
 from concord.export.made import open_made
 from concord.export.write import Reading
+from concord.metrics.measure_run import Measuring
 from concord.metrics.measures import ALWAYS, lines, verdict, written
-from concord.recipe import validate
+from concord.models.cache import ModelCache
+from concord.recipe import load, validate
 from concord.registry import METRICS
 from concord.report.compare import compare, finished_run
 from concord.report.compare_page import page
 from concord.report.page import write_report
 from concord.workflows.distill import distill
+from concord.workflows.executors import open_recipe_data
 
 SPEC = """
-from concord.registry import Measure, MetricSpec
+import numpy as np
+import torch
+
+from concord.registry import Measure, MetricSpec, ScorerSpec
 
 ODDNESS = MetricSpec(
     "oddness", "run", "odd:oddness", "How odd the images are.",
@@ -39,6 +45,22 @@ ODDNESS = MetricSpec(
     sheet=("Oddness {uninformed[mean]:.2f}.", "Never said: {nothing}."),
     card=("It is odd in {of_all:.1f} ways.",),
 )
+ODD = ScorerSpec("odd", "odd:scorer", "Every image shows what has an even number of letters.")
+
+
+def oddness(run):
+    return {name: {"mean": float(np.mean([p.size[0] for p in s.images]))} for name, s in run.sets.items()}
+
+
+class Odd:
+    threshold = 0.5
+
+    def rate(self, pixels, concepts):
+        return torch.tensor([[len(phrase) % 2 == 0 for _, phrase in concepts]] * len(pixels)).float()
+
+
+def scorer(recipe, models, real):
+    return Odd()
 """
 FIGURES = {
     **{"uninformed": {"mean": 0.25}, "informed": {"mean": 0.5}, "of_all": 7.5},
@@ -52,7 +74,9 @@ def oddness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     site = tmp_path / "site"
     (site / "odd-1.0.dist-info").mkdir(parents=True)
     (site / "odd-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
-    (site / "odd-1.0.dist-info" / "entry_points.txt").write_text("[concord.metrics]\noddness = odd:ODDNESS\n")
+    (site / "odd-1.0.dist-info" / "entry_points.txt").write_text(
+        "[concord.metrics]\noddness = odd:ODDNESS\n[concord.scorers]\nodd = odd:ODD\n"
+    )
     (site / "odd.py").write_text(SPEC)
     monkeypatch.syspath_prepend(site)
     registry.refresh()
@@ -80,6 +104,20 @@ def finished(tmp_path: Path) -> Path:
             Image.new("RGB", (8, 8), (9 * i, 0, 0)).save(tmp_path / "photos" / folder / f"{i}.png")
     distill(validate({"method": "random", "data": str(tmp_path / "photos"), "ipc": 2}), tmp_path / "finished")
     return tmp_path / "finished"
+
+
+@pytest.mark.usefixtures("oddness")
+def test_a_strangers_metric_and_scorer_measure_a_set(run: Path) -> None:
+    recipe = load(str(run))
+    wanted = {"scorer": recipe.scorer.model_copy(update={"kind": "odd"}), "metrics": ["oddness", "completeness"]}
+    recipe = recipe.model_copy(update=wanted)
+    data = open_recipe_data(recipe)
+    measuring = Measuring(recipe, data, run, ("images",), ModelCache(recipe))
+    measuring.details = [["tail", "ear"], ["ear", "nose"]]  # "ear" has three letters
+    found = measuring.results()
+    assert list(found) == ["oddness", "completeness"]
+    assert found["oddness"] == {"uninformed": {"mean": 8.0}, "real": {"mean": 8.0}}
+    assert found["completeness"]["uninformed"] == {"mean": 0.5, "complete": 0.0, "foreign": 1.0, "n": 4}
 
 
 @pytest.mark.usefixtures("oddness")

@@ -122,7 +122,8 @@ class ScorerSpec:
 
     Args:
         name: what a recipe's `scorer.kind` says.
-        build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer`.
+        build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer` or None;
+            models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N, D) of some of its real images.
         about: one sentence.
     """
 
@@ -320,11 +321,6 @@ def _entries() -> Mapping[str, Mapping[str, list[metadata.EntryPoint]]]:
         for entry in there.select(group=group):
             named.setdefault(entry.name, []).append(entry)
     return found
-
-
-def refresh() -> None:
-    """Look anew at what is installed: a package that came while this process runs is found."""
-    _entries.cache_clear()
 
 
 def _package(entry: metadata.EntryPoint) -> str:

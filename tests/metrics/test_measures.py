@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 import concord
-from concord import registry
 from concord.cli.console import Console
 from concord.cli.distill_views import show_results
 from concord.export.card import card
@@ -20,23 +23,21 @@ from concord.export.made import open_made
 from concord.export.write import Reading
 from concord.metrics.measure_run import Measuring
 from concord.metrics.measures import ALWAYS, lines, verdict, written
+from concord.metrics.scorers import Concept
 from concord.models.cache import ModelCache
-from concord.recipe import load, validate
-from concord.registry import METRICS
+from concord.recipe import Recipe, load, validate
+from concord.registry import METRICS, SCORERS, Measure, MetricSpec, ScorerSpec
 from concord.report.compare import compare, finished_run
 from concord.report.compare_page import page
 from concord.report.page import write_report
 from concord.workflows.distill import distill
 from concord.workflows.executors import open_recipe_data
 
-SPEC = """
-import numpy as np
-import torch
-
-from concord.registry import Measure, MetricSpec, ScorerSpec
-
 ODDNESS = MetricSpec(
-    "oddness", "run", "odd:oddness", "How odd the images are.",
+    "oddness",
+    "run",
+    f"{__name__}:oddness_of",
+    "How odd the images are.",
     rows=(
         Measure("oddness.{}.mean", "oddness of it", "share", -1, "oddness.gain", "how odd it is", title="Oddness"),
         Measure("oddness.of_all", "oddness of all", "number", 0),
@@ -45,44 +46,34 @@ ODDNESS = MetricSpec(
     sheet=("Oddness {uninformed[mean]:.2f}.", "Never said: {nothing}."),
     card=("It is odd in {of_all:.1f} ways.",),
 )
-ODD = ScorerSpec("odd", "odd:scorer", "Every image shows what has an even number of letters.")
-
-
-def oddness(run):
-    return {name: {"mean": float(np.mean([p.size[0] for p in s.images]))} for name, s in run.sets.items()}
-
-
-class Odd:
-    threshold = 0.5
-
-    def rate(self, pixels, concepts):
-        return torch.tensor([[len(phrase) % 2 == 0 for _, phrase in concepts]] * len(pixels)).float()
-
-
-def scorer(recipe, models, real):
-    return Odd()
-"""
 FIGURES = {
     **{"uninformed": {"mean": 0.25}, "informed": {"mean": 0.5}, "of_all": 7.5},
     "gain": {"mean": 0.25, "ci95": [0.125, 0.375]},
 }
 
 
+def oddness_of(run: Measuring) -> dict[str, Any]:
+    return {name: {"mean": float(np.mean([p.size[0] for p in of.images]))} for name, of in run.sets.items()}
+
+
+class Even:
+    """Finds every phrase of an even number of letters."""
+
+    threshold = 0.5
+
+    def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
+        return torch.tensor([[float(len(phrase) % 2 == 0) for _, phrase in concepts]] * len(pixels))
+
+
+def even(recipe: Recipe, models: ModelCache, real: object) -> Even:
+    return Even()
+
+
 @pytest.fixture
-def oddness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package on the path that adds a metric."""
-    site = tmp_path / "site"
-    (site / "odd-1.0.dist-info").mkdir(parents=True)
-    (site / "odd-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
-    (site / "odd-1.0.dist-info" / "entry_points.txt").write_text(
-        "[concord.metrics]\noddness = odd:ODDNESS\n[concord.scorers]\nodd = odd:ODD\n"
-    )
-    (site / "odd.py").write_text(SPEC)
-    monkeypatch.syspath_prepend(site)
-    registry.refresh()
-    yield
-    monkeypatch.undo()
-    registry.refresh()
+def oddness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric and a scorer of a stranger's."""
+    monkeypatch.setitem(METRICS.added, "oddness", ODDNESS)
+    monkeypatch.setitem(SCORERS.added, "odd", ScorerSpec("odd", f"{__name__}:even", "Even phrases."))
 
 
 @pytest.fixture
@@ -141,7 +132,7 @@ def test_a_strangers_measure_is_in_every_view(run: Path) -> None:
 
 
 def test_without_its_package_its_figures_are_passed_over(run: Path) -> None:
-    assert "odd" not in METRICS
+    assert "oddness" not in METRICS
     assert "Oddness" not in write_report(run).read_text()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from concord.registry import METRICS, Measure, MetricSpec
+from concord.registry import METRICS, Measure, MetricSpec, ScorerSpec
 
 DETAILS = MetricSpec(
     "details",
@@ -50,6 +50,12 @@ NEAR_COPIES = MetricSpec(
         " each other; {identical:d} equal one in every pixel.",
     ),
     limit="It was not examined for near copies of real images.",
+)
+EMBEDDINGS = MetricSpec(
+    "embeddings",
+    "run",
+    "concord.metrics.embeddings:measure",
+    "Where made and real images lie beside each other; it leaves embeddings.npz, and no figure.",
 )
 COMPLETENESS = MetricSpec(
     "completeness",
@@ -145,8 +151,13 @@ NUISANCE_DIVERSITY = MetricSpec(
     ),
     rank=4,
 )
-ALWAYS = ("details", "near_copies", "completeness", "teacher_accuracy", "nuisance_diversity")
-"""Metrics that no recipe has to name, in the order of results.json: each is measured where the recipe gives for it."""
+DETECTOR = ScorerSpec("detector", "concord.metrics.scorers:detector", "An attribute detector, named in scorer.model.")
+PERCENTILE = ScorerSpec(
+    "percentile", "concord.metrics.scorers:percentile", "Percentiles of image-text similarity among real images."
+)
+NO_SCORER = ScorerSpec("none", "concord.metrics.scorers:no_scorer", "Nothing rates images.")
+ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accuracy", "nuisance_diversity")
+"""Metrics of informed sets that no recipe has to name, in the order of results.json; each says where it applies."""
 
 
 def shown_metrics(results: Mapping[str, Any]) -> list[MetricSpec]:

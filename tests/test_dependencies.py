@@ -15,6 +15,7 @@ BROUGHT = {
     "markupsafe": "jinja2",
     "pyarrow": "datasets",
     "threadpoolctl": "scikit-learn",
+    "pydantic_core": "pydantic",
     "tokenizers": "transformers",
 }
 """Imported, and brought by another that is named."""

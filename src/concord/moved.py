@@ -21,15 +21,15 @@ cli.compare_views < commands.compare_views ; cli.concepts < commands.concepts
 cli.concepts_views < commands.concepts_ratings commands.concepts_views ; cli.console < console
 cli.convert < commands.convert ; cli.distill_views < terminal ; cli.evaluate < commands.evaluate
 cli.evaluate_views < commands.evaluate_views ; cli.export < commands.export ; cli.findings < doctor terminal
-cli.init < commands.init ; cli.labels < commands.labels ; cli.recipes < commands.recipes
-cli.progress < commands.evaluate_views commands.retrieving progress
+cli.init < commands.init ; cli.labels < commands.labels
+cli.progress < commands.evaluate_views commands.retrieving progress ; cli.recipes < commands.recipes
 cli.report < commands.report ; cli.retrieve < commands.concepts_retrieve ; cli.retrieve_views < commands.retrieving
 cli.teacher < commands.teacher
 concepts.bank < concepts.importing ; concepts.compare < concepts.comparison concepts.zero_shot
 concepts.llm.class_names < concepts.sources ; concepts.llm.client < concepts.chat concepts.secrets
 concepts.llm.parse < concepts.answers concepts.scanning ; concepts.llm.prompts < concepts.prompts
-concepts.llm.retrieve < concepts.retrieval ; concepts.selection < concepts.validity
-concepts.words < concepts.wording
+concepts.llm.retrieve < concepts.retrieval ; concepts.plan < methods.concept_plan
+concepts.selection < concepts.validity ; concepts.words < concepts.wording
 data < data ; data.align < data.matching ; data.checks < data.overlap data.survey ; data.class_lists < data.lists
 data.classes < data.classes ; data.parquet < data.rows ; data.parquet_columns < data.columns data.labels
 data.prefetch < data.ahead ; data.sampling < scoring.embeddings
@@ -48,22 +48,21 @@ methods.base < methods.base ; methods.batch_sampler < methods.making
 methods.class_mapping < methods.checkpoints methods.class_ids ; methods.coreset < methods.coreset methods.features
 methods.diffusion < methods.generate ; methods.rded < methods.crops
 methods.real < methods.full methods.random methods.supply
-metrics.completeness < scoring.completeness scoring.outcome ; metrics.copies < scoring.copies
-metrics.ddranking < evaluation.ranking ; metrics.details < scoring.details
-metrics.embeddings < scoring.embeddings
+metrics.completeness < scoring.completeness scoring.details scoring.outcome ; metrics.copies < scoring.copies
+metrics.ddranking < evaluation.ranking ; metrics.details < scoring.details ; metrics.embeddings < scoring.embeddings
 metrics.flops < scoring.operations ; metrics.measure_run < methods.outcome scoring.outcome
 metrics.measures < comparison.measure comparison.wording report.headline ; metrics.neighbours < scoring.coverage
-metrics.scorers < scoring.outcome scoring.scorer ; metrics.statistics < evaluation.significance scoring.completeness
-models.classifier < scoring.outcome
-models.dit_checkpoint < models.convert models.export models.timesteps ; models.encoder < encoder
-models.hub < models.licences resources ; models.networks < models.convnet models.resnets
+metrics.scorers < scoring.scorer scoring.outcome ; metrics.statistics < evaluation.significance scoring.completeness
+models.classifier < scoring.outcome ; models.dit_checkpoint < models.convert models.export models.timesteps
+models.encoder < encoder ; models.hub < models.licences resources ; models.networks < models.convnet models.resnets
 models.preprocess < preprocessing ; models.pretrained_teachers < models.trained ; models.students < models.students
 pipelines.any < diffusion.families.piped ; pipelines.base < diffusion.families.family
 pipelines.dit < diffusion.families.dit ; pipelines.load < models.pipelines
 pipelines.text < diffusion.families.text ; pipelines.unclip < diffusion.families.unclip
 plan < runs.plan
-recipe < recipe ; registry < recipe
+recipe < recipe
 reef.dataset < reef reef.real
+registry < recipe
 report.charts < report.activations report.plotting ; report.compare < comparison.measure comparison.run
 report.compare_page < comparison.page comparison.wording ; report.contact_sheet < report.sheet
 report.figures < report.headline ; report.samples < report.contents report.judging
@@ -74,20 +73,20 @@ storage.atomic < runs.store ; storage.images < data.reading images runs.store ; 
 storage.threads < data.threads runs.writing
 system < resources
 text < console data.splits errors
-workflows.distill < runs.execute ; workflows.preview < runs.preview ; workflows.requirements < runs.needed
+workflows.distill < runs.execute ; workflows.draw < methods.outcome ; workflows.executors < runs.execute
+workflows.preview < runs.preview ; workflows.requirements < runs.needed
 """
 """The files of today, each with those of then whose work it took: new < old old."""
 _NAMES = """
-BUILT_IN_DATA=DATASETS Comparison=Figures comparisons=figures
-Course=TrainingLog Live=Trainings NAME=REPORT Picture=StoredSample Progressing=Asking
-Record=Run Shot=StoredSample Told=Progress read_run=finished_run read_run=open_run
-CoresetSupply=CoresetPool Form=LabelFormat Form=StudentForm Form=Unit HOW=RUNTIME_KEYS
-Informer=ConceptGuide Look=StudentConfig Made=GeneratedImage Maker=BatchSampler Named=ClassSpec Piped=AnyPipeline
-Supply=ImagePool Taught=TrainedTeacher Way=ProtocolConfig amid=on_canvas appearing=new_directory entering=layer_input
-give_one=check_forward is_wired=supports_exact judged=is_eval_epoch matched=align_classes on=to_device passes=num_epochs
-point=failpoint rate=lr_factor
-retrieve=retrieve_bank saying=disk_errors seen=augmented_batch shown=redacted shown_recipe=redacted_recipe
-told=user_errors try_out=train_cell
+BUILT_IN_DATA=DATASETS Comparison=Figures CoresetSupply=CoresetPool Course=TrainingLog Form=LabelFormat
+Form=StudentForm Form=Unit HOW=RUNTIME_KEYS Informer=ConceptGuide Live=Trainings Look=StudentConfig
+Made=GeneratedImage Maker=BatchSampler NAME=REPORT Named=ClassSpec Picture=StoredSample Piped=AnyPipeline
+Progressing=Asking Record=Run Shot=StoredSample Supply=ImagePool Taught=TrainedTeacher Told=Progress
+Way=ProtocolConfig amid=on_canvas appearing=new_directory comparisons=figures entering=layer_input
+give_one=check_forward is_wired=supports_exact judged=is_eval_epoch matched=align_classes on=to_device
+passes=num_epochs point=failpoint rate=lr_factor read_run=finished_run read_run=open_run retrieve=retrieve_bank
+saying=disk_errors seen=augmented_batch shown=redacted shown_recipe=redacted_recipe told=user_errors
+try_out=train_cell
 """
 """What has another name today, as old=new."""
 
@@ -105,7 +104,7 @@ def old_names(old: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module of then: it finds a name where it is now, and says so once."""
 
     def find(name: str) -> Any:
-        names = [name, *(pair.partition("=")[2] for pair in _NAMES.split() if pair.partition("=")[0] == name)]
+        names = [*(pair.partition("=")[2] for pair in _NAMES.split() if pair.partition("=")[0] == name), name]
         for place in PLACES.get(old, ()) if not name.startswith("__") else ():
             module = importlib.import_module(place)
             for new in names:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from concord.errors import ConcordError
+from concord.evaluation.metrics import shown
 from concord.evaluation.record import name as name_of
 from concord.evaluation.record import same_test, way
 from concord.metrics.measures import phrase_measures, shown_metrics
@@ -231,23 +233,29 @@ _NAMED = {"student", "protocol", "ipc"}
 
 
 def _of_evaluation(a: Json, b: Json) -> Iterator[Compared]:
-    """Accuracies, in per cent, of the cells (student, protocol, IPC, what was changed) that both evaluations have."""
+    """What students reached in the cells (student, protocol, IPC, what was changed) that both evaluations have."""
     if not same_test(a, b):
         return
     first, second = ({name_of(c): c for c in e.get("cells", ()) if c.keys() >= _NAMED} for e in (a, b))
     for cell in [cell for cell in first if cell in second]:
         student, protocol, ipc = cell[0], way(first[cell]), cell[2]
-        for which in ("last", "best"):
-            one, two = (_number(of[cell], f"top1.{which}.mean") for of in (first, second))
-            if one is None or two is None:
-                continue
-            name, label = f"top1.{which}.{student}.{protocol}.{ipc}", f"top-1 {which}, {student}, {protocol}, IPC {ipc}"
-            measure = Measure(name, label, "percent", 1)
-            yield Compared(measure, one, two, two - one, **_over_seeds(first[cell], second[cell], which))
+        of_a, of_b = (_of_predictions(cells[cell]) for cells in (first, second))
+        for metric, which in product([metric for metric in of_a if metric in of_b], ("last", "best")):
+            one, two = (_number(of[metric], f"{which}.mean") for of in (of_a, of_b))
+            if one is not None and two is not None:
+                measure = shown(metric)
+                label = f"{measure.label.removesuffix(' in %')} {which}, {student}, {protocol}, IPC {ipc}"
+                named = replace(measure, key=f"{metric}.{which}.{student}.{protocol}.{ipc}", label=label)
+                yield Compared(named, one, two, two - one, **_over_seeds(of_a[metric], of_b[metric], which))
+
+
+def _of_predictions(cell: Json) -> dict[str, Json]:
+    """The metrics of a cell by name, with the seeds of each."""
+    return {"top1": {"seeds": cell.get("seeds"), **(cell.get("top1") or {})}, **(cell.get("metrics") or {})}
 
 
 def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
-    """What two cells' seeds say of their difference: in pairs where both have the same seeds, else by Welch."""
+    """What the seeds say of a metric's difference: in pairs where both have the same seeds, else by Welch."""
     one, two = _by_seed(a, which), _by_seed(b, which)
     if one and one.keys() == two.keys():
         found, by = paired(list(one.values()), [two[seed] for seed in one]), "paired seeds"
@@ -256,17 +264,17 @@ def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
     return {"ci95": found.ci95, "n": found.n, "by": by, "p": found.p} if found else {}
 
 
-def _by_seed(cell: Json, which: str) -> dict[int, float]:
-    """The accuracy of each seed; empty where the cell does not hold one for each."""
-    seeds, values = cell.get("seeds"), _at(cell, f"top1.{which}.values")
+def _by_seed(of: Json, which: str) -> dict[int, float]:
+    """The value of each seed; empty where there is not one for each."""
+    seeds, values = of.get("seeds"), _at(of, f"{which}.values")
     if not isinstance(seeds, list) or not isinstance(values, list) or not len(set(seeds)) == len(seeds) == len(values):
         return {}
     return dict(zip(seeds, map(float, values), strict=True))
 
 
 def _welch(a: Json, b: Json, which: str) -> Difference | None:
-    means, spreads = ([_number(c, f"top1.{which}.{key}") for c in (a, b)] for key in ("mean", "std"))
-    counts = [len(c["seeds"]) if isinstance(c.get("seeds"), list) else int(c.get("seeds") or 0) for c in (a, b)]
+    means, spreads = ([_number(of, f"{which}.{key}") for of in (a, b)] for key in ("mean", "std"))
+    counts = [len(of["seeds"]) if isinstance(of.get("seeds"), list) else int(of.get("seeds") or 0) for of in (a, b)]
     known = [float(value) for value in (*means, *spreads) if value is not None]
     return unpaired((known[0], known[1]), (known[2], known[3]), (counts[0], counts[1])) if len(known) == 4 else None
 

@@ -125,11 +125,13 @@ class ScorerSpec:
         build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer` or None;
             models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N, D) of some of its real images.
         about: one sentence.
+        models: recipe -> the models that it will load, dotted key -> directory or hub id.
     """
 
     name: str
     build: str
     about: str
+    models: Callable[[Any], Mapping[str, str]] = _nothing
 
 
 @dataclass(frozen=True)

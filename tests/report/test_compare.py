@@ -206,6 +206,17 @@ def test_the_same_seeds_are_paired_seed_by_seed(pair: tuple[Path, Path]) -> None
     assert (told["difference"]["p"], told["difference"]["by"]) == (0.25, "paired seeds")
 
 
+def test_other_metrics_of_predictions_are_compared_by_their_rows(pair: tuple[Path, Path]) -> None:
+    for out, values in zip(pair, ([0.3, 0.4, 0.6], [0.1, 0.2, 0.39]), strict=True):
+        metrics = {"ece": {"seeds": [0, 1, 2], "last": summary(values)}}
+        cell = {"student": "c3", "protocol": "dc", "ipc": 1, "seeds": [0, 1, 2], "metrics": metrics}
+        edit(out / "evaluation.json", cells=[cell])
+    found = measures(*pair)["ece.last.c3.dc.1"]
+    assert (found.measure.label, found.by) == ("calibration error last, c3, dc, IPC 1", "paired seeds")
+    assert change(found)[0] == "-20.3"
+    assert verdict(found) == "better", "less is better"
+
+
 @pytest.mark.parametrize("seeds", [[0, 1, 3], [0, 1], [0, 0, 1]])
 def test_other_seeds_are_no_pairs(pair: tuple[Path, Path], seeds: list[int]) -> None:
     evaluated(pair[0], [0, 1, 2], [31.0, 42.0, 55.0])

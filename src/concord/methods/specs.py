@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from concord.recipe import Recipe
-from concord.registry import MethodSpec
+from concord.registry import SCORERS, MethodSpec
 
 
 def diffusion_models(recipe: Recipe) -> dict[str, str]:
@@ -17,11 +17,12 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
     embeds = informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)
     named = {
         "pipeline.tiny_decoder": tiny,
-        "encoder": recipe.encoder if embeds or recipe.scorer.kind == "percentile" else None,
+        "encoder": recipe.encoder if embeds else None,
         "informing.classifier": informing.classifier if informing.enabled and weights.classifier else None,
-        "scorer.model": recipe.scorer.model if recipe.scorer.kind == "detector" else None,
+        "scorer.model": None,
         "teacher": recipe.teacher,
         "nuisance": recipe.nuisance,
+        **SCORERS.get(recipe.scorer.kind).models(recipe),
     }
     return (
         {"pipeline.model": recipe.pipeline.model or ""}

@@ -151,9 +151,17 @@ NUISANCE_DIVERSITY = MetricSpec(
     ),
     rank=4,
 )
-DETECTOR = ScorerSpec("detector", "concord.metrics.scorers:detector", "An attribute detector, named in scorer.model.")
+DETECTOR = ScorerSpec(
+    "detector",
+    "concord.metrics.scorers:detector",
+    "An attribute detector, named in scorer.model.",
+    lambda recipe: {"scorer.model": recipe.scorer.model},
+)
 PERCENTILE = ScorerSpec(
-    "percentile", "concord.metrics.scorers:percentile", "Percentiles of image-text similarity among real images."
+    "percentile",
+    "concord.metrics.scorers:percentile",
+    "Percentiles of image-text similarity among real images.",
+    lambda recipe: {"encoder": recipe.encoder},
 )
 NO_SCORER = ScorerSpec("none", "concord.metrics.scorers:no_scorer", "Nothing rates images.")
 ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accuracy", "nuisance_diversity")

@@ -12,6 +12,7 @@ name is asked for, so that a package that does not import harms nobody who does 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -286,10 +287,9 @@ class Registry(Generic[T]):
         try:
             return found[0].load()
         except Exception as error:  # whatever a stranger's module does
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConcordError(
-                f'{self.word} "{name}" comes from the package {_package(found[0])}, which does not import ({reason});'
-                " mend it, or uninstall it"
+                f'{self.word} "{name}" comes from the package {_package(found[0])}, which does not import'
+                f" ({_reason(error)}); mend it, or uninstall it"
             ) from error
 
     def build(self, name: str, target: str) -> Any:
@@ -303,11 +303,27 @@ class Registry(Generic[T]):
         except ConcordError:
             raise
         except (ImportError, AttributeError, SyntaxError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConcordError(
                 f'{self.word} "{name}" comes from the package {self.package(name)}, of which {target} does not import'
-                f" ({reason}); mend it, or uninstall it"
+                f" ({_reason(error)}); mend it, or uninstall it"
             ) from error
+
+    @contextlib.contextmanager
+    def blamed(self, name: str) -> Iterator[None]:
+        """Call what a specification names in here: a line blames a stranger's package where it fails.
+
+        Raises:
+            ConcordError: a stranger's code raises anything.
+        """
+        try:
+            yield
+        except ConcordError:
+            raise
+        except Exception as error:  # whatever a stranger's function does
+            package = self.package(name)
+            if package.startswith(f"{OURS} "):
+                raise
+            raise ConcordError(f'{self.word} "{name}" of the package {package} fails ({_reason(error)})') from error
 
     def _entries(self) -> Mapping[str, list[metadata.EntryPoint]]:
         return _entries().get(self.group, {})
@@ -323,6 +339,10 @@ def _entries() -> Mapping[str, Mapping[str, list[metadata.EntryPoint]]]:
         for entry in there.select(group=group):
             named.setdefault(entry.name, []).append(entry)
     return found
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _package(entry: metadata.EntryPoint) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 import concord
 from concord.cli.console import Console
 from concord.cli.distill_views import show_results
+from concord.errors import ConcordError
 from concord.export.card import card
 from concord.export.made import open_made
 from concord.export.write import Reading
@@ -109,6 +110,15 @@ def test_a_strangers_metric_and_scorer_measure_a_set(run: Path) -> None:
     assert list(found) == ["oddness", "completeness"]
     assert found["oddness"] == {"uninformed": {"mean": 8.0}, "real": {"mean": 8.0}}
     assert found["completeness"]["uninformed"] == {"mean": 0.5, "complete": 0.0, "foreign": 1.0, "n": 4}
+
+
+@pytest.mark.parametrize("figures", [{"mean": np.float32(1)}, {"mean": float("nan")}, object()])
+@pytest.mark.usefixtures("oddness")
+def test_a_strangers_metric_that_fails_is_one_line(run: Path, figures: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "oddness_of", lambda run: figures)
+    recipe = load(str(run)).model_copy(update={"metrics": ["oddness"]})
+    with pytest.raises(ConcordError, match=r'metric "oddness" of the package this process fails \(\w+Error'):
+        Measuring(recipe, open_recipe_data(recipe), run, ("images",), ModelCache(recipe)).results()
 
 
 @pytest.mark.usefixtures("oddness")

@@ -82,12 +82,8 @@ def measured(names: Sequence[str], logits: Tensor, labels: Tensor) -> dict[str, 
         spec = METRICS.get(name)
         if spec.of != "predictions":
             raise ConcordError(f"metric \"{name}\" is of a set's images, not of a student's predictions")
-        compute = METRICS.build(name, spec.compute)
-        try:
-            found[name] = float(compute(logits, labels))
-        except Exception as error:  # whatever a stranger's function does
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConcordError(f'metric "{name}" of the package {METRICS.package(name)} fails ({reason})') from error
+        with METRICS.blamed(name):
+            found[name] = float(METRICS.build(name, spec.compute)(logits, labels))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -111,10 +112,19 @@ class Measuring:
         return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
 
     def results(self) -> dict[str, Any]:
-        """Measure what results.json shall hold, by metric; some leave files of their own."""
-        names = dict.fromkeys((*(ALWAYS if self.concepts else ()), *getattr(self.recipe, "metrics", ())))
-        found = {name: METRICS.build(name, METRICS.get(name).compute)(self) for name in names}
-        return {name: figures for name, figures in found.items() if figures is not None}
+        """Measure what results.json shall hold, by metric; some leave files of their own.
+
+        Raises:
+            ConcordError: a stranger's metric fails, or returns what JSON does not hold.
+        """
+        found = {}
+        for name in dict.fromkeys((*(ALWAYS if self.concepts else ()), *getattr(self.recipe, "metrics", ()))):
+            with METRICS.blamed(name):
+                figures = METRICS.build(name, METRICS.get(name).compute)(self)
+                json.dumps(figures, allow_nan=False)
+            if figures is not None:
+                found[name] = figures
+        return found
 
     def active_share(self) -> dict[str, Any]:
         """Where images stop early: the mean share of their gradients that were taken."""

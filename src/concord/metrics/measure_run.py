@@ -74,7 +74,8 @@ class Measuring:
     def scorer(self) -> Scorer | None:
         """What the recipe rates images by; None where it names nothing."""
         kind = self.recipe.scorer.kind
-        return SCORERS.build(kind, SCORERS.get(kind).build)(self.recipe, self.models, self._embed_real)
+        with SCORERS.blamed(kind):
+            return SCORERS.build(kind, SCORERS.get(kind).build)(self.recipe, self.models, self._embed_real)
 
     @cached_property
     def percentile(self) -> Percentile:

@@ -42,6 +42,7 @@ from concord.models.encoder import Encoder
 from concord.models.preprocess import Preprocess
 from concord.pipelines.base import Family
 from concord.pipelines.dit import DiT
+from concord.pipelines.unclip import UnCLIP
 from concord.recipe import Informing, load
 
 STEPS = 50
@@ -106,7 +107,7 @@ def sd21_unclip() -> Model:
     pipeline = SimpleNamespace(
         unet=unet, vae=vae, scheduler=scheduler, vae_scale_factor=8, components={"unet": unet, "vae": vae}
     )
-    model = Family(pipeline, unet, AutoencoderTiny())
+    model = UnCLIP(pipeline, AutoencoderTiny())
 
     def denoise(n: int) -> Denoise:
         text = torch.zeros(2 * n, 77, 1024, device=unet.device, dtype=unet.dtype)

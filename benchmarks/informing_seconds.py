@@ -30,6 +30,7 @@ from record import RESULTS, head, write
 
 from concord.guidance import total
 from concord.methods.diffusion import Generate
+from concord.pipelines.base import Planned
 from concord.recipe import load
 from concord.workflows.executors import open_recipe_data
 
@@ -80,7 +81,8 @@ def spread(values: list[float]) -> dict[str, float]:
 def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     recipe = load("reef", ["threads=1", *changes])
     torch.set_num_threads(1)
-    method = Generate(recipe, open_recipe_data(recipe))
+    data = open_recipe_data(recipe)
+    method = Generate(recipe, data)
     maker, steps = method._sampler, recipe.pipeline.steps
     batch = [method.sample(c % 10, c // 10) for c in range(recipe.batch_size)]
     model: Any = maker._model("")
@@ -94,7 +96,7 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     if recipe.informing.decoder == "tiny":
         networks["guide's decoder"] = model.tiny_decoder.decoder
     latents = torch.randn(len(batch), *model.latent_shape, generator=torch.Generator().manual_seed(0))
-    denoise = maker._denoise(model, batch, [])
+    denoise = model.denoise_samples(Planned(batch, data, recipe.pipeline, []))
 
     def gradient() -> None:
         x0 = latents.clone().requires_grad_()

@@ -33,7 +33,7 @@ concepts.selection < concepts.validity ; concepts.words < concepts.wording
 data < data ; data.align < data.matching ; data.checks < data.overlap data.survey ; data.class_lists < data.lists
 data.classes < data.classes ; data.parquet < data.rows ; data.parquet_columns < data.columns data.labels
 data.prefetch < data.ahead ; data.sampling < scoring.embeddings
-diffusion.cfg < diffusion.guidance
+diffusion.attach < informing.attach ; diffusion.cfg < diffusion.guidance
 evaluation.augment < evaluation.augment ; evaluation.cells < evaluation.cells
 evaluation.check_teacher < evaluation.soundness ; evaluation.evaluate < evaluation.evaluating evaluation.trials
 evaluation.label < evaluation.labelling ; evaluation.protocols < evaluation.protocol
@@ -45,7 +45,7 @@ export.made < export.made ; export.write < export export.private export.writing
 guidance < informing ; guidance.attach < informing.attach ; guidance.concept_guide < informing.informer
 guidance.objectives < informing.objectives
 methods.base < methods.base ; methods.batch_sampler < methods.making
-methods.class_mapping < methods.checkpoints methods.class_ids ; methods.coreset < methods.coreset methods.features
+methods.class_mapping < methods.checkpoints ; methods.coreset < methods.coreset methods.features
 methods.diffusion < methods.generate ; methods.rded < methods.crops
 methods.real < methods.full methods.random methods.supply
 metrics.completeness < scoring.completeness scoring.details scoring.outcome ; metrics.copies < scoring.copies
@@ -56,7 +56,8 @@ metrics.scorers < scoring.scorer scoring.outcome ; metrics.statistics < evaluati
 models.classifier < scoring.outcome ; models.dit_checkpoint < models.convert models.export models.timesteps
 models.encoder < encoder ; models.hub < models.licences resources ; models.networks < models.convnet models.resnets
 models.preprocess < preprocessing ; models.pretrained_teachers < models.trained ; models.students < models.students
-pipelines.any < diffusion.families.piped ; pipelines.base < diffusion.families.family
+pipelines.any < diffusion.families.piped methods.making ; pipelines.base < diffusion.families.family
+pipelines.class_ids < methods.class_ids
 pipelines.dit < diffusion.families.dit ; pipelines.load < models.pipelines
 pipelines.text < diffusion.families.text ; pipelines.unclip < diffusion.families.unclip
 plan < runs.plan

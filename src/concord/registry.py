@@ -55,6 +55,7 @@ class MethodSpec:
         about: one sentence, for data cards and `concord methods`.
         pipeline: what the recipe's `pipeline` holds where the recipe does not say.
         pipeline_keys: keys of `pipeline` that only some methods read, and this one does.
+        families: the families of pipelines that it takes, the first where the class is not known; none for all.
         settings: a pydantic model; the recipe gets a section of the method's name with its fields.
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
         defaults: a recipe's plain values -> further keys of it, taken where the recipe does not say.
@@ -69,6 +70,7 @@ class MethodSpec:
     about: str
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     pipeline_keys: frozenset[str] = frozenset()
+    families: tuple[str, ...] = ()
     settings: type[Any] | None = None
     models: Callable[[Any], Mapping[str, str]] = _nothing
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
@@ -78,21 +80,25 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A family of diffusers pipelines that the own sampler knows.
+    """A family of diffusers pipelines: how its images are made from planned samples.
 
     Args:
         name: its word, as in ``dit``.
-        pipelines: names of the pipeline classes that it takes; their subclasses are taken, too.
-        load: ``module:function`` of (model, ``**options``), which returns a `concord.pipelines.base.Family`.
+        pipelines: the pipeline classes that it takes, and their subclasses; ``module:Class`` where diffusers has none
+            of that name.
+        build: ``module:name`` of (pipeline, tiny_decoder, ``**options``), which returns a
+            `concord.pipelines.base.FrozenPipeline`; options: `size` and `image_strength`, where a recipe sets them.
         about: one sentence.
-        reads: what a sample must bring: its ``class``, a ``prompt``, an ``image``.
+        reads: what it takes of a sample: its ``class``, its ``prompt``, its ``image``.
+        exact: whether gradients pass through its denoiser.
     """
 
     name: str
     pipelines: tuple[str, ...]
-    load: str
+    build: str
     about: str
     reads: frozenset[Literal["class", "prompt", "image"]]
+    exact: bool = True
 
 
 @dataclass(frozen=True)

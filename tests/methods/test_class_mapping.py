@@ -7,7 +7,7 @@ import pytest
 from concord.data import ClassSpec, class_table
 from concord.data.class_lists import class_list
 from concord.errors import ConcordError
-from concord.methods.class_mapping import class_ids
+from concord.pipelines.class_ids import class_ids
 
 IMAGENET = class_list("imagenet-1k")
 LABELS = {name.strip(): int(c.index or 0) for c in IMAGENET for name in c.names}

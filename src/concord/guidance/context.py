@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
 
 from concord.data import ImageSet
 from concord.diffusion.sampler import Guide
-from concord.models.encoder import Encoder
-from concord.pipelines.any import AnyPipeline
-from concord.pipelines.base import Family
+from concord.models.cache import ModelCache
+from concord.pipelines.base import FrozenPipeline
 from concord.plan import Sample
 from concord.recipe import Recipe
 from concord.registry import GUIDES
@@ -25,16 +22,14 @@ class GuideContext:
         samples: the batch's planned images, in its order.
         data: the real images and their classes.
         model: the diffusion model; its `decode` and `tiny_decode` take latents to images in [-1, 1].
-        encoder: gives the recipe's image-text encoder, loaded at the first call.
-        device: where the latents are.
+        models: the recipe's other models, as its image-text `encoder`, each loaded at first need; and the `device`.
         recipe: the run's.
     """
 
     samples: Sequence[Sample]
     data: ImageSet
-    model: Family | AnyPipeline
-    encoder: Callable[[], Encoder]
-    device: torch.device
+    model: FrozenPipeline
+    models: ModelCache
     recipe: Recipe
 
     @property

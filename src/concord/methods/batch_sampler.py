@@ -20,28 +20,21 @@ from torch import Tensor
 
 from concord.concepts.selection import embed_images
 from concord.data import ImageSet
-from concord.diffusion.decoding import vae_scale_factor
-from concord.diffusion.sampler import Denoise, Guide, generators, noise, sample
+from concord.diffusion.sampler import Guide, generators
 from concord.errors import ConcordError
-from concord.guidance.attach import attach
 from concord.guidance.concept_guide import ConceptGuide
+from concord.guidance.context import GuideContext, looks_across, recipe_guides
 from concord.guidance.objectives import Objective
 from concord.methods.base import GeneratedImage
-from concord.methods.class_mapping import class_ids
 from concord.metrics.flops import Counter
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier, label_ids
-from concord.models.hub import find_model, model_path, size_of
-from concord.pipelines.any import AnyPipeline
-from concord.pipelines.base import Family
-from concord.pipelines.dit import GUIDED_CHANNELS, DiT
-from concord.pipelines.load import load_pipeline, load_tiny_decoder
-from concord.pipelines.text import Text, supports_exact
-from concord.pipelines.unclip import UnCLIP
+from concord.models.hub import find_model, size_of
+from concord.pipelines.base import FrozenPipeline, Planned
+from concord.pipelines.load import families, load_family
 from concord.plan import Sample
 from concord.recipe import Recipe
 from concord.storage import images
-from concord.storage.images import square
 
 _log = logging.getLogger("concord")
 
@@ -57,8 +50,7 @@ class BatchSampler:
         self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
         self._at_once = recipe.memory.batch
-        self._loaded: tuple[str, Family | AnyPipeline] | None = None
-        self._class_ids: list[int] = []  # of the loaded DiT, by label
+        self._loaded: tuple[str, FrozenPipeline] | None = None
 
     # --- models ------------------------------------------------------------------------------------------------
 
@@ -70,33 +62,25 @@ class BatchSampler:
             return None
         return self._models.classifier(settings.classifier, "informing.classifier", self._models.dtype)
 
-    def _model(self, checkpoint: str) -> Family | AnyPipeline:
+    def _model(self, checkpoint: str) -> FrozenPipeline:
         """The diffusion model; one checkpoint is held at a time, and the plan goes checkpoint by checkpoint."""
         if self._loaded is None or self._loaded[0] != checkpoint:
             self._loaded = None  # before the next one is read, not after
             self._loaded = (checkpoint, self._load(checkpoint))
         return self._loaded[1]
 
-    def _load(self, checkpoint: str) -> Family | AnyPipeline:
+    def _load(self, checkpoint: str) -> FrozenPipeline:
         recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
         tiny = settings.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
         if informing.enabled and informing.decoder == "tiny" and tiny is None:
             raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
-        model = model_path(settings.model or "")
         options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
-        tiny = model_path(tiny) if tiny else None
-        loaded: Family | AnyPipeline
-        if recipe.method == "unclip":
-            loaded = UnCLIP.from_pretrained(model, tiny_decoder=tiny, size=settings.size, **options)
-        elif recipe.method == "text":
-            pipeline, small = load_pipeline(model, **options), load_tiny_decoder(tiny, **options)
-            if supports_exact(pipeline) and settings.image_strength is None:
-                loaded = Text(pipeline, small, settings.size)
-            else:
-                loaded = AnyPipeline(pipeline, small, settings.size, settings.image_strength)
-        else:
-            loaded = DiT.from_pretrained(model, tiny_decoder=tiny, checkpoint=checkpoint or None, **options)
-            self._class_ids = class_ids(loaded.labels, self._data.classes, str(settings.model))
+        for key in ("size", "image_strength"):
+            if getattr(settings, key) is not None:
+                options[key] = getattr(settings, key)
+        loaded: FrozenPipeline = load_family(
+            settings.model or "", tiny_decoder=tiny, checkpoint=checkpoint or None, among=families(recipe), **options
+        )
         exact = informing.enabled and informing.mode != "fast"
         loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)
         pipeline = loaded.pipeline
@@ -114,7 +98,8 @@ class BatchSampler:
             ConcordError: the memory does not suffice for a single image; the message says what to set.
         """
         steps = steps or self._recipe.pipeline.steps
-        at_once = self._at_once or len(batch)
+        whole = guided and looks_across(self._recipe)
+        at_once = len(batch) if whole else self._at_once or len(batch)
         made: list[GeneratedImage] = []
         while len(made) < len(batch):
             try:
@@ -123,8 +108,8 @@ class BatchSampler:
                 if not is_out_of_memory(error):
                     raise
                 tried = min(at_once, len(batch) - len(made))
-                if tried == 1:
-                    raise ConcordError(self._too_large()) from error
+                if tried == 1 or whole:
+                    raise ConcordError(self._too_large(tried)) from error
             else:
                 continue
             # Out of the handler, the error and with it the failed batch's tensors are free.
@@ -148,8 +133,8 @@ class BatchSampler:
             self.make([sample], guided)
         return counter.get_total_flops()
 
-    def _too_large(self) -> str:
-        recipe, ways = self._recipe, []
+    def _too_large(self, images: int) -> str:
+        recipe, ways = self._recipe, [] if images == 1 else ["batch_size to fewer (guides compare the images of one)"]
         if recipe.informing.enabled and recipe.informing.mode != "fast":
             ways += [] if recipe.memory.checkpointing else ["memory.checkpointing=true"]
             ways += ["informing.mode=fast"]
@@ -157,24 +142,18 @@ class BatchSampler:
             ways += ["informing.decoder=tiny with pipeline.tiny_decoder"]
         ways += [] if recipe.memory.vae == "tiled" else ["memory.vae=tiled"]
         ways += [] if recipe.dtype == "bfloat16" else ["dtype=bfloat16"]
-        return f"the memory of {self._models.device} does not suffice for one image at a time; set " + ", or ".join(
-            ways
-        )
+        count = "one image" if images == 1 else f"a batch of {images} images"
+        return f"the memory of {self._models.device} does not suffice for {count} at a time; set " + ", or ".join(ways)
 
     def _make(self, batch: Sequence[Sample], guided: bool, steps: int) -> list[GeneratedImage]:
         model = self._model(batch[0].checkpoint)
         concept_guide = self._concept_guide(batch, model) if guided and self._recipe.informing.enabled else None
         guides: list[Guide] = [concept_guide] if concept_guide else []
+        if guided:
+            guides += recipe_guides(GuideContext(batch, self._data, model, self._models, self._recipe))
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
-        if isinstance(model, AnyPipeline):
-            pixels = self._call(model, batch, drawing, guides, steps)
-        else:
-            denoise = self._denoise(model, batch, drawing)  # before x_T: unCLIP draws noise for its images first
-            x = noise(drawing, model.latent_shape, device=self._models.device)
-            scheduler = model.scheduler(self._recipe.pipeline.scheduler)
-            latents = sample(denoise, x, scheduler, steps=steps, guides=guides, generators=drawing)
-            with torch.no_grad():
-                pixels = model.decode(latents)
+        planned = Planned(batch, self._data, self._recipe.pipeline, drawing)
+        pixels = model.make(planned, steps=steps, guides=guides)
         made = []
         for image, scores in zip(images.to_pil(pixels), self._scores(concept_guide, len(batch)), strict=True):
             if self._recipe.size:
@@ -195,40 +174,7 @@ class BatchSampler:
                 score["active_share"] = round(taken / max(1, concept_guide.gradient_calls), 4)
         return scores
 
-    def _denoise(self, model: Family, batch: Sequence[Sample], drawing: Sequence[torch.Generator]) -> Denoise:
-        settings = self._recipe.pipeline
-        scale = model.default_guidance if settings.guidance_scale is None else settings.guidance_scale
-        if isinstance(model, DiT):
-            ids = [self._class_ids[s.class_index] for s in batch]
-            channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
-            return model.denoise(ids, scale, channels)
-        prompts = [s.prompt for s in batch]
-        if isinstance(model, UnCLIP):
-            sources = [self._data.read(s.source) for s in batch]
-            return model.denoise(prompts, sources, scale, generators=drawing, noise_level=settings.noise_level)
-        if isinstance(model, Text):
-            return model.denoise(prompts, scale)
-        raise TypeError(type(model).__name__)
-
-    def _call(
-        self,
-        model: AnyPipeline,
-        batch: Sequence[Sample],
-        drawing: Sequence[torch.Generator],
-        guides: Sequence[Guide],
-        steps: int,
-    ) -> Tensor:
-        settings, sources = self._recipe.pipeline, None
-        if settings.image_strength is not None:
-            side = settings.size or own_size(model.pipeline)
-            sources = [square(self._data.read(s.source), side) for s in batch]
-        model.pipeline.scheduler = model.scheduler(settings.scheduler)
-        with attach(model.pipeline, guides):
-            return model(
-                [s.prompt for s in batch], drawing, steps=steps, guidance_scale=settings.guidance_scale, images=sources
-            )
-
-    def _concept_guide(self, batch: Sequence[Sample], model: Family | AnyPipeline) -> ConceptGuide:
+    def _concept_guide(self, batch: Sequence[Sample], model: FrozenPipeline) -> ConceptGuide:
         settings, weights = self._recipe.informing, self._recipe.informing.objective
         names = [self._names[s.class_index] for s in batch]
         objectives: list[Objective] = []
@@ -290,13 +236,6 @@ class BatchSampler:
             image = torch.stack([rows[n] for rows in real])
             losses.append(torch.stack([o.weight * o.loss(image, none) for o in objectives]).sum(dim=0))
         return torch.stack(losses).quantile(share, dim=0)
-
-
-def own_size(pipeline: Any) -> int:
-    """Side in pixels of the images that a pipeline makes by default."""
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    side = getattr(pipeline, "default_sample_size", None) or denoiser.config.sample_size
-    return int(side if isinstance(side, int) else side[0]) * vae_scale_factor(pipeline)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

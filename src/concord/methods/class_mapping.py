@@ -1,7 +1,4 @@
-"""Which checkpoint makes which class: `pipeline.checkpoints`, resolved and checked before anything is made.
-
-The class id that a generative model is asked for: a wrong one gives a plausible image of another class.
-"""
+"""Which checkpoint makes which class: `pipeline.checkpoints`, resolved and checked before anything is made."""
 
 from __future__ import annotations
 
@@ -9,45 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from concord.data import ClassTable
-from concord.data.class_lists import by_wnid, class_lists
+from concord.data.class_lists import class_lists
 from concord.data.classes import on_list
 from concord.errors import ConcordError
-from concord.text import listed, nearest
-
-_AGREEING = 0.95
-
-
-def class_ids(labels: Mapping[str, int], classes: ClassTable, model: str) -> list[int]:
-    """Return the model's class id of every class, in label order.
-
-    A class that a WordNet id places in ImageNet has its place there, if the model's labels are ImageNet's; they are
-    judged as a whole, because single names decide nothing: two classes are called crane, two maillot, two missile.
-    Any other class, and any class of a model with labels of its own, goes by its name.
-
-    labels: the model's class id by name, as `DiTPipeline.labels`; empty where it names none, and then numbers are
-        taken as they are. model: its name, for the message.
-
-    Raises:
-        ConcordError: the model has no class of that name.
-    """
-    imagenet = not labels or _share(labels) >= _AGREEING
-    ids = []
-    for entry in classes:
-        found = entry.model_id if imagenet and entry.model_id is not None else labels.get(entry.class_name)
-        if found is None:
-            raise ConcordError(
-                f"the model {model!r} has no class {entry.class_name!r}{nearest(entry.class_name, labels)}:"
-                f" map the folder to one of its {len(labels)} labels with class_names.{entry.key}=NAME"
-            )
-        ids.append(found)
-    return ids
-
-
-def _share(labels: Mapping[str, int]) -> float:
-    """How much of ImageNet-1K has one of its names at its own place among the labels."""
-    listed = by_wnid().values()
-    return sum(any(labels.get(name) == c.index for name in c.names) for c in listed) / len(listed)
-
+from concord.text import listed
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 

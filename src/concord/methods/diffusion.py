@@ -14,12 +14,13 @@ from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
 from concord.methods.batch_sampler import BatchSampler
-from concord.methods.class_mapping import assign_checkpoints, class_ids
+from concord.methods.class_mapping import assign_checkpoints
 from concord.methods.prompts import TEMPLATES, prompt
 from concord.methods.real import ImagePool, shuffled
 from concord.models.cache import ModelCache
 from concord.models.hub import find_model
-from concord.pipelines.load import pipeline_labels
+from concord.pipelines.class_ids import class_ids
+from concord.pipelines.load import pipeline_labels, recipe_family
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe, models
 
@@ -36,15 +37,15 @@ class Generate:
         self.concepts = ConceptPlan(recipe, data, self.models)
         self._guided = recipe.informing.enabled or bool(getattr(recipe, "guides", ()))
         self._sampler = BatchSampler(recipe, data, self.models)
-        conditioned = recipe.method == "unclip" or recipe.pipeline.image_strength is not None
+        self._reads = recipe_family(recipe).reads
+        conditioned = "image" in self._reads or recipe.pipeline.image_strength is not None
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
         self._checkpoints = (
             assign_checkpoints(recipe.pipeline.checkpoints, data.classes)
-            if recipe.method == "minimax"
+            if recipe.pipeline.checkpoints
             else [""] * len(data.classes)
         )
-
-        if recipe.method in ("dit", "generate", "minimax"):
+        if "class" in self._reads:
             labels = pipeline_labels(recipe.pipeline.model or "")
             if labels is not None:  # else the model is not here yet, and it is checked when it is loaded
                 class_ids(labels, data.classes, str(recipe.pipeline.model))
@@ -77,7 +78,7 @@ class Generate:
     def _prompt(self, class_index: int, index: int) -> str:
         """What the sample's text says: a template with the class's name, or the name where no text is read."""
         entry, recipe = self._data.classes[class_index], self._recipe
-        if recipe.method not in ("unclip", "text"):
+        if "prompt" not in self._reads:
             return entry.class_name
         return prompt(entry.class_name, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
 

@@ -69,6 +69,7 @@ DIT = MethodSpec(
     "sampled from a class-conditional diffusion model",
     pipeline={"model": "facebook/DiT-XL-2-256"},
     pipeline_keys=frozenset({"channels"}),
+    families=("dit",),
     models=diffusion_models,
 )
 MINIMAX = replace(
@@ -84,6 +85,7 @@ UNCLIP = replace(
     about="sampled from a diffusion model, each on one real image of its class and a prompt",
     pipeline={"model": "radames/stable-diffusion-2-1-unclip-img2img"},
     pipeline_keys=frozenset({"size", "noise_level", "prompts"}),
+    families=("unclip",),
 )
 TEXT = replace(
     DIT,
@@ -91,9 +93,10 @@ TEXT = replace(
     about="sampled from a text-to-image diffusion model",
     pipeline={"scheduler": "stock"},
     pipeline_keys=frozenset({"size", "prompts", "image_strength"}),
+    families=("text", "any"),
     check=_needs_model,
 )
-GENERATE = replace(DIT, name="generate")
+GENERATE = replace(DIT, name="generate", families=())
 RANDOM = MethodSpec(
     "random", "concord.methods.real:random_choice", "real", "chosen at random from the real images of each class"
 )

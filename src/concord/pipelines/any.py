@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.diffusion.decoding import decoder, tiny_decoder
+from concord.diffusion.attach import attach
+from concord.diffusion.decoding import vae_scale_factor
+from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.pipelines.base import SchedulerName, VaeMode, named_scheduler, save_memory
+from concord.pipelines.base import FrozenPipeline, Planned, SchedulerName, named_scheduler
+from concord.storage.images import square
 
 
-class AnyPipeline:
+class AnyPipeline(FrozenPipeline):
     """A frozen text-to-image or image-to-image pipeline.
 
     size: side of the images in pixels, None for the pipeline's own. image_strength: how much of a given image is
@@ -34,14 +37,22 @@ class AnyPipeline:
         size: int | None = None,
         image_strength: float | None = None,
     ) -> None:
-        for network in (*pipeline.components.values(), tiny):
-            if isinstance(network, torch.nn.Module):
-                network.eval().requires_grad_(False)
-        self.pipeline = _image_to_image(pipeline) if image_strength is not None else pipeline
+        if image_strength is not None:
+            pipeline = _image_to_image(pipeline)
+        super().__init__(pipeline, tiny, None if size is None else (size, size))
         self.pipeline.set_progress_bar_config(disable=True)
         self.size, self.image_strength = size, image_strength
-        self.tiny_decoder = tiny
-        self._sides = None if size is None else (size, size)
+
+    def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
+        settings, sources = batch.settings, None
+        if self.image_strength is not None:
+            side = self.size or own_size(self.pipeline)
+            sources = [square(image, side) for image in batch.sources]
+        self.pipeline.scheduler = self.scheduler(settings.scheduler)
+        with attach(self.pipeline, guides):
+            return self(
+                batch.prompts, batch.generators, steps=steps, guidance_scale=settings.guidance_scale, images=sources
+            )
 
     def __call__(
         self,
@@ -83,23 +94,12 @@ class AnyPipeline:
         """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
         return named_scheduler(self.pipeline, name)
 
-    def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        """Trade time for memory, see `save_memory`; there are no exact gradients here, so nothing to checkpoint."""
-        save_memory(self.pipeline, vae)
 
-    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
-        """Images (B, 3, H, W), about [-1, 1], of latents in scheduler space, see `decoder`; differentiable."""
-        return decoder(self.pipeline, self._sides, side)(latents)
-
-    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
-        """As `decode`, by the tiny decoder.
-
-        Raises:
-            ConcordError: there is none.
-        """
-        if self.tiny_decoder is None:
-            raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
-        return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
+def own_size(pipeline: Any) -> int:
+    """Side in pixels of the images that a pipeline makes by default."""
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    side = getattr(pipeline, "default_sample_size", None) or denoiser.config.sample_size
+    return int(side if isinstance(side, int) else side[0]) * vae_scale_factor(pipeline)
 
 
 def _image_to_image(pipeline: Any) -> Any:

@@ -3,48 +3,123 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from concord.data import ImageSet
 from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
 from concord.diffusion.prediction import Kind, Prediction
-from concord.diffusion.sampler import Denoise
+from concord.diffusion.sampler import Denoise, Guide, noise, sample
 from concord.errors import ConcordError
+from concord.plan import Sample
+from concord.recipe import Pipeline
 
 SchedulerName = Literal["ddim", "ddpm", "minimax", "stock"]
-
-
 VaeMode = Literal["plain", "sliced", "tiled"]
-
-
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
 
 
-class Family:
-    """A frozen pipeline; its subclasses add `denoise`, which takes what the family is conditioned on.
+@dataclass(frozen=True)
+class Planned:
+    """A batch of planned images.
 
-    pipeline: the container of weights and of the stock scheduler.
-    denoiser: its transformer or UNet.
-    tiny_decoder: an `AutoencoderTiny` for cheap gradients beside the full decoder, or None.
-    size: side of the images in pixels; None for the model's own.
+    Args:
+        samples: what they are to be.
+        data: the real images that the samples refer to, and the classes.
+        settings: the recipe's `pipeline`.
+        generators: one an image; all that is random comes from them.
     """
 
-    def __init__(self, pipeline: Any, denoiser: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
-        self.pipeline, self.denoiser, self.tiny_decoder = pipeline, denoiser, tiny_decoder
+    samples: Sequence[Sample]
+    data: ImageSet
+    settings: Pipeline
+    generators: Sequence[torch.Generator]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [sample.prompt for sample in self.samples]
+
+    @property
+    def sources(self) -> list[Image.Image]:
+        """The real images that the samples are conditioned on."""
+        return [self.data.read(sample.source) for sample in self.samples]
+
+
+class FrozenPipeline(ABC):
+    """A diffusers pipeline whose weights stay as they are, and the images that it makes of planned samples.
+
+    Args:
+        pipeline: the container of weights and of the stock scheduler.
+        tiny_decoder: an `AutoencoderTiny` for cheap gradients beside the full decoder, or None.
+        sides: (height, width) of the images in pixels, where its latents do not tell.
+    """
+
+    def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, sides: tuple[int, int] | None = None) -> None:
+        self.pipeline, self.tiny_decoder, self._sides = pipeline, tiny_decoder, sides
         for network in (*pipeline.components.values(), tiny_decoder):
             if isinstance(network, torch.nn.Module):
                 network.eval().requires_grad_(False)
+
+    @abstractmethod
+    def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1], of planned samples, by so many steps of the scheduler."""
+
+    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1] and not clamped, of latents in scheduler space; differentiable.
+
+        side: shrink the latents first, for images whose shorter side has about so many pixels, see `shrunk`.
+        """
+        return decoder(self.pipeline, self._sides, side)(latents)
+
+    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
+        """As `decode`, by the tiny decoder. It starts with tanh(x / 3) * 3, so gradients fade for |latents| > 4.
+
+        Raises:
+            ConcordError: there is no tiny decoder.
+        """
+        if self.tiny_decoder is None:
+            raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
+        return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
+
+    def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
+        """Trade time for memory, see `save_memory`; where no exact gradients pass there is nothing to checkpoint."""
+        save_memory(self.pipeline, vae)
+
+
+class Family(FrozenPipeline):
+    """A pipeline that the own sampler runs; its subclasses say what it is conditioned on, in `denoise_samples`.
+
+    Args:
+        pipeline: see `FrozenPipeline`, and tiny_decoder.
+        denoiser: its transformer or UNet.
+        size: side of the images in pixels; None for the model's own.
+    """
+
+    def __init__(self, pipeline: Any, denoiser: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
+        super().__init__(pipeline, tiny_decoder)
+        self.denoiser = denoiser
         channels = int(denoiser.config.in_channels)
         self.latent_shape: tuple[int, int, int] = (channels, *self._latent_side(size))
         self.learned_variance: bool = denoiser.config.out_channels == 2 * channels
         decoder(pipeline)  # an autoencoder that is not understood is an error now, not after sampling
         if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast", False):
             pipeline.vae.float()  # it would overflow; the pipeline is ours to change
+
+    @abstractmethod
+    def denoise_samples(self, batch: Planned) -> Conditioned:
+        """The prediction for planned samples, classifier-free guidance included."""
+
+    def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
+        denoise = self.denoise_samples(batch)  # before x_T: unCLIP draws noise for its images first
+        return sample_images(denoise, batch.generators, steps=steps, scheduler=batch.settings.scheduler, guides=guides)
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -65,7 +140,11 @@ class Family:
         """The guidance scale that the pipeline's own call takes where none is given."""
         return float(inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default)
 
-    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> Denoise:
+    def guidance(self, settings: Pipeline) -> float:
+        """The guidance scale of a recipe."""
+        return self.default_guidance if settings.guidance_scale is None else settings.guidance_scale
+
+    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> Conditioned:
         """The prediction of a network with classifier-free guidance inside.
 
         scale: at 1 or below the batch is not doubled and nothing is guided, as in the stock pipelines.
@@ -83,32 +162,50 @@ class Family:
                     variance = variance.chunk(2)[0 if order == "cond_uncond" else 1]
             return Prediction(value, kind, variance)
 
-        return predict
-
-    def decode(self, latents: Tensor, side: int | None = None) -> Tensor:
-        """Images (B, 3, H, W), about [-1, 1] and not clamped, of latents in scheduler space; differentiable.
-
-        side: shrink the latents first, for images whose shorter side has about so many pixels, see `shrunk`.
-        """
-        return decoder(self.pipeline, side=side)(latents)
-
-    def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
-        """As `decode`, by the tiny decoder. It starts with tanh(x / 3) * 3, so gradients fade for |latents| > 4.
-
-        Raises:
-            ConcordError: there is no tiny decoder.
-        """
-        if self.tiny_decoder is None:
-            raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
-        return tiny_decoder(self.pipeline, self.tiny_decoder, side=side)(latents)
+        return Conditioned(self, predict)
 
     def scheduler(self, name: SchedulerName = "ddim") -> Any:
         """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
         return named_scheduler(self.pipeline, name, self.learned_variance)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        """Trade time for memory, see `save_memory`; checkpointing is of the denoiser and the decoders."""
         save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A `Denoise` for the images of one batch that knows its model: what `sample_images` takes."""
+
+    model: Family
+    predict: Denoise
+
+    def __call__(self, x_t: Tensor, t: Tensor | int) -> Prediction:
+        return self.predict(x_t, t)
+
+
+def sample_images(
+    denoise: Conditioned,
+    seeds: Sequence[int | torch.Generator],
+    *,
+    steps: int = 50,
+    scheduler: SchedulerName = "ddim",
+    guides: Sequence[Guide] = (),
+) -> Tensor:
+    """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise.
+
+    Args:
+        denoise: what a family's `denoise` returns.
+        seeds: a seed or a generator for each image.
+        steps: of the scheduler.
+        scheduler: see `named_scheduler`.
+        guides: see `concord.diffusion.sample`.
+    """
+    model = denoise.model
+    drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]
+    x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
+    latents = sample(denoise, x_T, model.scheduler(scheduler), steps=steps, guides=guides, generators=drawing)
+    with torch.no_grad():
+        return model.decode(latents)
 
 
 def prediction_kind(pipeline: Any) -> Kind:

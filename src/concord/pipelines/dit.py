@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from concord.diffusion.sampler import Denoise
+from concord.data import ClassTable
 from concord.errors import ConcordError
 from concord.models.dit_checkpoint import restore_frequencies
-from concord.pipelines.base import Family
-from concord.pipelines.load import EXPECTED, load_pipeline, load_tiny_decoder
+from concord.pipelines.base import Conditioned, Family, Planned
+from concord.pipelines.class_ids import class_ids
+from concord.pipelines.load import load_family
 
 NULL_CLASS = 1000  # a constant in DiTPipeline, too, whatever the number of classes in use
-
-
 GUIDED_CHANNELS = 3  # of 4, in the original DiT and in Minimax
 
 
@@ -28,27 +27,14 @@ class DiT(Family):
         restore_frequencies(pipeline.transformer)
         self.labels: dict[str, int] = pipeline.labels  # class id by name, as the checkpoint's id2label has them
 
+        self._ids: tuple[ClassTable, list[int]] | None = None
+
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        tiny_decoder: str | None = None,
-        checkpoint: str | None = None,
-    ) -> DiT:
-        """Load a directory or model id of a `DiTPipeline`, and of an `AutoencoderTiny` if wanted.
+    def from_pretrained(cls, model: str, **options: Any) -> DiT:
+        """`load_family` of a `DiTPipeline`."""
+        return load_family(model, among=("dit",), **options)
 
-        checkpoint: a directory whose transformer takes the place of the pipeline's, as `concord convert` writes it.
-
-        Raises:
-            ConcordError: one cannot be loaded; names the key `pipeline.model`, `.tiny_decoder` or `.checkpoints`.
-        """
-        pipeline = load_pipeline(model, EXPECTED["dit"], dtype=dtype, device=device, transformer=checkpoint)
-        return cls(pipeline, load_tiny_decoder(tiny_decoder, dtype=dtype, device=device))
-
-    def denoise(self, labels: Sequence[int], guidance_scale: float = 4.0, channels: int | None = None) -> Denoise:
+    def denoise(self, labels: Sequence[int], guidance_scale: float = 4.0, channels: int | None = None) -> Conditioned:
         """The prediction for images of these classes, classifier-free guidance included.
 
         labels: B class ids. guidance_scale: at 1 or below the batch is not doubled and nothing is guided, as in the
@@ -75,3 +61,11 @@ class DiT(Family):
             return output
 
         return self.guided(network, guidance_scale, "cond_uncond", channels)  # [cond ; uncond]
+
+    def denoise_samples(self, batch: Planned) -> Conditioned:
+        classes, settings = batch.data.classes, batch.settings
+        if self._ids is None or self._ids[0] is not classes:
+            self._ids = classes, class_ids(self.labels, classes, str(settings.model))
+        labels = [self._ids[1][sample.class_index] for sample in batch.samples]
+        channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
+        return self.denoise(labels, self.guidance(settings), channels)

@@ -1,30 +1,22 @@
-"""Loading diffusers pipelines: the class is checked before the weights are read."""
+"""Loading diffusers pipelines: the family follows from the class, which is known before the weights are read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from concord.errors import ConcordError
-from concord.models.hub import find_model
+from concord.models.hub import find_model, model_path
 from concord.models.pretrained import loading
+from concord.recipe import Recipe
+from concord.registry import FAMILIES, METHODS, FamilySpec, imported
 from concord.storage.atomic import read_json
 
-EXPECTED = {
-    "dit": ("DiTPipeline",),
-    "generate": ("DiTPipeline",),
-    "minimax": ("DiTPipeline",),
-    "unclip": ("StableUnCLIPImg2ImgPipeline",),
-}
-"""Which pipelines a method samples."""
-
-
-WIRED_TEXT = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline")
-"""The text-to-image pipelines that the own sampler knows; any other is called as it is."""
-
+_log = logging.getLogger("concord")
 
 MODEL, TINY, CHECKPOINTS = "pipeline.model", "pipeline.tiny_decoder", "pipeline.checkpoints"
 
@@ -51,20 +43,113 @@ def _index(model: str) -> dict[str, Any]:
     return read_json(path / "model_index.json") if path is not None else {}
 
 
-def check_pipeline_class(model: str, expected: Sequence[str]) -> None:
-    """Refuse a pipeline of another class, where its class can be known without loading it.
+def family_of(pipeline: Any, among: Sequence[str] = ()) -> FamilySpec | None:
+    """Return the family that takes a pipeline, or a class by its name: the one of its nearest ancestor.
+
+    Args:
+        pipeline: a pipeline, or the name of its class.
+        among: the families to choose from; none for all that are registered.
+    """
+    specs = [FAMILIES.get(name) for name in among] if among else list(_importable())
+    owners = {_short(kind): spec for spec in reversed(specs) for kind in spec.pipelines}
+    if isinstance(pipeline, str) and pipeline in owners:
+        return owners[pipeline]  # without diffusers, which takes seconds to import
+    kind = _class_named(pipeline) if isinstance(pipeline, str) else type(pipeline)
+    return next((owners[parent.__name__] for parent in kind.__mro__ if parent.__name__ in owners), None)
+
+
+def families(recipe: Recipe) -> tuple[str, ...]:
+    """The families that a recipe's method takes; none for whichever its pipeline is of."""
+    return METHODS.get(recipe.method).families
+
+
+def recipe_family(recipe: Recipe) -> FamilySpec:
+    """Return the family that makes a recipe's images, by its pipeline's class.
+
+    Where the pipeline is not on this machine, or is none, it is the first that the method takes.
 
     Raises:
-        ConcordError: it is another one.
+        ConcordError: the method takes no such pipeline.
     """
-    found = pipeline_class(model)
-    if found is not None and found not in expected:
-        raise ConcordError(_another(model, found, expected))
+    among, model = families(recipe), recipe.pipeline.model or ""
+    name = pipeline_class(model)
+    if name is None:
+        return FAMILIES.get(among[0] if among else "dit")
+    return _known(model, name, among)
+
+
+def load_family(
+    model: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    tiny_decoder: str | None = None,
+    checkpoint: str | None = None,
+    among: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """Load a diffusion model as the family that its pipeline's class says: a `concord.pipelines.base.FrozenPipeline`.
+
+    Args:
+        model: a directory, a model id or a name of the package (``reef:pipeline``); or a pipeline, which is taken as it
+            is and where it is.
+        dtype: of the networks.
+        device: where they go.
+        tiny_decoder: the directory or model id of an `AutoencoderTiny`, for cheap gradients.
+        checkpoint: a directory whose transformer takes the place of the pipeline's, as `concord convert` writes it.
+        among: names of families, one of which it must be.
+        options: what the family takes beside, as `size`.
+
+    Raises:
+        ConcordError: something cannot be loaded, or is of another family; names the recipe key.
+    """
+    pipeline = model
+    if isinstance(model, str):
+        path = model_path(model)
+        name = pipeline_class(path)
+        if name is not None:
+            _known(model, name, among)  # before its weights are read
+        pipeline = load_pipeline(path, dtype=dtype, device=device, transformer=checkpoint)
+    spec = _known(model if isinstance(model, str) else "the pipeline", pipeline, among)
+    tiny = load_tiny_decoder(tiny_decoder and model_path(tiny_decoder), dtype=dtype, device=device)
+    return FAMILIES.build(spec.name, spec.build)(pipeline, tiny, **options)
+
+
+def _known(model: str, pipeline: Any, among: Sequence[str]) -> FamilySpec:
+    spec = family_of(pipeline, among)
+    if spec is None:
+        found = pipeline if isinstance(pipeline, str) else type(pipeline).__name__
+        known = " or ".join(_short(kind) for name in among or FAMILIES for kind in FAMILIES.get(name).pipelines)
+        raise ConcordError(
+            f'"{model}" is a {found}, but the recipe\'s method needs a {known}; set `{MODEL}` or `method`'
+        )
+    return spec
+
+
+def _importable() -> Iterator[FamilySpec]:
+    """Every registered family but those whose package is broken: they are not what was asked for."""
+    for name in FAMILIES:
+        try:
+            yield FAMILIES.get(name)
+        except ConcordError as error:
+            _log.warning("%s", error)
+
+
+def _class_named(name: str) -> type:
+    """A pipeline class by its name: a specification's own, or diffusers'; `object` where neither knows it."""
+    import diffusers
+
+    own = (kind for spec in _importable() for kind in spec.pipelines if kind.endswith(f":{name}"))
+    path = next(own, None)
+    return getattr(diffusers, name, object) if path is None else imported(path)
+
+
+def _short(kind: str) -> str:
+    return kind.rpartition(":")[2]
 
 
 def load_pipeline(
     model: str,
-    expected: Sequence[str] = (),
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
@@ -76,28 +161,31 @@ def load_pipeline(
     `weights_only=True`, so that no code of theirs runs. A safety checker is not loaded: it would put black squares
     into the set without a word.
 
-    dtype: None for float32. expected: class names, one of which it must be; none for any text-to-image pipeline.
-    transformer: a directory (or model id) with another transformer for it, in ``transformer/`` or at its top.
+    Args:
+        model: its directory or id.
+        dtype: None for float32.
+        device: where it goes.
+        transformer: a directory (or model id) with another transformer for it, in ``transformer/`` or at its top.
 
     Raises:
-        ConcordError: it cannot be loaded, or is of another class; names the recipe key.
+        ConcordError: it cannot be loaded; names the recipe key.
     """
     import diffusers
 
-    if expected:
-        check_pipeline_class(model, expected)
     options: dict[str, Any] = {}
-    if (pipeline_class(model) or "").startswith(("StableDiffusionPipeline", "StableDiffusionImg2Img")):
+    name = pipeline_class(model) or ""
+    if name.startswith(("StableDiffusionPipeline", "StableDiffusionImg2Img")):
         options = {"safety_checker": None, "requires_safety_checker": False}
     if transformer is not None:
         with loading(transformer, CHECKPOINTS):
             inside = {"subfolder": "transformer"} if (Path(transformer) / "transformer").is_dir() else {}
             options["transformer"] = diffusers.DiTTransformer2DModel.from_pretrained(transformer, dtype=dtype, **inside)
     with loading(model, MODEL):
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(model, dtype=dtype, **options)
-    name = type(pipeline).__name__
-    if expected and name not in expected:
-        raise ConcordError(_another(model, name, expected))
+        # DiffusionPipeline finds the class among diffusers' own.
+        kind: Any = diffusers.DiffusionPipeline if hasattr(diffusers, name) else _class_named(name)
+        pipeline = (diffusers.DiffusionPipeline if kind is object else kind).from_pretrained(
+            model, dtype=dtype, **options
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -117,9 +205,3 @@ def load_tiny_decoder(
     with loading(model, TINY):
         tiny = AutoencoderTiny.from_pretrained(model, dtype=dtype)
     return tiny.to(device).eval().requires_grad_(False)
-
-
-def _another(model: str, found: str, expected: Sequence[str]) -> str:
-    return (
-        f'"{model}" is a {found}, but the recipe\'s method needs a {" or ".join(expected)}; set `{MODEL}` or `method`'
-    )

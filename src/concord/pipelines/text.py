@@ -1,6 +1,6 @@
 """Text-to-image pipelines that the own sampler knows: Stable Diffusion 1 and 2, SDXL, SD 3, PixArt-Sigma.
 
-Any other pipeline is called as it is, with the guide at its scheduler (`concord.informing.attach`).
+Any other pipeline is called as it is, with the guide at its scheduler (`concord.pipelines.any`).
 """
 
 from __future__ import annotations
@@ -12,36 +12,49 @@ import torch
 from torch import Tensor
 
 from concord.diffusion.decoding import vae_scale_factor
-from concord.diffusion.sampler import Denoise
 from concord.errors import ConcordError
-from concord.pipelines.base import Family, Network
-from concord.pipelines.load import WIRED_TEXT
+from concord.pipelines.any import AnyPipeline
+from concord.pipelines.base import Conditioned, Family, Network, Planned
+from concord.pipelines.load import family_of
+from concord.pipelines.specs import TEXT
 
 
 class Text(Family):
     """A frozen text-to-image pipeline as the functions that the sampler needs, see `Family`.
 
     Raises:
-        ConcordError: a pipeline that is not among `WIRED_TEXT`, or whose schedule depends on the image's size.
+        ConcordError: a pipeline of another class, or whose schedule depends on the image's size.
     """
 
     def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
         if not supports_exact(pipeline):
-            raise ConcordError(f"the own sampler knows {', '.join(WIRED_TEXT)}, not {type(pipeline).__name__}")
+            raise ConcordError(f"the own sampler knows {', '.join(TEXT.pipelines)}, not {type(pipeline).__name__}")
         super().__init__(pipeline, getattr(pipeline, "unet", None) or pipeline.transformer, tiny_decoder, size)
 
     @torch.no_grad()
-    def denoise(self, prompts: Sequence[str], guidance_scale: float | None = None) -> Denoise:
+    def denoise(self, prompts: Sequence[str], guidance_scale: float | None = None) -> Conditioned:
         """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale."""
         scale = self.default_guidance if guidance_scale is None else guidance_scale
-        network = _NETWORKS[type(self.pipeline).__name__](self, list(prompts), scale > 1)
-        return self.guided(network, scale, "uncond_cond")
+        network = next(_NETWORKS[kind.__name__] for kind in type(self.pipeline).__mro__ if kind.__name__ in _NETWORKS)
+        return self.guided(network(self, list(prompts), scale > 1), scale, "uncond_cond")
+
+    def denoise_samples(self, batch: Planned) -> Conditioned:
+        return self.denoise(batch.prompts, batch.settings.guidance_scale)
+
+
+def build(
+    pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None, image_strength: float | None = None
+) -> Text | AnyPipeline:
+    """The own sampler's model of a pipeline where it can be, from noise; else the pipeline's own call."""
+    if image_strength is None and supports_exact(pipeline):
+        return Text(pipeline, tiny_decoder, size)
+    return AnyPipeline(pipeline, tiny_decoder, size, image_strength)
 
 
 def supports_exact(pipeline: Any) -> bool:
     """Whether the own sampler can run this pipeline; a schedule that is shifted by the image's size is its own."""
     dynamic = bool(pipeline.scheduler.config.get("use_dynamic_shifting", False))
-    return type(pipeline).__name__ in WIRED_TEXT and not dynamic
+    return family_of(pipeline, ("text",)) is not None and not dynamic
 
 
 def _stable_diffusion(model: Text, prompts: list[str], guided: bool) -> Network:
@@ -97,6 +110,6 @@ def _doubled(negative: Tensor, positive: Tensor, guided: bool) -> Tensor:
 
 
 _NETWORKS: dict[str, Callable[[Text, list[str], bool], Network]] = dict(
-    zip(WIRED_TEXT, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
+    zip(TEXT.pipelines, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
 )
 """By the pipeline's class: how its prompts become the network's conditions."""

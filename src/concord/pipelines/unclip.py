@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.diffusion.sampler import Denoise
-from concord.pipelines.base import Family
-from concord.pipelines.load import EXPECTED, load_pipeline, load_tiny_decoder
+from concord.pipelines.base import Conditioned, Family, Planned
+from concord.pipelines.load import load_family
 
 
 class UnCLIP(Family):
@@ -24,22 +23,9 @@ class UnCLIP(Family):
         super().__init__(pipeline, pipeline.unet, tiny_decoder, size)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        tiny_decoder: str | None = None,
-        size: int | None = None,
-    ) -> UnCLIP:
-        """Load a directory or model id of the pipeline, and of an `AutoencoderTiny` if wanted.
-
-        Raises:
-            ConcordError: either cannot be loaded; names the key `pipeline.model` or `pipeline.tiny_decoder`.
-        """
-        pipeline = load_pipeline(model, EXPECTED["unclip"], dtype=dtype, device=device)
-        return cls(pipeline, load_tiny_decoder(tiny_decoder, dtype=dtype, device=device), size)
+    def from_pretrained(cls, model: str, **options: Any) -> UnCLIP:
+        """`load_family` of the pipeline."""
+        return load_family(model, among=("unclip",), **options)
 
     @torch.no_grad()
     def denoise(
@@ -50,7 +36,7 @@ class UnCLIP(Family):
         *,
         generators: Sequence[torch.Generator],
         noise_level: int = 0,
-    ) -> Denoise:
+    ) -> Conditioned:
         """The prediction for images like these, classifier-free guidance included.
 
         prompts, images, generators: B each. The generators draw the noise on the image embeddings, as the stock
@@ -72,3 +58,7 @@ class UnCLIP(Family):
             return output
 
         return self.guided(network, guidance_scale, "uncond_cond")
+
+    def denoise_samples(self, batch: Planned) -> Conditioned:
+        level, scale = batch.settings.noise_level, self.guidance(batch.settings)
+        return self.denoise(batch.prompts, batch.sources, scale, generators=batch.generators, noise_level=level)

@@ -9,6 +9,7 @@ from pathlib import Path
 from concord.errors import ConcordError
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
 from concord.recipe import Recipe, models
+from concord.registry import FAMILIES
 from concord.text import listed
 
 
@@ -114,19 +115,16 @@ def _out_of_reach(model: str) -> str:
 
 def _check_pipeline(recipe: Recipe) -> None:
     """Refuse a pipeline of the wrong class, and exact informing where no family is wired, before weights are read."""
-    from concord.pipelines.load import EXPECTED, WIRED_TEXT, check_pipeline_class, pipeline_class
+    from concord.pipelines.load import pipeline_class, recipe_family
 
-    model = recipe.pipeline.model
-    if model is None or recipe.is_real:
+    settings = recipe.pipeline
+    if settings.model is None or recipe.is_real:
         return
-    if recipe.method != "text":
-        check_pipeline_class(model, EXPECTED[recipe.method])
-        return
-    found = pipeline_class(model)
-    exact = recipe.informing.enabled and recipe.informing.mode != "fast"
-    if exact and ((found is not None and found not in WIRED_TEXT) or recipe.pipeline.image_strength is not None):
-        what = "image-to-image" if recipe.pipeline.image_strength is not None else f"a {found}"
+    exact = recipe_family(recipe).exact and settings.image_strength is None
+    if recipe.informing.enabled and recipe.informing.mode != "fast" and not exact:
+        found = pipeline_class(settings.model)
+        what = "image-to-image" if settings.image_strength is not None else f"a {found}"
         raise ConcordError(
             f"informing.mode {recipe.informing.mode} takes gradients through the denoiser, which is wired for"
-            f" {', '.join(WIRED_TEXT)} from noise, not for {what}; set `informing.mode` to fast"
+            f" {', '.join(FAMILIES.get('text').pipelines)} from noise, not for {what}; set `informing.mode` to fast"
         )

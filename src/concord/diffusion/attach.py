@@ -1,0 +1,132 @@
+"""Guides at the scheduler of any diffusers pipeline, for those who call it themselves.
+
+A pipeline hands its prediction, classifier-free guidance included, to `scheduler.step`. That call is wrapped: the
+guides see the step, and the edited prediction goes on. It needs nothing of the pipeline but its scheduler; compiled or
+offloaded denoisers, callbacks and adapters work as they do without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concord.diffusion.level import Level
+from concord.diffusion.prediction import Prediction, clean_estimate, shift
+from concord.diffusion.sampler import Guide, Step
+from concord.errors import ConcordError
+
+_log = logging.getLogger("concord")
+
+
+@contextlib.contextmanager
+def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
+    """Let guides edit what a pipeline's scheduler is given; and nothing more: on exit its scheduler is as it was.
+
+    Raises:
+        ConcordError: there is no scheduler, or a guide needs the graph through the denoiser, which no pipeline keeps.
+    """
+    scheduler = getattr(pipe, "scheduler", None)
+    if scheduler is None or not callable(getattr(scheduler, "step", None)):
+        raise ConcordError(f"{type(pipe).__name__} has no scheduler whose steps could be informed")
+    if any(guide.needs_graph for guide in guides):
+        raise ConcordError(
+            f"informing mode exact needs gradients through the denoiser, which {type(pipe).__name__} does not keep"
+            " inside its call; set `informing.mode` to fast"
+        )
+    clips = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name, False)]
+    if clips and guides:
+        _log.warning(
+            "the scheduler has %s on, which cuts off part of each shift: for latents it should be off", clips[0]
+        )
+    with _restored(scheduler):
+        scheduler.step = _wrapped(scheduler, scheduler.step, guides, _doubles(pipe))
+        yield
+
+
+def _wrapped(scheduler: Any, step: Callable[..., Any], guides: Sequence[Guide], doubles: bool) -> Callable[..., Any]:
+    signature = inspect.signature(step)
+
+    @functools.wraps(step)  # pipelines look at the signature to see which arguments they may give
+    def informed(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments
+        given["model_output"] = _edited(
+            scheduler, given["model_output"], given["timestep"], given["sample"], guides, doubles
+        )
+        return step(*bound.args, **bound.kwargs)
+
+    return informed
+
+
+def _edited(
+    scheduler: Any, output: Tensor, t: Tensor | float, sample: Tensor, guides: Sequence[Guide], doubles: bool
+) -> Tensor:
+    """What the scheduler is to be given instead of the pipeline's own prediction."""
+    index, count = _position(scheduler, t), len(scheduler.timesteps)
+    active = [guide for guide in guides if guide.active(index, count)]
+    if not active:
+        return output
+    # Under inference_mode no tensor can ever take a gradient: copies made outside of it can.
+    with torch.inference_mode(False), torch.no_grad():
+        value, x_t = _fine(output), _fine(sample)
+        if doubles and len(x_t) % 2 == 0 and all(torch.equal(*both.chunk(2)) for both in (x_t, value)):
+            value, x_t = value.chunk(2)[0], x_t.chunk(2)[0]
+        value, variance = value[:, : x_t.shape[1]], value[:, x_t.shape[1] :]  # DDPM may be given a learned variance
+        kind = scheduler.config.get("prediction_type", "flow_prediction")
+        prediction = Prediction(value, kind, variance if variance.shape[1] else None)
+        level = Level.from_scheduler(scheduler, t, index)
+        x0 = clean_estimate(prediction, x_t, level)
+        seen = Step(index, count, t, x_t, prediction, level, x0, scheduler)  # type: ignore[arg-type]
+        shifts = [dx0.detach() for guide in active if (dx0 := guide(seen)) is not None]
+        if not shifts:
+            return output
+        moved = shift(prediction, torch.stack(shifts).sum(dim=0), level).value - value
+        moved = moved.repeat(len(output) // len(moved), *[1] * (moved.dim() - 1))
+        edited = output.clone().to(moved.dtype)
+        edited[:, : moved.shape[1]] += moved
+    return edited.to(output.dtype)
+
+
+def _position(scheduler: Any, t: Tensor | float) -> int:
+    """The number of this step on the scheduler's list of timesteps."""
+    if hasattr(scheduler, "_init_step_index"):
+        if scheduler.step_index is None:
+            scheduler._init_step_index(t)  # as its own step would do now
+        return int(scheduler.step_index)
+    steps = scheduler.timesteps
+    found = torch.nonzero(steps == torch.as_tensor(t).to(steps)).flatten().tolist()
+    if not found:
+        raise ConcordError(f"{type(scheduler).__name__} was given timestep {float(t):g}, which is none of its own")
+    # PNDM has its second timestep twice; its counter tells which of the two this is.
+    return int(found[-1] if len(found) > 1 and getattr(scheduler, "counter", 0) > 1 else found[0])
+
+
+def _fine(values: Tensor) -> Tensor:
+    """A copy in float32 at least, free to take part in a graph."""
+    return values.detach().clone().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _doubles(pipe: Any) -> bool:
+    """Whether the pipeline steps its batch twice, [x ; x], under guidance: DiTPipeline does."""
+    return any(kind.__name__ == "DiTPipeline" for kind in type(pipe).__mro__)
+
+
+@contextlib.contextmanager
+def _restored(scheduler: Any) -> Iterator[None]:
+    """Put back every attribute of a scheduler, and what is in its lists (the history of multistep solvers)."""
+    attributes = dict(vars(scheduler))
+    lists = {name: list(value) for name, value in attributes.items() if isinstance(value, list)}
+    try:
+        yield
+    finally:
+        vars(scheduler).clear()
+        vars(scheduler).update(attributes)
+        for name, items in lists.items():
+            attributes[name][:] = items

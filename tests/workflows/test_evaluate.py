@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from concord.errors import ConcordError
 from concord.recipe import load
+from concord.runs.directory import open_run
 from concord.workflows.distill import distill
 from concord.workflows.evaluate import _texts, evaluate
 
@@ -20,9 +20,7 @@ def test_a_run_is_evaluated_as_by_the_command(tmp_path: Path) -> None:
     out = tmp_path / "run"
     distill(load("reef", ["method=random", "ipc=1"]), out)
     (out / "report.html").unlink()
-    scores = evaluate(
-        SimpleNamespace(out=out), test="reef-test", ipc=[1], mixing={"kind": "none"}, metrics=["ece"], **NET
-    )
+    scores = evaluate(open_run(out), test="reef-test", ipc=[1], mixing={"kind": "none"}, metrics=["ece"], **NET)
     assert scores.path == out / "evaluation.json"
     assert {"schema": 1, **scores.record} == json.loads(scores.path.read_text())
     [cell] = scores.record["cells"]

@@ -21,7 +21,6 @@ from concord.errors import ConcordError
 
 _IMAGE = ("image", "img")
 
-
 LABEL = ("label", "labels", "fine_label", "fine_labels", "class", "class_label", "class_name", "target", "category")
 """Names of columns, the preferred first."""
 

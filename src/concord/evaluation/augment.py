@@ -21,7 +21,6 @@ from concord.evaluation import dsa
 View = dict[str, Tensor]
 """All that is random about a batch, by name: small tensors on the CPU, which safetensors can hold."""
 
-
 _DRAWN = {
     "patch_shuffle": {"columns", "rows"},  # (n, factor) which strip comes first, second, ...
     "crop": {"crop"},  # (n, 4) top, left, height, width
@@ -32,18 +31,13 @@ _DRAWN = {
     "dsa": {"dsa_family", "dsa"},  # (), (n, 3): see dsa.py
 }
 
-
 _RATIO = (3 / 4, 4 / 3)
-
 
 _TRIES = 10
 
-
 _GREY = (0.299, 0.587, 0.114)
 
-
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
-
 
 _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))  # as columns
 
@@ -51,14 +45,15 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 class Augment(BaseModel):
     """Which steps a view has; the default has none.
 
-    `patch_shuffle`: RDED's factor: so many strips of columns, then of rows, in random orders; 0 or 1, none. The last
-    strip takes a side's remainder (RDED's code drops it; the sides in its protocol have none). `crop`: range of the
-    area of a random resized crop, with aspect ratios from 3/4 to 4/3; null resizes images whose side differs.
-    `pad_crop`: zeros around the image, in pixels, before a random crop of its size (CIFAR's is 4). `flip`: left to
-    right, for half of the images. `color`: the jitter of IDC and Minimax, each of brightness, contrast and saturation
-    by a factor from 1 - color to 1 + color (theirs is 0.4). `lighting`: standard deviation of AlexNet's PCA noise
-    (theirs is 0.1). `dsa`: a strategy of differentiable Siamese augmentation, such as
-    ``color_crop_cutout_flip_scale_rotate``.
+    Args:
+        patch_shuffle: strips of columns, then of rows, in random orders (RDED's factor); 0 or 1, none. The last strip
+            takes a side's remainder (RDED's code drops it; the sides in its protocol have none).
+        crop: range of the area of a random resized crop, of aspect ratios from 3/4 to 4/3; null resizes alone.
+        pad_crop: zeros around the image, in pixels, before a random crop of its size (CIFAR's is 4).
+        flip: left to right, for half of the images.
+        color: brightness, contrast and saturation by factors from 1 - color to 1 + color (IDC and Minimax: 0.4).
+        lighting: standard deviation of AlexNet's PCA noise (IDC and Minimax: 0.1).
+        dsa: a strategy of differentiable Siamese augmentation, such as ``color_crop_cutout_flip_scale_rotate``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

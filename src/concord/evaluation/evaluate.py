@@ -106,8 +106,19 @@ def evaluate(
         if random is not None or full is not None:
             ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
         _set_aside(path, of, progress)
-        record = _headed(record, test, data, facts, warnings, settings, of)
-        progress.begin(len(cells) * len(settings.seeds), _done(record, cells, settings))
+        record = {
+            "of": of,
+            "test": test,
+            "classes": [entry.class_name for entry in data.classes],
+            "teacher": facts or record.get("teacher"),
+            "notes": list(warnings),
+            "environment": _environment(settings),
+            "cells": record.get("cells", []),
+            **{key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record},
+        }
+        earlier = [find(record, cell.record) or {} for cell in cells]
+        done = sum(has_seed(cell, seed, settings.metrics) for cell in earlier for seed in settings.seeds)
+        progress.begin(len(cells) * len(settings.seeds), done)
         record = run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
         progress.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
@@ -178,31 +189,15 @@ def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
     return list(record["cells"])
 
 
-def _headed(
-    record: dict[str, Any],
-    test: str,
-    data: ImageSet,
-    teacher: dict[str, Any] | None,
-    notes: Sequence[str],
-    settings: Settings,
-    of: str,
-) -> dict[str, Any]:
+def _environment(settings: Settings) -> dict[str, Any]:
     compute = compute_of(settings)
     return {
-        "of": of,
-        "test": test,
-        "classes": [entry.class_name for entry in data.classes],
-        "teacher": teacher or record.get("teacher"),
-        "notes": list(notes),
-        "environment": {
-            "concord": version(),
-            "torch": package_version("torch"),
-            "platform": platform.platform(),
-            "device": compute.device,
-            "dtype": str(compute.dtype).removeprefix("torch."),
-        },
-        "cells": record.get("cells", []),
-    } | {key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record}
+        "concord": version(),
+        "torch": package_version("torch"),
+        "platform": platform.platform(),
+        "device": compute.device,
+        "dtype": str(compute.dtype).removeprefix("torch."),
+    }
 
 
 def _labels(teacher: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
@@ -211,11 +206,6 @@ def _labels(teacher: Mapping[str, Any] | None, settings: Settings) -> dict[str, 
         return {"teacher": teacher["name"]}
     store = store_facts(Path(settings.soft_labels or ""))
     return {"teacher": store["teacher_name"], "soft_labels": {key: store[key] for key in ("top_k", "bits")}}
-
-
-def _done(record: dict[str, Any], cells: Sequence[Cell], settings: Settings) -> int:
-    earlier = (find(record, cell.record) for cell in cells)
-    return sum(has_seed(cell, seed, settings.metrics) for cell in earlier if cell for seed in settings.seeds)
 
 
 @dataclass(frozen=True)

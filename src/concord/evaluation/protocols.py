@@ -17,9 +17,7 @@ from concord.registry import PROTOCOLS
 
 Norm = Literal["batch", "instance", "layer", "group", "none"]
 
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
@@ -27,19 +25,22 @@ CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 class Protocol(BaseModel):
     """How a student is trained and judged.
 
-    labels: ``soft`` ones of a teacher on each augmented and mixed batch, or the set's own (``hard``).
-    temperature: of both sides of the soft loss; the KL divergence is not multiplied by its square (RDED, which has 20
-    with CutMix and 4 with mixup).
-    decay: weight decay on all parameters, or on ``matrices`` alone (weights of more than one dimension, RDED).
-    epochs: passes over the set, null for Minimax's table by IPC (`ipc_epochs`).
-    schedule: of the learning rate, see `lr_factor`; ``dc`` also forgets the momentum where it drops.
-    batch: images a step: a number, ``rded`` for that table by IPC, ``ipc``, or null for the whole set up to 256 (DC).
-    double_pass: RDED runs the student once more on each batch, without gradients and in train mode, so that the
-    statistics of batch norm move twice a step.
-    judge: when accuracy on the test images is read: every tenth epoch of the last fifth (``rded``), a hundred times in
-    all (``hundred``), or once at the end. reports: which of them the source's tables hold.
-    test_resize: the test image's shorter side is brought to 8/7 of the student's size before the centre crop, or
-    to that size. norm: of students that leave it open. normalise: by the means of ImageNet or of CIFAR-10.
+    Args:
+        name: what `protocol=` says.
+        labels: ``soft`` ones of a teacher on each augmented and mixed batch, or the set's own (``hard``).
+        temperature: of both sides of the soft loss, which is not multiplied by its square (RDED).
+        optimiser, lr, weight_decay, momentum: momentum is of ``sgd`` alone.
+        decay: weight decay on all parameters, or on ``matrices`` alone (weights of more than one dimension, RDED).
+        epochs: passes over the set, null for Minimax's table by IPC (`ipc_epochs`).
+        schedule: of the learning rate, see `lr_factor`; ``dc`` also forgets the momentum where it drops.
+        batch: images a step: a number, ``rded`` for its table by IPC, ``ipc``, or null for the set up to 256 (DC).
+        double_pass: once more through the student in train mode, without gradients: batch norm moves twice (RDED).
+        augment, mixing: what is done to a batch.
+        judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), a ``hundred`` times, at the end.
+        reports: which of these the source's tables hold.
+        test_resize: what a test image's shorter side is brought to before the centre crop, of the student's size.
+        norm: of students that leave it open.
+        normalise: by the means of ImageNet or of CIFAR-10.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -84,16 +85,13 @@ RDED = Protocol(
 )
 """The evaluator of RDED (Sun et al. 2024), quirks included: the protocol of the paper's tables by its Sec. 4.1."""
 
-
 PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": "ipc", "double_pass": False})
 """The paper's App. B: what RDED's evaluator is described as there. The batch is the IPC, the cosine ends at zero, one
 pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
 best."""
 
-
 PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
 """RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
-
 
 HARD = Protocol(
     name="hard",
@@ -113,7 +111,6 @@ HARD = Protocol(
 )
 """Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022)."""
 
-
 DC = Protocol(
     name="dc",
     labels="hard",
@@ -131,7 +128,6 @@ DC = Protocol(
 )
 """Dataset condensation (Zhao et al. 2021), whose CIFAR-10 table has random, herding and k-center: no augmentation.
 ``augment.dsa=color_crop_cutout_flip_scale_rotate epochs=1000`` is the form of DSA and its followers."""
-
 
 TEACHER = Protocol(
     name="teacher",

@@ -18,10 +18,8 @@ from concord.storage.atomic import read_json, write_json
 
 FILE = "evaluation.json"
 
-
 CONFUSION = 300
 """Up to so many classes the confusions are recorded; of a thousand they would take megabytes a cell."""
-
 
 Json = dict[str, Any]
 

@@ -15,7 +15,6 @@ from concord.text import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
-
 MANY = 1000
 """Seeds at most, where their number is given."""
 
@@ -23,8 +22,12 @@ MANY = 1000
 class Training(BaseModel):
     """What a network that is trained here looks like, what of the data it sees, and how it is computed.
 
-    classes: a part of them. size: pixels of its images, null for RDED's by student, never above those of the set. norm,
-    pool, width: of networks that leave them open. dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
+    Args:
+        classes: a part of them.
+        size: pixels of its images, null for RDED's by student, never above those of the set.
+        norm, pool, width: of networks that leave them open.
+        device, dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
+        compile: whether by torch.compile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,13 +45,16 @@ class Training(BaseModel):
 class Settings(Training):
     """What is evaluated, and how it is computed.
 
-    student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell. ipc null
-    takes all images of the set. seeds: their number, or a list of them. teacher: see `concord.models.teachers`, null
-    for the one that the set's own recipe names; arch, teacher_size: its network and the side of its images, where a
-    `.pth` does not tell. remap: put a teacher's classes in order by its own confusions. soft_labels: a directory that
-    `concord labels` filled, instead of a teacher. workers: trainings at once, each with its share of the cores;
-    ``auto`` is one a core on the CPU and one on a GPU. metrics: what is read of the predictions beside top-1, names of
-    `concord.evaluation.metrics` or of a package's.
+    Args:
+        student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell, and ipc
+            null takes all images of the set.
+        seeds: their number, or a list of them.
+        teacher: see `concord.models.teachers`, null for the one that the set's own recipe names.
+        arch, teacher_size: the teacher's network and the side of its images, where a `.pth` does not tell.
+        remap: put a teacher's classes in order by its own confusions.
+        soft_labels: a directory that `concord labels` filled, instead of a teacher.
+        workers: trainings at once, each with its share of the cores; ``auto`` is one a core, or one on a GPU.
+        metrics: what is read of the predictions beside top-1, by the names of `concord.evaluation.metrics` and others.
     """
 
     student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]

@@ -26,9 +26,7 @@ SUBSETS: dict[str, tuple[int, ...]] = {
 }
 """DD-Ranking's subsets: the place in ImageNet-1K of the class with label 0, 1, ..."""
 
-
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 
 LAYOUT = LayoutSpec("ddranking", "concord.export.ddranking:write", "What DD-Ranking opens.")
 

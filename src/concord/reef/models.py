@@ -16,7 +16,6 @@ from concord.reef.world import DETAILS, NUISANCES, SIZE, SPECIES
 
 LATENT_SIZE = SIZE // 4
 
-
 TEXT_LENGTH = 32
 
 

@@ -29,20 +29,15 @@ from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array,
 
 SEED_FREE = 1_000_002
 
-
 SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
 """Training renderings: so many a species, and so many free combinations."""
 
-
 LATENT_DECAY = 0.9995
-
 
 Network = Any
 """A network of diffusers or transformers, whose own methods their types do not tell."""
 
-
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
 
 Loss = Callable[[Network, int, np.random.Generator], Tensor]
 

@@ -14,6 +14,7 @@ from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.evaluation.table import table
 from concord.events import Progress, Silent
 from concord.report.page import write_report
+from concord.runs.directory import Run
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Scores:
 
 
 def evaluate(
-    run: Any,
+    run: Run | str | Path,
     test: str | Path,
     *,
     out: str | Path | None = None,
@@ -56,7 +57,7 @@ def evaluate(
     Raises:
         ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from there.
     """
-    directory = Path(getattr(run, "out", run))
+    directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
     chosen = read_settings(_texts(settings))
     record = evaluate_and_report(directory, str(test), *chosen, file, progress, *others)

@@ -67,7 +67,7 @@ registry < recipe
 report.charts < report.activations report.plotting ; report.compare < comparison.measure comparison.run
 report.compare_page < comparison.page comparison.wording ; report.contact_sheet < report.sheet
 report.figures < report.headline ; report.samples < report.contents report.judging
-report.similarity < report.heatmap report.likeness
+report.similarity < report.heatmap report.likeness ; report.thumbnails < comparison.page
 runs.begin < runs.workspace ; runs.directory < comparison.run export.made report.page report.record
 settings < overrides
 storage.atomic < runs.store ; storage.images < data.reading images runs.store ; storage.processes < parallel

@@ -13,20 +13,14 @@ from typing import Any, Literal
 
 from concord.registry import METRICS, Measure, MetricSpec, ScorerSpec
 
+# fmt: off
 DETAILS = MetricSpec(
-    "details",
-    "run",
-    "concord.metrics.details:measure",
+    "details", "run", "concord.metrics.details:measure",
     "Which details an image is likely to lack, by percentiles among real images.",
     (
         Measure(
-            "details.{}.likely_missing",
-            "details likely missing (by percentile)",
-            "share",
-            -1,
-            "details.gain",
-            "share of details that look fainter than on three quarters of the real images",
-            title="Likely missing",
+            "details.{}.likely_missing", "details likely missing (by percentile)", "share", -1, "details.gain",
+            "share of details that look fainter than on three quarters of the real images", title="Likely missing",
             lead=(
                 "Of their classes’ details, {informed} are likely missing, and {uninformed} without informing at the"
                 " same seeds.",
@@ -41,10 +35,7 @@ DETAILS = MetricSpec(
     rank=2,
 )
 NEAR_COPIES = MetricSpec(
-    "near_copies",
-    "run",
-    "concord.metrics.copies:measure",
-    "How many images are real ones, or nearly.",
+    "near_copies", "run", "concord.metrics.copies:measure", "How many images are real ones, or nearly.",
     card=(
         "Near copies: {flagged:d} of {of:d} images lie closer to a real image of their class than real images lie to"
         " each other; {identical:d} equal one in every pixel.",
@@ -52,26 +43,16 @@ NEAR_COPIES = MetricSpec(
     limit="It was not examined for near copies of real images.",
 )
 EMBEDDINGS = MetricSpec(
-    "embeddings",
-    "run",
-    "concord.metrics.embeddings:measure",
+    "embeddings", "run", "concord.metrics.embeddings:measure",
     "Where made and real images lie beside each other; it leaves embeddings.npz, and no figure.",
 )
 COMPLETENESS = MetricSpec(
-    "completeness",
-    "run",
-    "concord.metrics.completeness:measure",
+    "completeness", "run", "concord.metrics.completeness:measure",
     "How many of its class's details an image shows, by the recipe's scorer.",
     (
         Measure(
-            "completeness.{}.mean",
-            "details shown (completeness)",
-            "share",
-            1,
-            "completeness.gain",
-            "share of the details of its class that an image shows",
-            name="completeness",
-            title="Completeness",
+            "completeness.{}.mean", "details shown (completeness)", "share", 1, "completeness.gain",
+            "share of the details of its class that an image shows", "completeness", "Completeness",
             lead=(
                 "an image shows {informed} of its class’s details, and {uninformed} without informing at the same seed."
                 " Among real images it is {real}.",
@@ -84,24 +65,12 @@ COMPLETENESS = MetricSpec(
             ),
         ),
         Measure(
-            "completeness.{}.complete",
-            "images with all their details",
-            "share",
-            1,
-            "completeness.gain_complete",
-            "share of images that show every detail of their class",
-            name="complete",
-            title="Complete images",
+            "completeness.{}.complete", "images with all their details", "share", 1, "completeness.gain_complete",
+            "share of images that show every detail of their class", "complete", "Complete images",
         ),
         Measure(
-            "completeness.{}.foreign",
-            "foreign details an image",
-            "number",
-            -1,
-            "completeness.gain_foreign",
-            "details an image that its class does not have",
-            name="foreign",
-            title="Foreign details",
+            "completeness.{}.foreign", "foreign details an image", "number", -1, "completeness.gain_foreign",
+            "details an image that its class does not have", "foreign", "Foreign details",
         ),
     ),
     sheet=(
@@ -114,43 +83,29 @@ COMPLETENESS = MetricSpec(
     rank=1,
 )
 TEACHER_ACCURACY = MetricSpec(
-    "teacher_accuracy",
-    "run",
-    "concord.metrics.completeness:measure_teacher_accuracy",
+    "teacher_accuracy", "run", "concord.metrics.completeness:measure_teacher_accuracy",
     "How many images the recipe's teacher recognises.",
     (
         Measure(
-            "teacher_accuracy.{}",
-            "recognised by the teacher",
-            "share",
-            1,
-            "teacher_accuracy.gain",
-            "share of images that a classifier of real images recognises",
-            name="teacher_accuracy",
-            title="Teacher accuracy",
+            "teacher_accuracy.{}", "recognised by the teacher", "share", 1, "teacher_accuracy.gain",
+            "share of images that a classifier of real images recognises", "teacher_accuracy", "Teacher accuracy",
         ),
     ),
     rank=3,
 )
 NUISANCE_DIVERSITY = MetricSpec(
-    "nuisance_diversity",
-    "run",
-    "concord.metrics.completeness:measure_nuisance_diversity",
+    "nuisance_diversity", "run", "concord.metrics.completeness:measure_nuisance_diversity",
     "How much images of a class differ in what carries no meaning.",
     (
         Measure(
-            "nuisance_diversity.{}",
-            "nuisance diversity",
-            "number",
-            1,
-            "nuisance_diversity.gain",
+            "nuisance_diversity.{}", "nuisance diversity", "number", 1, "nuisance_diversity.gain",
             "spread of what carries no meaning, within classes; real images have about 1",
-            name="nuisance_diversity",
-            title="Nuisance diversity",
+            "nuisance_diversity", "Nuisance diversity",
         ),
     ),
     rank=4,
 )
+# fmt: on
 DETECTOR = ScorerSpec(
     "detector",
     "concord.metrics.scorers:detector",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -22,17 +21,13 @@ from PIL import Image
 from concord.metrics.measures import Unit, unit_of_change, written
 from concord.metrics.measures import verdict as verdict_of
 from concord.report.compare import Compared, Comparison, Pair
-from concord.runs.directory import Run
+from concord.report.thumbnails import data_uri
 from concord.text import plain
 
 SIDE = 256
-"""Longest edge of the embedded images; those of at most `EXACT` keep every pixel."""
-
-
-EXACT = 96
-
-
+"""Longest edge of the embedded images."""
 MOST = 200
+"""Pairs on a page."""
 
 
 def page(comparison: Comparison, most: int = MOST) -> str:
@@ -52,7 +47,7 @@ def page(comparison: Comparison, most: int = MOST) -> str:
         policy=policy,
         style=Markup(style),
         script=Markup(script),
-        runs=[_run(run) for run in (comparison.a, comparison.b)],
+        runs=(comparison.a, comparison.b),
         notes=comparison.notes,
         only=comparison.only,
         pairs=len(comparison.pairs),
@@ -75,16 +70,6 @@ def _template(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "out": str(run.out),
-        "name": run.recipe.get("name", "?"),
-        "method": run.recipe.get("method", "?"),
-        "main": run.main,
-        "images": len(run.by_place),
-    }
 
 
 def _measure(measure: Compared) -> dict[str, Any]:
@@ -127,14 +112,8 @@ def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:
 
 
 def _uri(path: Path) -> Markup:
-    """An image as a data URI."""
     with Image.open(path) as image:
-        small = image.convert("RGB")
-    exact = max(small.size) <= EXACT
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", lossless=exact, quality=82, method=4)
-    return Markup("data:image/webp;base64,") + base64.b64encode(buffer.getvalue()).decode()
+        return Markup(data_uri(image.convert("RGB"), SIDE, effort=4))
 
 
 def figure(value: float | None, unit: Unit) -> str:

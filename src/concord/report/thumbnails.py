@@ -29,6 +29,10 @@ _QUALITY = 82
 _AT_ONCE = 256
 
 
+EXACT = 96
+"""Longest edge of images that keep every pixel: there is next to nothing to save, and each is seen."""
+
+
 def side_for(images: int, budget: int) -> int:
     """The longest edge in pixels at which so many images are likely to keep to the budget; the smallest, if none is."""
     return next((side for side in SIDES if images * side**2 * _BYTES_A_PIXEL <= budget), SIDES[-1])
@@ -45,10 +49,15 @@ def thumbnail(path: Path, side: int) -> str:
             small = image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return ""
-    drawn = max(small.size) <= 96  # there is next to nothing to save, and every pixel is seen
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return data_uri(small, side, effort=2)
+
+
+def data_uri(image: Image.Image, side: int, effort: int) -> str:
+    """An RGB image as a data URI, with edges of at most `side` pixels. effort: 0 to 6, the time to make it small."""
+    drawn = max(image.size) <= EXACT
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", lossless=drawn, quality=_QUALITY, method=2)
+    image.save(buffer, "WEBP", lossless=drawn, quality=_QUALITY, method=effort)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from concord.registry import REGISTRIES
 from test_layers import FLOORS, SOURCE
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,6 @@ from concord.text import counted, duration, plain, size
 from concord.workflows.preview import Preview
 
 Line = tuple[str, str]
-
-
 _UNKNOWN = "unknown"
 
 

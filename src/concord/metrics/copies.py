@@ -35,8 +35,6 @@ from concord.storage import images
 from concord.storage.atomic import write_json
 
 MOST, FEW, QUANTILE = 200, 20, 0.999
-
-
 _BATCH, _SIDE = 32, 512
 """Images in memory at once, and the shorter side that they are embedded at; pixels are compared as they were read."""
 

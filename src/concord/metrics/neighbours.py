@@ -27,23 +27,13 @@ from concord.errors import ConcordError
 
 K = 5
 """Neighbours: as Naeem et al. choose it."""
-
-
 BLOCK = 1024
 """Rows of distances that are held at once."""
-
-
 ALIKE = 1e-6
 """Points nearer than this share of their distance from the real mean are one point, for double precision."""
-
-
 MOST = 10_000
 """Real images against which a set as a whole is measured; of more, as many evenly spaced over the classes."""
-
-
 NAMES = ("precision", "recall", "density", "coverage")
-
-
 Features = np.ndarray | torch.Tensor
 
 

@@ -28,8 +28,6 @@ from concord.storage import images
 
 Concept = tuple[str, str]
 """A (class name, phrase) pair."""
-
-
 Real = Callable[[Encoder, str], Tensor]
 """Encoder and class name to unit embeddings (N, D) of some of the class's real images."""
 

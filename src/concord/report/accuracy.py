@@ -18,12 +18,8 @@ from concord.registry import Measure
 
 TABLE, CHART = 24, 100
 """Classes up to which the confusion is a table, and a picture."""
-
-
 BARS, ENDS, MISTAKES = 60, 20, 8
 """Classes up to which all have a bar; else so many of the worst and of the best. Mistakes that are named."""
-
-
 FILE = "evaluation.json"
 
 

@@ -21,11 +21,7 @@ if TYPE_CHECKING:  # it brings torch, and a page shall not wait for that
     from concord.concepts.selection import Concept
 
 INK, SOFT, RULE = "#1c1e26", "#707682", "#e2e5eb"
-
-
 KEPT, DROPPED, PINNED = "#1b7f5c", "#b3b8c2", "#c77700"
-
-
 DPI = 110
 
 
@@ -63,12 +59,8 @@ def save(figure: Figure, path: Path) -> None:
 
 PANELS, ROWS = 12, 200
 """Up to so many classes get a panel each; of more than `ROWS`, the first are shown, and a note says so."""
-
-
 LONGEST = 66
 """Characters of a phrase before it is cut."""
-
-
 _LINE = 0.235
 
 

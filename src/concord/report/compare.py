@@ -94,8 +94,6 @@ class Comparison:
 
 
 _DAMAGED = "{path} is damaged: expected a JSON object; give `concord distill` again, or remove it"
-
-
 WORDS = Words(_DAMAGED, _DAMAGED, "{path} names {name!r}, which does not lie beside it")
 
 

@@ -13,17 +13,9 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw, ImageFont
 
 TILE = 116
-
-
 _GAP, _MARK, _MARGIN, _LABEL = 8, 19, 24, 248
-
-
 _PAPER, _INK, _SOFT, _RULE = (255, 255, 255), (28, 30, 38), (112, 118, 130), (226, 229, 235)
-
-
 _FOUND, _MISSING = (27, 127, 92), (200, 49, 60)
-
-
 _ROWS = ("uninformed", "informed")
 
 

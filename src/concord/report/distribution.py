@@ -17,12 +17,8 @@ import numpy as np
 from concord.errors import ConcordError
 
 SETS = ("real", "uninformed", "informed", "conditions")
-
-
 MOST = 800
 """Points of a set that are drawn, evenly spaced over its classes."""
-
-
 WIDTH, HEIGHT, _EDGE = 640, 460, 12
 
 

@@ -32,14 +32,8 @@ from concord.storage.atomic import write_atomically
 
 NEAREST = 12
 """Near copies that the page names."""
-
-
 _TEMPLATES = resources.files("concord.report") / "templates"
-
-
 _STYLES = ("page", "evaluation")
-
-
 _SCRIPTS = ("tiles", "details", "finding", "start")
 
 

@@ -130,11 +130,7 @@ def _both(pair: Pair) -> list[StoredSample]:
 
 
 PRESENT, WEAK, MISSING = "p", "w", "m"
-
-
 PRESENT_FROM, MISSING_BELOW = 0.5, 0.25
-
-
 LISTED = 8
 """Samples in each list of the worst and the best."""
 

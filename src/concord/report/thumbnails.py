@@ -15,20 +15,10 @@ from concord.system import cores
 
 BUDGET = 30_000_000
 """Bytes of all images on a page, as text."""
-
-
 SIDES = (256, 192, 160, 128, 96)
-
-
 _BYTES_A_PIXEL = 0.35  # of a photograph as WebP of this quality, a third more as text: a guess on the safe side
-
-
 _QUALITY = 82
-
-
 _AT_ONCE = 256
-
-
 EXACT = 96
 """Longest edge of images that keep every pixel: there is next to nothing to save, and each is seen."""
 

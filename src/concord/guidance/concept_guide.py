@@ -107,7 +107,7 @@ class ConceptGuide:
 
         Args:
             model: a family (`concord.load_family`), or the function that decodes for it.
-            encoder: an `Encoder`, or the directory or model id of one, loaded to the CPU.
+            encoder: an `Encoder`, or the directory or model id of one, loaded to the family's device.
             positives: what the images are to show, as whole texts ("{class} with {concept}"): a list for each image, or
                 one for all.
             negatives: what they are not to show, in the same form; without any, Eq. 11 is descended instead of Eq. 12.
@@ -118,7 +118,9 @@ class ConceptGuide:
             ConcordError: the texts do not fit each other, or an option has no meaning.
         """
         with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
-            encoder = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+            if isinstance(encoder, str):
+                pipeline = getattr(model, "pipeline", None)
+                encoder = load_encoder(encoder, device=getattr(pipeline, "device", "cpu"))
             objective = text_objective(encoder, positives, negatives, temperature)
         return cls([objective], getattr(model, "decode", model), encoder, **options)
 

@@ -31,9 +31,10 @@ from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier, label_ids
 from concord.models.hub import find_model, size_of
 from concord.pipelines.base import FrozenPipeline, Planned
-from concord.pipelines.load import families, load_family
+from concord.pipelines.load import load_family
 from concord.plan import Sample
 from concord.recipe import Recipe
+from concord.registry import METHODS
 from concord.storage import images
 
 _log = logging.getLogger("concord")
@@ -75,11 +76,13 @@ class BatchSampler:
         if informing.enabled and informing.decoder == "tiny" and tiny is None:
             raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
         options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
-        for key in ("size", "image_strength"):
-            if getattr(settings, key) is not None:
-                options[key] = getattr(settings, key)
+        options |= {key: value for key in ("size", "image_strength") if (value := getattr(settings, key)) is not None}
         loaded: FrozenPipeline = load_family(
-            settings.model or "", tiny_decoder=tiny, checkpoint=checkpoint or None, among=families(recipe), **options
+            settings.model or "",
+            tiny_decoder=tiny,
+            checkpoint=checkpoint or None,
+            among=METHODS.get(recipe.method).families,
+            **options,
         )
         exact = informing.enabled and informing.mode != "fast"
         loaded.save_memory(recipe.memory.vae, recipe.memory.checkpointing and exact)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,36 +46,27 @@ def _index(model: str) -> dict[str, Any]:
 def family_of(pipeline: Any, among: Sequence[str] = ()) -> FamilySpec | None:
     """Return the family that takes a pipeline, or a class by its name: the one of its nearest ancestor.
 
-    Args:
-        pipeline: a pipeline, or the name of its class.
-        among: the families to choose from; none for all that are registered.
+    among: the families to choose from; none for all that are registered.
     """
-    specs = [FAMILIES.get(name) for name in among] if among else list(_importable())
-    owners = {_short(kind): spec for spec in reversed(specs) for kind in spec.pipelines}
+    specs = [FAMILIES.get(name) for name in among] if among else _importable()
+    owners = {kind.rpartition(":")[2]: spec for spec in specs for kind in spec.pipelines}
     if isinstance(pipeline, str) and pipeline in owners:
         return owners[pipeline]  # without diffusers, which takes seconds to import
     kind = _class_named(pipeline) if isinstance(pipeline, str) else type(pipeline)
     return next((owners[parent.__name__] for parent in kind.__mro__ if parent.__name__ in owners), None)
 
 
-def families(recipe: Recipe) -> tuple[str, ...]:
-    """The families that a recipe's method takes; none for whichever its pipeline is of."""
-    return METHODS.get(recipe.method).families
-
-
 def recipe_family(recipe: Recipe) -> FamilySpec:
     """Return the family that makes a recipe's images, by its pipeline's class.
 
-    Where the pipeline is not on this machine, or is none, it is the first that the method takes.
+    Where that is not known here, it is the first that the method takes.
 
     Raises:
         ConcordError: the method takes no such pipeline.
     """
-    among, model = families(recipe), recipe.pipeline.model or ""
+    among, model = METHODS.get(recipe.method).families, recipe.pipeline.model or ""
     name = pipeline_class(model)
-    if name is None:
-        return FAMILIES.get(among[0] if among else "dit")
-    return _known(model, name, among)
+    return FAMILIES.get(among[0] if among else "dit") if name is None else _known(model, name, among)
 
 
 def load_family(
@@ -119,33 +110,31 @@ def _known(model: str, pipeline: Any, among: Sequence[str]) -> FamilySpec:
     spec = family_of(pipeline, among)
     if spec is None:
         found = pipeline if isinstance(pipeline, str) else type(pipeline).__name__
-        known = " or ".join(_short(kind) for name in among or FAMILIES for kind in FAMILIES.get(name).pipelines)
+        known = [kind for name in among or ("any",) for kind in FAMILIES.get(name).pipelines]
         raise ConcordError(
-            f'"{model}" is a {found}, but the recipe\'s method needs a {known}; set `{MODEL}` or `method`'
+            f'"{model}" is a {found}, but the recipe\'s method needs a {" or ".join(known)}; set `{MODEL}` or `method`'
         )
     return spec
 
 
-def _importable() -> Iterator[FamilySpec]:
+def _importable() -> list[FamilySpec]:
     """Every registered family but those whose package is broken: they are not what was asked for."""
+    found = []
     for name in FAMILIES:
         try:
-            yield FAMILIES.get(name)
+            found.append(FAMILIES.get(name))
         except ConcordError as error:
             _log.warning("%s", error)
+    return found
 
 
-def _class_named(name: str) -> type:
-    """A pipeline class by its name: a specification's own, or diffusers'; `object` where neither knows it."""
+def _class_named(name: str, default: Any = None) -> Any:
+    """A pipeline class by its name: a specification's own; else the default, or what diffusers has of that name."""
     import diffusers
 
     own = (kind for spec in _importable() for kind in spec.pipelines if kind.endswith(f":{name}"))
     path = next(own, None)
-    return getattr(diffusers, name, object) if path is None else imported(path)
-
-
-def _short(kind: str) -> str:
-    return kind.rpartition(":")[2]
+    return imported(path) if path else default or getattr(diffusers, name, object)
 
 
 def load_pipeline(
@@ -181,11 +170,8 @@ def load_pipeline(
             inside = {"subfolder": "transformer"} if (Path(transformer) / "transformer").is_dir() else {}
             options["transformer"] = diffusers.DiTTransformer2DModel.from_pretrained(transformer, dtype=dtype, **inside)
     with loading(model, MODEL):
-        # DiffusionPipeline finds the class among diffusers' own.
-        kind: Any = diffusers.DiffusionPipeline if hasattr(diffusers, name) else _class_named(name)
-        pipeline = (diffusers.DiffusionPipeline if kind is object else kind).from_pretrained(
-            model, dtype=dtype, **options
-        )
+        kind = _class_named(name, diffusers.DiffusionPipeline)
+        pipeline = kind.from_pretrained(model, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

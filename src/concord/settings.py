@@ -5,7 +5,9 @@ Recipes are read by it; it knows none of their keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
@@ -182,3 +184,15 @@ def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
             text = str(error["msg"]).removeprefix("Input should be ").removeprefix("Input should ")
             expected.append(_EXPECTED.get(error["type"], text))
     return f"{key}: expected {' or '.join(expected)}, got {given!r}{hint}"
+
+
+def as_texts(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return keyword settings as the command line has them, so that one reader says what is wrong with them."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and all(isinstance(name, str) and name.isidentifier() for name in value):
+            found += as_texts(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str | Path) else json.dumps(value, ensure_ascii=False, default=str)
+            found.append(f"{prefix}{key}={text}")
+    return found

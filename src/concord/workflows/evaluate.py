@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.evaluation.table import table
 from concord.events import Progress, Silent
 from concord.report.page import write_report
-from concord.runs.directory import Run
-
+b
 
 @dataclass(frozen=True)
 class Scores:
@@ -59,21 +57,9 @@ def evaluate(
     """
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
-    chosen = read_settings(_texts(settings))
+    chosen = read_settings(as_texts(settings))
     record = evaluate_and_report(directory, str(test), *chosen, file, progress, *others)
     return Scores(record, record_path(directory, file))
-
-
-def _texts(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings as the command line has them, so that one reader says what is wrong with them."""
-    found = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found += _texts(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str | Path) else json.dumps(value, ensure_ascii=False, default=str)
-            found.append(f"{prefix}{key}={text}")
-    return found
 
 
 def evaluate_and_report(

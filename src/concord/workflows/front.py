@@ -1,0 +1,75 @@
+"""The verbs of the front door, as `concord.NAME`: plain values in, objects out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from concord import recipe as recipes
+from concord.data import ImageSet
+from concord.events import Progress
+from concord.methods.base import Method
+from concord.recipe import Recipe
+from concord.report import compare as comparison
+from concord.report.compare import Comparison
+from concord.runs.directory import Run, open_run
+from concord.settings import as_texts
+from concord.text import file_name
+from concord.workflows.distill import distill as run_distill
+
+
+def load_recipe(name: str | Path, **values: Any) -> Recipe:
+    """Load a recipe: a bundled one by name, a YAML file, or that of an earlier run's directory.
+
+        concord.load_recipe("custom", data="my-photos", ipc=10, pipeline={"steps": 25})
+
+    Args:
+        name: what `concord distill` takes.
+        values: keys to set.
+
+    Raises:
+        ConcordError: an unknown recipe or key, or a value that does not fit.
+    """
+    return recipes.load(str(name), as_texts(values))
+
+
+def distill(
+    recipe: Recipe | str,
+    out: str | Path | None = None,
+    *,
+    data: ImageSet | None = None,
+    method: Method | Any | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Run:
+    """Make a recipe's set, or what is missing of it, as `concord distill` does; resumable.
+
+    Args:
+        recipe: a recipe or its name.
+        out: the directory to fill or grow; ``out/NAME`` if not given.
+        data: an image set of one's own, instead of the recipe's.
+        method: a `concord.methods.base.Method` of one's own, or a function of (recipe, data) that returns one.
+        workers: processes, where the recipe leaves them open; more than one are spawned, which asks of a script the usual
+            ``if __name__ == "__main__":``. The images are the same.
+        progress: hears how it gets on.
+
+    Raises:
+        ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from there.
+    """
+    settings = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    where = Path("out") / file_name(settings.name) if out is None else Path(out)
+    if settings.workers == "auto":
+        settings = settings.model_copy(update={"workers": workers})
+    is_made = method is not None and not isinstance(method, type) and hasattr(method, "make")
+    build = (lambda recipe, data: method) if is_made else method
+    run_distill(settings, where, progress, data=data, method=build)
+    return open_run(where)
+
+
+def compare(a: Run | str | Path, b: Run | str | Path) -> Comparison:
+    """Compare two finished runs on the same data, sample by sample, as `concord compare` does.
+
+    Raises:
+        ConcordError: one is no finished run, the data differ, or nothing is in common.
+    """
+    return comparison.compare(*(comparison.finished_run(Path(getattr(run, "out", run))) for run in (a, b)))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from concord.guidance.attach import inform as inform
     from concord.guidance.concept_guide import ConceptGuide as ConceptGuide
     from concord.models.encoder import load_encoder as load_encoder
-    from concord.pipelines.base import sample_images as sample
+    from concord.pipelines.base import sample_images
     from concord.pipelines.load import load_family as load_family
     from concord.recipe import Recipe as Recipe
     from concord.runs.directory import Run as Run
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from concord.workflows.front import compare as compare
     from concord.workflows.front import distill as distill
     from concord.workflows.front import load_recipe as load_recipe
+
+    sample = sample_images
 
 _PLACES = {
     "ConceptGuide": "guidance.concept_guide",

@@ -49,8 +49,8 @@ def distill(
         out: the directory to fill or grow; ``out/NAME`` if not given.
         data: an image set of one's own, instead of the recipe's.
         method: a `concord.methods.base.Method` of one's own, or a function of (recipe, data) that returns one.
-        workers: processes, where the recipe leaves them open; more than one are spawned, which asks of a script the usual
-            ``if __name__ == "__main__":``. The images are the same.
+        workers: processes, where the recipe leaves them open. More than one are spawned, which asks of a script the
+            usual ``if __name__ == "__main__":``. The images are the same.
         progress: hears how it gets on.
 
     Raises:
@@ -61,7 +61,7 @@ def distill(
     if settings.workers == "auto":
         settings = settings.model_copy(update={"workers": workers})
     is_made = method is not None and not isinstance(method, type) and hasattr(method, "make")
-    build = (lambda recipe, data: method) if is_made else method
+    build: Any = (lambda recipe, data: method) if is_made else method
     run_distill(settings, where, progress, data=data, method=build)
     return open_run(where)
 
@@ -72,4 +72,6 @@ def compare(a: Run | str | Path, b: Run | str | Path) -> Comparison:
     Raises:
         ConcordError: one is no finished run, the data differ, or nothing is in common.
     """
-    return comparison.compare(*(comparison.finished_run(Path(getattr(run, "out", run))) for run in (a, b)))
+    return comparison.compare(
+        *(comparison.finished_run(run.out if isinstance(run, Run) else Path(run)) for run in (a, b))
+    )

@@ -13,7 +13,9 @@ from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.evaluation.table import table
 from concord.events import Progress, Silent
 from concord.report.page import write_report
-b
+from concord.runs.directory import Run
+from concord.settings import as_texts
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -65,6 +65,12 @@ def test_every_room_has_its_floor() -> None:
     assert {room(name) for name in GRAPH} <= {room for rooms in FLOORS for room in rooms}
 
 
+def test_the_page_has_these_floors() -> None:
+    page = (SOURCE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = page.split("## The rule of arrows")[1].split("```")[1]
+    assert [line.split() for line in block.strip().splitlines()] == FLOORS
+
+
 @pytest.mark.parametrize("name", sorted(GRAPH))
 def test_a_file_imports_only_from_rooms_below_its_own(name: str) -> None:
     up = {other for other in GRAPH[name] if room(other) != room(name) and floor(other) <= floor(name)}

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+import sys
+from importlib import metadata, resources
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from concord import registry
 from concord.errors import ConcordError
 from concord.recipe import RUNTIME_KEYS, Recipe, bundled, differing, identity, load, models, to_yaml, validate
+from concord.recipe.keys import markdown, rows, schema
 from concord.settings import keys
 
 PHOTOS = "data=/photos"
@@ -24,7 +33,8 @@ def test_bundled_recipes_load_and_survive_being_written_out(name: str, tmp_path:
     assert load(str(tmp_path / "recipe.yaml")) == recipe
     # Resolved: every key is spelled out, none is left to a default that may change one day.
     written = yaml.safe_load(to_yaml(recipe))
-    assert set(keys(Recipe)) <= set(_dotted(written))
+    assert set(keys(Recipe)) - {"guides", "metrics"} <= set(_dotted(written))
+    assert not {"guides", "metrics"} & set(written), "a recipe without them is written as ever"
 
 
 def _dotted(values: dict[str, object], prefix: str = "") -> list[str]:
@@ -166,7 +176,8 @@ def test_identity_is_what_decides_an_image() -> None:
 def test_every_key_is_known_to_be_identity_or_not() -> None:
     # A key that is added must be decided on: does it change what an image is?
     beside = {Recipe.model_fields[n].alias or n for n in Recipe.model_fields} - set(identity(load("photos", [PHOTOS])))
-    assert beside == {"ipc", "name", "device", "workers", "threads", "unreadable", "memory"}
+    assert beside == {"ipc", "name", "device", "workers", "threads", "unreadable", "memory", "metrics", "guides"}
+    assert "guides" in identity(load("reef", ["guides=[repulsion]"])), "left out only where it is empty"
 
 
 def test_only_models_that_will_be_loaded_are_asked_for() -> None:
@@ -192,3 +203,103 @@ def test_a_home_directory_in_a_models_path(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HOME", "/somewhere")
     assert model_path("~/clip") == "/somewhere/clip"
     assert model_path("owner/name") == "owner/name"
+
+
+def test_every_key_has_a_description() -> None:
+    assert {row["key"] for row in rows(plugins=False)} == set(keys(Recipe))
+    assert [row["key"] for row in rows() if not row["description"].endswith(".")] == []
+
+
+def test_the_page_and_the_schema_are_those_of_the_keys() -> None:
+    page = Path(__file__).parents[1] / "docs" / "recipe.md"
+    assert page.read_text(encoding="utf-8") == markdown(), "concord recipes --keys --markdown > docs/recipe.md"
+    shipped = resources.files("concord") / "recipes" / "recipe.schema.json"
+    assert json.loads(shipped.read_text(encoding="utf-8")) == schema(plugins=False), (
+        "concord recipes --schema > src/concord/recipes/recipe.schema.json, where no other package adds to it"
+    )
+
+
+def test_guides_are_checked_by_their_own_settings_and_written_in_full(tmp_path: Path) -> None:
+    recipe = load("reef", ["guides=[{name: repulsion, strength: 0.3}, repulsion]"])
+    assert [guide["strength"] for guide in recipe.guides] == [0.3, 0.1]
+    assert validate(yaml.safe_load(to_yaml(recipe))) == recipe
+    assert differing(identity(load("reef")), identity(recipe)) == ["guides"]
+    for guides, message in (
+        ("[{name: repulsion, strenth: 1}]", r'guides.0: repulsion: unknown key "strenth" \(did you mean "strength"'),
+        ("[repulsion, {name: repulsion, strength: -1}]", "guides.1: repulsion: strength: expected greater than"),
+        ("[repulsio]", r'unknown guide "repulsio" \(did you mean "repulsion"'),
+        ("[{strength: 1}]", "guides.0: name is missing"),
+        ("[7]", "guides.0: expected keys and values, got 7"),
+    ):
+        with pytest.raises(ConcordError, match=message):
+            load("reef", [f"guides={guides}"])
+    with pytest.raises(ConcordError, match="guides: they move the samples of a diffusion model, and method random"):
+        load("photos", [PHOTOS, "guides=[repulsion]"])
+
+
+def test_metrics_are_those_of_a_run() -> None:
+    assert load("reef", ["metrics=completeness"]).metrics == ["completeness"]
+    with pytest.raises(ConcordError, match="metrics: top5 reads predictions: name it to concord evaluate"):
+        load("reef", ["metrics=top5"])
+    with pytest.raises(ConcordError, match=r'unknown metric "completenes" \(did you mean "completeness"'):
+        load("reef", ["metrics=completenes"])
+
+
+class First(BaseModel):
+    """A stranger's settings, which forbid nothing and freeze nothing."""
+
+    size: int = 2
+    names: list[str] = []
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("first_plug")
+    vars(module).update(
+        first=registry.MethodSpec("first-of-all", "first_plug:build", "real", "A stranger's.", settings=First),
+        taken=registry.MethodSpec("ipc", "first_plug:build", "real", "A stranger's.", settings=First),
+    )
+    monkeypatch.setitem(sys.modules, "first_plug", module)
+    methods = dict(registry._entries()["concord.methods"])
+    for name, value in (("first-of-all", "first_plug:first"), ("ipc", "first_plug:taken"), ("broken", "not_there:x")):
+        methods[name] = [metadata.EntryPoint(name, value, "concord.methods")]
+    found = {**registry._entries(), "concord.methods": methods}
+    monkeypatch.setattr(registry, "_entries", lambda: found)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_strangers_method_has_a_section_in_its_recipes_alone() -> None:
+    recipe = load("photos", ["first-of-all.size=4", PHOTOS, "method=first-of-all"])
+    assert isinstance(recipe.first_of_all, First) and recipe.first_of_all.size == 4  # type: ignore[attr-defined]
+    assert to_yaml(recipe).endswith("first-of-all:\n  size: 4\n  names: []\n")
+    other = load("photos", [PHOTOS, "method=first-of-all"])
+    assert differing(identity(other), identity(recipe)) == ["first-of-all.size"]
+    assert validate(yaml.safe_load(to_yaml(recipe))) == recipe == pickle.loads(pickle.dumps(recipe))
+    assert copy.deepcopy(recipe) == recipe.model_copy(update={"ipc": recipe.ipc})
+    assert "first-of-all" in schema()["properties"] and "first-of-all" not in schema(plugins=False)["properties"]
+    assert "first-of-all.names" in {row["key"] for row in rows()}
+    for overrides, message in (
+        (["method=first-of-all", "first-of-all.sise=1"], r'unknown key "first-of-all.sise" \(did you mean'),
+        (["method=first-of-all", "first-of-all.size=a"], "first-of-all.size: expected a whole number, got 'a'"),
+        (["first-of-all.size=1"], 'unknown key "first-of-all.size"'),
+        (["method=ipc"], "recipes have a ipc already"),
+        (["method=broken"], "from the package not_there, which does not import"),
+        (["method=dit", "pipeline.noise_level=1"], "pipeline.noise_level is for method unclip, not for dit"),
+    ):
+        with pytest.raises(ConcordError, match=message):
+            load("photos", [PHOTOS, *overrides])
+    assert pickle.loads(pickle.dumps(load("reef"))) == load("reef"), "what does not import harms no other method"
+
+
+@pytest.mark.usefixtures("plugged")
+def test_what_is_registered_is_listed_whatever_does_not_import(capsys: pytest.CaptureFixture[str]) -> None:
+    from concord.cli.methods import methods as command
+
+    command()
+    lines = capsys.readouterr().out.splitlines()
+    assert any("repulsion" in line and "concord-distill" in line and "Keys: strength" in line for line in lines)
+    assert any("broken" in line and "not_there" in line and "does not import" in line for line in lines)
+    command(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in found["methods"]} >= {"dit", "rded", "first-of-all", "broken"}
+    assert next(one for one in found["methods"] if one["name"] == "first-of-all")["keys"] == ["size", "names"]

@@ -263,13 +263,13 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries() or name in self.added
 
-    def items(self) -> Iterator[tuple[str, T | ConcordError]]:
-        """Names and what they stand for, or why that cannot be had."""
+    def items(self) -> Iterator[tuple[str, str, T | ConcordError]]:
+        """Names, the packages that add them, and what they stand for, or why that cannot be had."""
         for name in self:
             try:
-                yield name, self.get(name)
+                yield name, self.package(name), self.get(name)
             except ConcordError as error:
-                yield name, error
+                yield name, self.package(name), error
 
     def package(self, name: str) -> str:
         """The package that adds a name, with its version."""

@@ -170,6 +170,8 @@ def _complaint(model: type[BaseModel], key: str, errors: Sequence[Any]) -> str:
         return "data is missing: name a folder with a folder of images for each class, as in data=photos"
     if kind == "missing":
         return f"{key} is missing"
+    if kind == "entry":  # of a list, whose entry says itself what is wrong
+        return f"{key}: {message}"
     if kind == "value_error":
         # What is said of a part, given as keys and values, begins with the key that it is about.
         joint = "." if isinstance(given, dict) else ": "

@@ -15,6 +15,7 @@ from concord.cli.evaluate import evaluate
 from concord.cli.export import export
 from concord.cli.init import init
 from concord.cli.labels import labels
+from concord.cli.methods import methods
 from concord.cli.recipes import recipes
 from concord.cli.report import report
 from concord.cli.teacher import teacher
@@ -58,6 +59,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(init)
 app.command()(labels)
+app.command()(methods)
 app.command()(recipes)
 app.command()(report)
 app.command()(teacher)

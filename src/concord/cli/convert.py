@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from concord.choices import Weights
 from concord.cli.common import user_errors
 from concord.text import plain
 
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from concord.models.dit_checkpoint import Export
 
 
-class Part(StrEnum):
-    ema = "ema"
-    model = "model"
+Part = StrEnum("Part", {word: word for word in get_args(Weights)})  # type: ignore[misc]
+EMA = Part("ema")
 
 
 class Precision(StrEnum):
@@ -33,7 +33,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="The directory to make.")],
     weights: Annotated[
         Part, typer.Option(help="Which weights of a training checkpoint; the original samplers take ema.")
-    ] = Part.ema,
+    ] = EMA,
     heads: Annotated[
         int | None, typer.Option(min=1, help="Attention heads; known for the published sizes S, B, L and XL.")
     ] = None,
@@ -53,7 +53,12 @@ def convert(
         from concord.models.dit_checkpoint import export_dit
 
         export = export_dit(
-            checkpoint, out, weights=weights.value, heads=heads, vae=vae, dtype=getattr(torch, dtype.value)
+            checkpoint,
+            out,
+            weights=cast(Weights, weights.value),
+            heads=heads,
+            vae=vae,
+            dtype=getattr(torch, dtype.value),
         )
     print(_summary(export, checkpoint, out, dtype, vae is not None))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
@@ -13,9 +16,17 @@ if TYPE_CHECKING:
     from concord.cli.catalogue import Entry
 
 
-def recipes(as_json: AsJson = False) -> None:
-    """List the bundled recipes: what each is, what it needs, and the paper's accuracy."""
+def recipes(
+    keys: Annotated[bool, typer.Option("--keys", help="Print every key of a recipe, its default and meaning.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --keys: as docs/recipe.md.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a recipe, for editors.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the bundled recipes: what each is, what it needs, and the paper's accuracy; or the keys of a recipe."""
     with user_errors():
+        if keys or schema or markdown:
+            _show_keys(markdown, schema, as_json)
+            return
         from concord.cli.catalogue import catalogue
 
         entries = catalogue()
@@ -23,6 +34,25 @@ def recipes(as_json: AsJson = False) -> None:
             print_json({"recipes": [_record(entry) for entry in entries]})
         else:
             _show(entries)
+
+
+def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:
+    from rich.text import Text
+
+    from concord.recipe import keys
+
+    if markdown:
+        print(keys.markdown(), end="")
+    elif schema:
+        print(json.dumps(keys.schema(), indent=2, ensure_ascii=False))
+    elif as_json:
+        print_json({"keys": keys.rows()})
+    else:
+        out = Console()
+        for row in keys.rows():
+            default = f" = {row['default']}" if row["default"] else ""
+            out.print(Text.assemble((row["key"], "bold"), default, (f"  {row['type']}", "dim")), soft_wrap=True)
+            out.print(Text(f"    {row['description']}"), soft_wrap=not out.is_terminal)
 
 
 def _record(entry: Entry) -> dict[str, Any]:

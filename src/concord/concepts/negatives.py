@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
+from concord.choices import NegativeKind as Kind
 from concord.errors import ConcordError
 from concord.text import nearest
-
-Kind = Literal["weighted", "random", "similar"]
 
 
 def checked_kind(word: str) -> Kind:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from PIL import Image
 
+from concord.choices import Unreadable
 from concord.data.class_lists import class_list, class_lists
 from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table, on_list
 from concord.data.splits import Part, parquet_files
@@ -60,9 +61,6 @@ class ImageSet(Protocol):
             ConcordError: it is no image; the message names it.
         """
         ...
-
-
-Unreadable = Literal["error", "skip"]
 
 
 def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:

@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from concord.choices import Norm
 from concord.evaluation.augment import Augment
 from concord.evaluation.mixing import Mixing
 from concord.registry import PROTOCOLS
-
-Norm = Literal["batch", "instance", "layer", "group", "none"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -64,6 +63,11 @@ class Protocol(BaseModel):
     test_resize: Literal["8/7", "size"] = "8/7"
     norm: Norm = "batch"
     normalise: Literal["imagenet", "cifar"] = "imagenet"
+
+    @property
+    def about(self) -> str:
+        """What `concord methods` says of it."""
+        return f"{self.labels} labels, {self.optimiser}, {self.epochs or 'by IPC'} epochs, schedule {self.schedule}"
 
     @property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
+from concord.choices import Norm, Pool
 from concord.errors import ConcordError
-from concord.evaluation.protocols import Norm, Protocol, protocol
+from concord.evaluation.protocols import Protocol, protocol
+from concord.recipe import Device, Workers
 from concord.settings import complaints, keys, override
 from concord.text import nearest
 
@@ -35,9 +37,9 @@ class Training(BaseModel):
     classes: list[str] | None = None
     size: Annotated[int, Field(ge=8)] | None = None
     norm: Norm | None = None
-    pool: Literal["avg", "max", "none"] | None = None
+    pool: Pool | None = None
     width: PositiveInt | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
 
@@ -66,7 +68,7 @@ class Settings(Training):
     teacher_size: Annotated[int, Field(ge=8)] | None = None
     remap: bool = False
     soft_labels: str | None = None
-    workers: Literal["auto"] | PositiveInt = "auto"
+    workers: Workers = "auto"
     metrics: list[str] = []
 
     @field_validator("seeds", mode="before")

@@ -1,7 +1,8 @@
 """Informing a diffusion model's sampling by concepts: objectives, and the guide that descends them."""
 
+from concord.choices import Between, Mode
 from concord.guidance.attach import attach, inform
-from concord.guidance.concept_guide import Between, ConceptGuide, Mode
+from concord.guidance.concept_guide import ConceptGuide
 from concord.guidance.objectives import ImageEncoder, Objective, class_name, classifier, contrastive, cosine, total
 from concord.guidance.repulsion import Repulsion
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift

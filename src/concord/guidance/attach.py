@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from concord.choices import Between
 from concord.diffusion.attach import attach as attach
 from concord.diffusion.decoding import Decode, decoder, tiny_decoder
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.guidance.concept_guide import Between, ConceptGuide
+from concord.guidance.concept_guide import ConceptGuide
 from concord.guidance.texts import Texts
 from concord.models.encoder import Encoder, load_encoder
 

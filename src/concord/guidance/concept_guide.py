@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from concord.choices import Between, Mode
 from concord.diffusion import Step, ddpm_variance, noise_estimate, previous_level
 from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
@@ -16,9 +17,6 @@ from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_ima
 from concord.guidance.texts import Texts, text_objective
 from concord.guidance.window import check_window, window_steps
 from concord.models.encoder import Encoder, load_encoder
-
-Mode = Literal["fast", "exact", "mean"]
-Between = Literal["none", "hold", "extrapolate"]
 
 
 class ConceptGuide:

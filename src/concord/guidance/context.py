@@ -10,7 +10,7 @@ from concord.diffusion.sampler import Guide
 from concord.models.cache import ModelCache
 from concord.pipelines.base import FrozenPipeline
 from concord.plan import Sample
-from concord.recipe import Recipe
+from concord.recipe import Recipe, guide_settings
 from concord.registry import GUIDES
 
 
@@ -46,13 +46,12 @@ class GuideContext:
 def recipe_guides(context: GuideContext) -> list[Guide]:
     """The guides that the recipe names in `guides`, built for one batch."""
     built = []
-    for entry in getattr(context.recipe, "guides", ()):
-        name, spec = entry["name"], GUIDES.get(entry["name"])
-        settings = spec.settings(**{key: value for key, value in entry.items() if key != "name"})
-        built.append(GUIDES.build(name, spec.build)(settings, context))
+    for entry in context.recipe.guides:
+        name, settings = guide_settings(entry)
+        built.append(GUIDES.build(name, GUIDES.get(name).build)(settings, context))
     return built
 
 
 def looks_across(recipe: Recipe) -> bool:
     """Whether a guide of the recipe compares the images of a batch, which then is made whole or not at all."""
-    return any(GUIDES.get(entry["name"]).across for entry in getattr(recipe, "guides", ()))
+    return any(GUIDES.get(entry["name"]).across for entry in recipe.guides)

@@ -55,7 +55,7 @@ class Measuring:
         self.recipe, self.data, self.out, self.variants = recipe, data, out, tuple(variants)
         self.models, self.concepts = models, concepts
         self.names = [entry.class_name for entry in data.classes]
-        self._guided = concepts is not None and (recipe.informing.enabled or bool(getattr(recipe, "guides", ())))
+        self._guided = concepts is not None and (recipe.informing.enabled or bool(recipe.guides))
         self.skip = recipe.unreadable == "skip"
         self._embedded: tuple[Encoder, str, Tensor] | None = None
 
@@ -119,7 +119,7 @@ class Measuring:
             ConcordError: a stranger's metric fails, or returns what JSON does not hold.
         """
         found = {}
-        for name in dict.fromkeys((*(ALWAYS if self.concepts else ()), *getattr(self.recipe, "metrics", ()))):
+        for name in dict.fromkeys((*(ALWAYS if self.concepts else ()), *self.recipe.metrics)):
             with METRICS.blamed(name):
                 figures = METRICS.build(name, METRICS.get(name).compute)(self)
                 json.dumps(figures, allow_nan=False)

@@ -7,14 +7,13 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from concord.choices import Weights
 from concord.errors import ConcordError
-
-Weights = Literal["ema", "model"]
 
 
 def read_checkpoint(path: Path, weights: Weights = "ema") -> dict[str, Tensor]:

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from concord.choices import Weights
 from concord.data.class_lists import class_list
 from concord.errors import ConcordError
-from concord.models.checkpoint import Weights, read_checkpoint
+from concord.models.checkpoint import read_checkpoint
 from concord.models.hub import model_path
 from concord.models.pretrained import loading
 from concord.storage.atomic import new_directory

@@ -6,20 +6,15 @@ ConvNet, the student of the field's small-image tables: equal blocks of convolut
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from concord.choices import Norm, Pool
 from concord.errors import ConcordError
 from concord.text import nearest
-
-Norm = Literal["batch", "instance", "layer", "group", "none"]
-
-
-Pool = Literal["avg", "max", "none"]
-
 
 WIDTH = 128
 

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from concord.choices import SchedulerName
 from concord.diffusion.attach import attach
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.pipelines.base import FrozenPipeline, Planned, SchedulerName, named_scheduler
+from concord.pipelines.base import FrozenPipeline, Planned, named_scheduler
 from concord.storage.images import square
 
 

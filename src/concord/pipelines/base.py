@@ -6,12 +6,13 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from concord.choices import SchedulerName, VaeMode
 from concord.data import ImageSet
 from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
@@ -21,8 +22,6 @@ from concord.errors import ConcordError
 from concord.plan import Sample
 from concord.recipe import Pipeline
 
-SchedulerName = Literal["ddim", "ddpm", "minimax", "stock"]
-VaeMode = Literal["plain", "sliced", "tiled"]
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
 

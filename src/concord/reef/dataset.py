@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
 
 from PIL import Image
 
 from concord.data import ClassSpec, class_table
+from concord.data.splits import Part
 from concord.reef.text import PHRASES
 from concord.reef.world import SIZE, SPECIES, Fish, render, sample_set
 from concord.registry import DatasetSpec
@@ -61,13 +61,13 @@ def test_set(per_species: int = 300, notes: Sequence[str] = ()) -> RealSet:
     return RealSet(per_species, SEED_TEST, notes)
 
 
-def open_reef(part: Literal["train", "test"]) -> RealSet:
+def open_reef(part: Part) -> RealSet:
     if part == "train":
         return real_set()
     return test_set(notes=["reef has a test set of its own: reef-test is the data"])
 
 
-def open_reef_test(part: Literal["train", "test"]) -> RealSet:
+def open_reef_test(part: Part) -> RealSet:
     return test_set()
 
 

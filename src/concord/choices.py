@@ -1,0 +1,13 @@
+"""The words of settings that several rooms know: what takes a setting and what acts on it name the same type."""
+
+from typing import Literal
+
+Between = Literal["none", "hold", "extrapolate"]
+Mode = Literal["fast", "exact", "mean"]
+NegativeKind = Literal["weighted", "random", "similar"]
+Norm = Literal["batch", "instance", "layer", "group", "none"]
+Pool = Literal["avg", "max", "none"]
+SchedulerName = Literal["ddim", "ddpm", "minimax", "stock"]
+Unreadable = Literal["error", "skip"]
+VaeMode = Literal["plain", "sliced", "tiled"]
+Weights = Literal["ema", "model"]

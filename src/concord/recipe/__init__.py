@@ -1,0 +1,61 @@
+"""Recipes: one YAML file decides everything that a run does.
+
+The keys fall into three kinds. Most decide *what an image is*: they are the set's identity, and a directory that was
+begun with others is refused. `RUNTIME_KEYS` only decide how images are made (workers, device, ...), and `ipc` only
+how many: with the same identity a finished directory grows in place.
+"""
+
+from concord.recipe.load import bundled, load, to_yaml, validate
+from concord.recipe.model import (
+    RUNTIME_KEYS,
+    Recipe,
+    differing,
+    guide_settings,
+    identity,
+    is_real,
+    models,
+    recipe_class,
+)
+from concord.recipe.sections import (
+    Concepts,
+    Device,
+    Format,
+    Fraction,
+    Informing,
+    Memory,
+    Negatives,
+    ObjectiveWeights,
+    Pipeline,
+    Rded,
+    Scorer,
+    Weight,
+    Workers,
+)
+
+__all__ = [
+    "RUNTIME_KEYS",
+    "Concepts",
+    "Device",
+    "Format",
+    "Fraction",
+    "Informing",
+    "Memory",
+    "Negatives",
+    "ObjectiveWeights",
+    "Pipeline",
+    "Rded",
+    "Recipe",
+    "Scorer",
+    "Weight",
+    "Workers",
+    "bundled",
+    "differing",
+    "guide_settings",
+    "identity",
+    "is_real",
+    "load",
+    "models",
+    "recipe_class",
+    "to_yaml",
+    "validate",
+]

@@ -1,0 +1,94 @@
+"""Recipes from bundled names, YAML files and plain values, and back to YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from concord.errors import ConcordError
+from concord.recipe.model import Recipe, recipe_class
+from concord.registry import DATASETS
+from concord.settings import complaints, override
+from concord.text import nearest
+
+
+def bundled() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = package_files.files("concord") / "recipes"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a bundled recipe by name, or a YAML file, or the recipe of an earlier run's directory.
+
+    Args:
+        name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``.
+        overrides: ``key=value`` texts with dotted keys, as in ``informing.strength=0.2``; a value is YAML.
+            A relative `data` is taken from the working directory and becomes absolute.
+
+    Raises:
+        ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
+    """
+    written, default_name = _text(name_or_path)
+    values = _parse(written, name_or_path)
+    if not isinstance(values, dict):
+        raise ConcordError(f'recipe "{name_or_path}": expected keys and values, as in "method: dit"')
+    values.setdefault("name", default_name)
+    for text in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "method"):
+        override(recipe_class(values.get("method")), values, text)
+    return validate(values, f'recipe "{name_or_path}"')
+
+
+def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Turn plain values into a `Recipe`.
+
+    Raises:
+        ConcordError: a line naming every key that is unknown or has an unfitting value.
+    """
+    shape = recipe_class(values.get("method"))
+    try:
+        recipe = shape.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConcordError(f"{where}: {complaints(shape, error)}") from None
+    if recipe.data in DATASETS:
+        return recipe
+    return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the resolved recipe, every key spelled out, in the order of the schema."""
+    values = recipe.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _text(name_or_path: str) -> tuple[str, str]:
+    """Return the YAML text of a recipe and the name it has when it bears none itself."""
+    path = Path(name_or_path).expanduser()
+    if name_or_path in bundled():
+        file = package_files.files("concord") / "recipes" / f"{name_or_path}.yaml"
+        return file.read_text(encoding="utf-8"), name_or_path
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        path = path / "recipe.yaml"
+    if not path.is_file():
+        known = ", ".join(bundled())
+        hint = nearest(name_or_path, bundled())
+        raise ConcordError(f'unknown recipe "{name_or_path}"{hint}; bundled are {known}, or give a YAML file')
+    try:
+        return path.read_text(encoding="utf-8"), path.stem
+    except UnicodeDecodeError:
+        raise ConcordError(f"{path} is not a recipe: expected a YAML text in UTF-8") from None
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConcordError(f'recipe "{where}"{line}: {problem}') from None

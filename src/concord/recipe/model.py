@@ -1,0 +1,248 @@
+"""`Recipe`, its identity, and the models that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from concord.choices import Unreadable
+from concord.errors import ConcordError
+from concord.recipe.sections import Concepts, Device, Format, Informing, Memory, Part, Pipeline, Rded, Scorer, Workers
+from concord.registry import GUIDES, METHODS, METRICS, MethodSpec
+from concord.settings import complaints, keys, known
+
+RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "memory"})
+"""Top-level keys that decide how images are made, not what they are."""
+_BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
+_FREE_MAPS = ("class_names", "pinned", "checkpoints")
+_READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler")
+"""Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
+
+
+def guide_settings(entry: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the name of an entry of `guides`, and its other keys as the settings of that guide."""
+    name = str(entry["name"])
+    return name, GUIDES.get(name).settings.model_validate({k: v for k, v in entry.items() if k != "name"})
+
+
+def _guide(entry: Any) -> Any:
+    """Check an entry of `guides`, and spell out what it leaves open."""
+    entry = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict):
+        return entry  # its type is what is wrong
+    if "name" not in entry:
+        raise PydanticCustomError("entry", "name is missing, as in {name: repulsion}")
+    try:
+        name, settings = guide_settings(entry)
+    except ValidationError as error:
+        said = complaints(GUIDES.get(str(entry["name"])).settings, error)
+        raise PydanticCustomError("entry", "{said}", {"said": f"{entry['name']}: {said}"}) from None
+    unknown = sorted(set(map(str, entry)) - {"name", *keys(type(settings))})
+    if unknown:
+        raise PydanticCustomError("entry", "{said}", {"said": f'{name}: unknown key "{unknown[0]}"'})
+    return {"name": name, **settings.model_dump(mode="json")}
+
+
+class Recipe(Part):
+    """All that decides a run; `concord.recipe` says which kinds of keys there are."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    """Version of this format."""
+    name: str = "custom"
+    """What pages and data cards call the set; the file's name where it is not given."""
+    method: Annotated[str, known(METHODS)] = "dit"
+    """How the set is made; `concord methods` lists what is installed."""
+    data: Annotated[str, Field(min_length=1)]
+    """The large set: a folder of class folders, a Parquet file or a folder of such, or a name such as `reef`."""
+    classes: list[str] | None = None
+    """A part of the classes: folders, class names, or class lists such as imagewoof; null takes all."""
+    class_names: dict[str, str] = Field(default={})
+    """A class's folder to the name that texts use."""
+    ipc: PositiveInt = 10
+    """Images of each class; a finished set grows in place where it is raised."""
+    seed: Annotated[int, Field(ge=0, lt=2**48)] = 0
+    """What all draws begin from."""
+    size: PositiveInt | None = None
+    """Side in pixels of the stored square; null keeps images as they are."""
+    format: Format = Format()
+    batch_size: PositiveInt = 10
+    """Images that are sampled together; bytes depend on it."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the networks; `auto` is bfloat16 on CUDA and float32 elsewhere. Similarities, schedules and
+    objectives are float32 always."""
+    uninformed: bool = False
+    """Also make the same samples without informing and guides, to compare with."""
+    encoder: str = "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
+    """The image-text encoder that informs, selects concepts and rates: a directory or hub id."""
+    pipeline: Pipeline = Pipeline()
+    informing: Informing = Informing()
+    concepts: Concepts = Concepts()
+    guides: list[Annotated[dict[str, Any], BeforeValidator(_guide)]] = Field(default=[])
+    """Further guides beside informing, each `{name: ..., ...}` with keys of its own; `concord methods` lists them."""
+    scorer: Scorer = Scorer()
+    metrics: list[str] = Field(default=[])
+    """Further measures of the finished set, by name; `concord methods` lists them."""
+    teacher: str | None = None
+    """A classifier of the data's classes: it measures the set, and `rded` and coresets choose by it."""
+    nuisance: str | None = None
+    """A regressor of nuisances (pose, light, ...), whose diversity in the set is measured."""
+    features: Literal["encoder", "teacher", "pixels"] | None = None
+    """Of `k_center` and `herding`: the space in which images are near each other. Null is the teacher's where one is
+    named, else `pixels`, which need no model."""
+    rded: Rded = Rded()
+    device: Device = "auto"
+    """Where networks run: auto, cpu, mps, cuda or cuda:N."""
+    workers: Workers = "auto"
+    """Processes that make images; `auto` is as many as cores, memory or GPUs are good for."""
+    threads: PositiveInt = 1
+    """Threads of each worker on the CPU."""
+    unreadable: Unreadable = "error"
+    """What a method on real images does with a file that cannot be read: stop, or leave it out and report it."""
+    memory: Memory = Memory()
+
+    @field_validator("metrics")
+    @classmethod
+    def _of_runs(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if METRICS.get(name).of == "predictions":
+                raise ValueError(f"{name} reads predictions: name it to concord evaluate, as in metrics={name}")
+        return names
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _listed(cls, classes: Any) -> Any:
+        return [classes] if isinstance(classes, str) else classes
+
+    @property
+    def spec(self) -> MethodSpec:
+        """What is known of the recipe's method."""
+        return METHODS.get(self.method)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the images are real ones or made of such: no diffusion model makes them, and nothing informs them."""
+        return self.spec.kind == "real"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as plain values: the class may be made for the method."""
+        return _restored, (self.model_dump(by_alias=True),)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out lists of plugs that name none: a recipe is written as it was before there were any."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if value or key not in ("guides", "metrics")}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Fill in what the method gives where the recipe does not say."""
+        spec = _spec(values.get("method", "dit")) if isinstance(values, dict) else None
+        if spec is None or not isinstance(values.get("pipeline", {}), dict):
+            return values  # the fields say what is wrong
+        given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
+        further = {key: value for key, value in spec.defaults(values).items() if values.get(key) is None}
+        own: dict[str, Any] = {spec.name: {}} if spec.settings is not None else {}
+        return {**own, **values, **further, "pipeline": {**spec.pipeline, **given}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        particular = [key for key in Pipeline.model_fields if key not in (*_READ_BY_ALL, *self.spec.pipeline_keys)]
+        for key in particular if not self.is_real else ():
+            if getattr(self.pipeline, key) != Pipeline.model_fields[key].default:
+                raise ValueError(f"pipeline.{key} is for method {' or '.join(_readers(key))}, not for {self.method}")
+        self.spec.check(self)
+        if self.teacher is None and self.features == "teacher":
+            raise ValueError(
+                "teacher is missing: features teacher needs a classifier of the data's classes, as in teacher=DIR"
+            )
+        if self.guides and self.is_real:
+            raise ValueError(f"guides: they move the samples of a diffusion model, and method {self.method} has none")
+        return self
+
+
+def _spec(method: Any) -> MethodSpec | None:
+    return METHODS.get(method) if isinstance(method, str) and method in METHODS else None
+
+
+def _readers(key: str) -> list[str]:
+    """The methods that read a key of `pipeline`, those that read few of them first."""
+    specs = [spec for _, _, spec in METHODS.items() if isinstance(spec, MethodSpec) and key in spec.pipeline_keys]
+    return [spec.name for spec in sorted(specs, key=lambda spec: len(spec.pipeline_keys))]
+
+
+def recipe_class(method: Any) -> type[Recipe]:
+    """Return the class of a method's recipes: `Recipe`, with a section of the method's name where it has settings.
+
+    Raises:
+        ConcordError: the method's package does not import, or the section's name is that of another key.
+    """
+    spec = _spec(method)
+    return Recipe if spec is None or spec.settings is None else _with_section(spec.name)
+
+
+@cache
+def _with_section(name: str) -> type[Recipe]:
+    key = name.replace("-", "_")
+    if key in Recipe.model_fields or hasattr(Recipe, key):
+        raise ConcordError(
+            f'method "{name}" comes from the package {METHODS.package(name)} with settings of its own, but recipes have'
+            f" a {name} already; rename it, or uninstall it"
+        )
+    settings: Any = METHODS.get(name).settings
+    section: type[BaseModel] = create_model(name, __base__=(settings, Part), __doc__=settings.__doc__)
+    added: Any = {key: (section, Field(alias=name))}
+    return create_model("Recipe", __base__=Recipe, **added)
+
+
+def _restored(values: dict[str, Any]) -> Recipe:
+    return recipe_class(values["method"]).model_validate(values)
+
+
+def is_real(method: Any) -> bool:
+    """Whether a method, as a stored recipe names it, takes real images; no, where it is not installed."""
+    spec = _spec(method)
+    return spec is not None and spec.kind == "real"
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """Return the part of a recipe that decides what an image is, as plain JSON values."""
+    beside = _BESIDE_IDENTITY - {"ipc"} if recipe.spec.ipc == "joint" else _BESIDE_IDENTITY
+    return recipe.model_dump(mode="json", by_alias=True, exclude=set(beside))
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys at which two identities differ, in the recipe's order."""
+    keys = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b = old.get(key), new.get(key)
+        # A free map is compared as a whole: its keys are the user's, with dots of their own.
+        if isinstance(a, dict) and isinstance(b, dict) and key not in _FREE_MAPS:
+            keys += differing(a, b, f"{prefix}{key}.")
+        elif a != b:
+            keys.append(prefix + key)
+    return keys
+
+
+def models(recipe: Recipe) -> dict[str, str]:
+    """Return the models that the recipe's method and guides will load: dotted key -> directory or hub id."""
+    needed = dict(recipe.spec.models(recipe))
+    for entry in recipe.guides:
+        name, settings = guide_settings(entry)
+        needed |= {f"guides.{name}.{key}": model for key, model in GUIDES.get(name).models(settings).items()}
+    return needed

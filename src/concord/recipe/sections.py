@@ -1,0 +1,207 @@
+"""The parts of a recipe. The text under a key is its description, for docs/recipe.md, editors and `recipes --keys`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from concord.choices import Between, Mode, NegativeKind, SchedulerName, VaeMode
+from concord.registry import SCORERS
+from concord.settings import known
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Workers = Literal["auto"] | PositiveInt
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class Format(Part):
+    """How an image is written."""
+
+    kind: Literal["png", "webp", "jpeg"] = "png"
+    """The file format; `png` and lossless `webp` keep every pixel."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """Quality of `jpeg`; the others do not read it."""
+
+
+class Pipeline(Part):
+    """The diffusion model, and how it is sampled. Methods on real images do not read it."""
+
+    model: str | None = None
+    """Directory or hub id for diffusers' `from_pretrained`; null takes the method's own, where it has one."""
+    checkpoints: dict[str, str | list[str]] = {}
+    """Of `minimax`: a directory that `concord convert` wrote, to its classes: folders, names or WordNet ids, a class
+    list's name, a range of ImageNet ids as in `0-19`, or `all`."""
+    tiny_decoder: str | None = None
+    """A tiny autoencoder (TAESD) that decodes for the gradient where `informing.decoder` is `tiny`."""
+    steps: PositiveInt = 50
+    """Denoising steps."""
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Scale of classifier-free guidance; null takes the pipeline's own default."""
+    scheduler: SchedulerName = "ddim"
+    """The sampler: `ddim` as in the paper, `ddpm`, `minimax` (DDPM with learned variance and guidance on 3 channels, as
+    that repository samples), or `stock`, the pipeline's own."""
+    channels: PositiveInt | None = None
+    """Guidance acts on the first so many latent channels; null is all of them, and 3 for the scheduler `minimax`."""
+    size: PositiveInt | None = None
+    """Side in pixels of the image as it is made, before it is stored; null takes the model's own."""
+    noise_level: Annotated[int, Field(ge=0, lt=1000)] = 0
+    """Of `unclip`: noise on the embedding of the condition image, 0 to 999."""
+    prompts: Annotated[list[str], Field(min_length=1)] | None = None
+    """Templates with a slot `{class}`; null takes concord's own 28."""
+    image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of `text`: start from a real image of the class under so much noise, up to 1; null starts from noise alone."""
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Pipeline:
+        if self.image_strength is not None and int(self.steps * self.image_strength) < 1:
+            raise ValueError(
+                f"image_strength: {self.image_strength} of {self.steps} steps is less than one step, so that nothing"
+                f" would be made; give at least {1 / self.steps:.3g}"
+            )
+        return self
+
+    @field_validator("prompts")
+    @classmethod
+    def _slots(cls, prompts: list[str] | None) -> list[str] | None:
+        lacking = [prompt for prompt in prompts or [] if "{class}" not in prompt]
+        if lacking:
+            raise ValueError(f'expected the slot {{class}} in every template, not in "{lacking[0]}"')
+        return prompts
+
+
+class ObjectiveWeights(Part):
+    """Weights of the summed objectives (the paper's Table 7)."""
+
+    contrastive: Weight = 1.0
+    """Of the contrast of positive and negative concepts, the paper's objective; 0 leaves it out."""
+    cosine: Weight = 0.0
+    """Of the cosine similarity to the positive concepts; 0 leaves it out."""
+    class_name: Weight = 0.0
+    """Of the cosine similarity to the class's bare name; 0 leaves it out."""
+    classifier: Weight = 0.0
+    """Of a classifier's cross-entropy; 0 leaves it out. It needs `informing.classifier`."""
+
+
+class Informing(Part):
+    """Concept informing."""
+
+    enabled: bool = True
+    """Whether the images are informed by concepts."""
+    mode: Mode = "fast"
+    """How the gradient moves a step: `exact` (Eq. 9) through the denoiser, `mean` (Eq. 6), or `fast` without it."""
+    weight: Weight = 1.0
+    """The paper's lambda, of modes `exact` and `mean`."""
+    strength: Weight = 0.1
+    """Size of the shift in mode `fast`, relative to the predicted noise."""
+    objective: ObjectiveWeights = ObjectiveWeights()
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Temperature of the contrastive objectives; null takes the one that the encoder learned."""
+    window: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """The part of the schedule that is informed, as fractions from its start."""
+    every: PositiveInt = 1
+    """A gradient at every k-th step of the window."""
+    between: Between = "none"
+    """What the steps without a gradient do: nothing, `hold` its direction, or `extrapolate` the last two."""
+    decoder: Literal["full", "tiny"] = "full"
+    """What decodes for the gradient: the pipeline's own decoder, or `pipeline.tiny_decoder`."""
+    decode_size: Literal["auto"] | PositiveInt | None = None
+    """Shorter side in pixels that is decoded for the gradient; `auto`: what the encoder sees; null: the whole image."""
+    stop: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Leave an image alone once its loss is among the lowest such share of its class's real images, as in 0.5: below
+    their median; null never does."""
+    classifier: str | None = None
+    """The model of the classifier objective: a directory, file or hub id."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Informing:
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window: expected start below end, got {list(self.window)}")
+        if self.enabled and not any(self.objective.model_dump().values()):
+            raise ValueError("objective: every weight is 0; raise one, or say informing.enabled=false")
+        if self.enabled and self.objective.classifier and not self.classifier:
+            raise ValueError("classifier: objective.classifier needs a model here")
+        if self.stop is not None and self.objective.classifier:
+            raise ValueError("stop: it compares embeddings with those of real images; set objective.classifier to 0")
+        return self
+
+
+class Negatives(Part):
+    """How negative concepts are drawn."""
+
+    kind: NegativeKind = "weighted"
+    """From all other classes, `weighted` by the similarity of their names or at `random`, or from the `k` most
+    `similar`. `similar-8` is short for `similar` with k 8, as the paper's Table 5 writes it."""
+    k: PositiveInt = 5
+    """Classes that kind `similar` draws from."""
+    count: Annotated[int, Field(ge=0)] = 10
+    """Negative concepts of an image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, values: Any) -> Any:
+        kind = values.get("kind") if isinstance(values, dict) else None
+        if not isinstance(kind, str) or not kind.startswith("similar-"):
+            return values
+        k = kind.removeprefix("similar-")
+        return {**values, "kind": "similar"} | ({"k": int(k)} if k.isdigit() else {})
+
+
+class Concepts(Part):
+    """Which concepts inform."""
+
+    bank: str | None = None
+    """A bank's name or file; null needs none, where nothing is informed or class names alone inform."""
+    keep: PositiveInt = 5
+    """Concepts that a class keeps, those of highest validity (Eq. 10)."""
+    images: PositiveInt | None = 100
+    """Real images of a class that the selection looks at; null is all of them."""
+    pinned: dict[str, list[str]] = {}
+    """A class to phrases that are kept, whatever their validity."""
+    negatives: Negatives = Negatives()
+
+
+class Scorer(Part):
+    """What rates images against a class's concepts."""
+
+    kind: Annotated[str, known(SCORERS)] = "none"
+    """An attribute `detector`, `percentile` of similarity among real images, `none`, or a package's scorer."""
+    model: str | None = None
+    """The detector, or another encoder for `percentile`; null takes the recipe's encoder."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scorer:
+        if self.kind == "detector" and not self.model:
+            raise ValueError("model: the detector needs a model here")
+        return self
+
+
+class Rded(Part):
+    """How RDED puts an image together."""
+
+    factor: Annotated[int, Field(ge=1, le=8)] = 2
+    """An image is a square of factor x factor crops. Its authors have 2, and 1 at 32 pixels."""
+    crops: PositiveInt = 5
+    """Crops of each real image, of which the one that the teacher is surest of is kept."""
+    images: PositiveInt = 300
+    """Real images of a class that are looked at."""
+
+
+class Memory(Part):
+    """What trades time and memory, and leaves images as they are but for rounding."""
+
+    vae: VaeMode = "plain"
+    """Decode all images at once, one by one (`sliced`), or in tiles (`tiled`, which blends their seams)."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass of exact informing."""
+    batch: PositiveInt | None = None
+    """Images at once on the device, null for the whole `batch_size`; it halves by itself where memory runs out."""
+    compile: bool = False
+    """Compile denoiser, decoders and encoder by torch.compile, which takes minutes at first."""
+    channels_last: bool = False
+    """The memory layout in which convolutions of half precision are fastest on GPUs."""

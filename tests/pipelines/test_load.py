@@ -77,6 +77,8 @@ def test_a_method_takes_its_families_and_generate_takes_any(tmp_path: Path) -> N
     assert recipe(method="generate", pipeline=index("DiTPipeline")).name == "dit"
     assert recipe(method="text", pipeline=index("FluxPipeline")).name == "any"
     assert recipe(method="text", pipeline={"model": "owner/not-here"}).name == "text"
+    with pytest.raises(ConcordError, match="is a NobodysPipeline, but no installed package knows it; set"):
+        recipe(method="generate", pipeline=index("NobodysPipeline"))
     with pytest.raises(ConcordError, match="is a FluxPipeline, but the recipe's method needs a DiTPipeline; set"):
         recipe(method="dit", pipeline=index("FluxPipeline"))
 

@@ -110,10 +110,9 @@ def _known(model: str, pipeline: Any, among: Sequence[str]) -> FamilySpec:
     spec = family_of(pipeline, among)
     if spec is None:
         found = pipeline if isinstance(pipeline, str) else type(pipeline).__name__
-        known = [kind for name in among or ("any",) for kind in FAMILIES.get(name).pipelines]
-        raise ConcordError(
-            f'"{model}" is a {found}, but the recipe\'s method needs a {" or ".join(known)}; set `{MODEL}` or `method`'
-        )
+        known = [kind for name in among for kind in FAMILIES.get(name).pipelines]
+        wanted = f"the recipe's method needs a {' or '.join(known)}" if among else "no installed package knows it"
+        raise ConcordError(f'"{model}" is a {found}, but {wanted}; set `{MODEL}` or `method`')
     return spec
 
 

@@ -1,0 +1,62 @@
+"""Guides that a recipe names: they act beside concepts or alone, on their variant only, and a batch stays whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_batch_sampler import with_tiny
+from test_diffusion import models  # noqa: F401 - the fixture
+
+from concord.errors import ConcordError
+from concord.methods.batch_sampler import BatchSampler
+from concord.methods.diffusion import Generate
+from concord.recipe import Recipe, identity
+from concord.workflows.executors import open_recipe_data
+
+CLASSES = ["coral perch", "river perch", "lagoon wrasse"]
+REPULSION = [{"name": "repulsion", "strength": 0.5}]
+
+
+def named(models: Path, **changes: Any) -> Recipe:  # noqa: F811
+    """Batches of six from three classes, of which each has two."""
+    values = {"classes": CLASSES, "batch_size": 6, "informing": {"enabled": False, "decoder": "full"}}
+    return with_tiny(models, **(values | changes))
+
+
+def made(recipe: Recipe, variant: str = "images", count: int = 6) -> np.ndarray:
+    data = open_recipe_data(recipe)
+    method = Generate(recipe, data)
+    batch = [method.sample(place % 3, place // 3) for place in range(count)]
+    return np.stack([np.asarray(one.image).astype(int) for one in method.make(batch, variant)])
+
+
+def test_a_recipes_guide_acts_and_without_it_every_byte_is_as_before(models: Path) -> None:  # noqa: F811
+    plain, apart = named(models), named(models, guides=REPULSION)
+    assert "guides" not in identity(plain)
+    assert identity(apart)["guides"] == [{"name": "repulsion", "strength": 0.5, "window": [0.0, 1.0]}]
+    before, after = made(plain), made(apart)
+    for n in range(3):
+        assert np.abs(after[n] - after[n + 3]).sum() > np.abs(before[n] - before[n + 3]).sum()
+    assert np.array_equal(made(apart, "uninformed"), before)
+    assert np.array_equal(made(apart, count=3), made(plain, count=3))  # each of its class alone
+    beside = {"informing": {"decoder": "full"}}
+    assert not np.array_equal(made(named(models, **beside, guides=REPULSION)), made(named(models, **beside)))
+
+
+def test_a_batch_whose_images_are_compared_is_made_whole(
+    models: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = named(models, guides=REPULSION)
+    assert np.array_equal(made(named(models, guides=REPULSION, memory={"batch": 2})), made(whole))
+
+    def short(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(BatchSampler, "_make", short)
+    with pytest.raises(ConcordError, match="does not suffice for a batch of 6 images at a time; set batch_size to"):
+        made(whole)

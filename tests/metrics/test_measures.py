@@ -100,9 +100,7 @@ def finished(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("oddness")
 def test_a_strangers_metric_and_scorer_measure_a_set(run: Path) -> None:
-    recipe = load(str(run))
-    wanted = {"scorer": recipe.scorer.model_copy(update={"kind": "odd"}), "metrics": ["oddness", "completeness"]}
-    recipe = recipe.model_copy(update=wanted)
+    recipe = load(str(run), ["scorer.kind=odd", "metrics=[oddness, completeness]"])
     data = open_recipe_data(recipe)
     measuring = Measuring(recipe, data, run, ("images",), ModelCache(recipe))
     measuring.details = [["tail", "ear"], ["ear", "nose"]]  # "ear" has three letters
@@ -116,7 +114,7 @@ def test_a_strangers_metric_and_scorer_measure_a_set(run: Path) -> None:
 @pytest.mark.usefixtures("oddness")
 def test_a_strangers_metric_that_fails_is_one_line(run: Path, figures: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "oddness_of", lambda run: figures)
-    recipe = load(str(run)).model_copy(update={"metrics": ["oddness"]})
+    recipe = load(str(run), ["metrics=[oddness]"])
     with pytest.raises(ConcordError, match=r'metric "oddness" of the package this process fails \(\w+Error'):
         Measuring(recipe, open_recipe_data(recipe), run, ("images",), ModelCache(recipe)).results()
 

@@ -184,7 +184,7 @@ class _Measured:
             from concord.metrics.measure_run import Measuring  # imported here: real images need no torch
 
             self._run = Measuring(recipe, data, out, method.variants, method.models, method.concepts)
-        elif getattr(recipe, "metrics", ()):
+        elif recipe.metrics:
             from concord.metrics.measure_run import Measuring
             from concord.models.cache import ModelCache
 

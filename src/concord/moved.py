@@ -61,7 +61,7 @@ pipelines.class_ids < methods.class_ids
 pipelines.dit < diffusion.families.dit ; pipelines.load < models.pipelines
 pipelines.text < diffusion.families.text ; pipelines.unclip < diffusion.families.unclip
 plan < runs.plan
-recipe < recipe
+recipe < recipe ; recipe.sections < recipe
 reef.dataset < reef reef.real
 registry < recipe
 report.charts < report.activations report.plotting ; report.compare < comparison.measure comparison.run

@@ -204,8 +204,9 @@ def _with_section(name: str) -> type[Recipe]:
             f'method "{name}" comes from the package {METHODS.package(name)} with settings of its own, but recipes have'
             f" a {name} already; rename it, or uninstall it"
         )
-    settings: Any = METHODS.get(name).settings
-    section: type[BaseModel] = create_model(name, __base__=(settings, Part), __doc__=settings.__doc__)
+    spec = METHODS.get(name)
+    settings: Any = spec.settings
+    section: type[BaseModel] = create_model(name, __base__=(settings, Part), __doc__=settings.__doc__ or spec.about)
     added: Any = {key: (section, Field(alias=name))}
     return create_model("Recipe", __base__=Recipe, **added)
 

@@ -28,9 +28,8 @@ from torch import Tensor
 from concord.data import ImageSet
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
-from concord.metrics.measure_run import Measuring, load_pictures
+from concord.metrics.measure_run import Measuring
 from concord.models.encoder import Encoder
-from concord.runs.store import read_manifest
 from concord.storage import images
 from concord.storage.atomic import write_json
 
@@ -52,12 +51,8 @@ def measure(run: Measuring) -> dict[str, int] | None:
     """The metric `near_copies`, where concepts inform: leave near_copies.json, and return it in short."""
     if run.concepts is None or not run.concepts.used:
         return None
-    made = (
-        (f"{variant}/{row['file_name']}", picture, row["label"], row["source"])
-        for variant in run.variants
-        for row in read_manifest(run.out / variant)
-        for picture in load_pictures(run.out / variant, [row])
-    )
+    samples = (sample for variant in run.variants for sample in run.stored.samples(variant))
+    made = ((sample.file, sample.image, sample.label, sample.source) for sample in samples)
     encoder, name = run.models.encoder, run.recipe.encoder
     record = near_copies(encoder, made, run.data, encoder_name=name, skip_unreadable=run.skip)
     write_json(run.out / "near_copies.json", record)

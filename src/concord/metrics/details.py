@@ -12,15 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 import torch
 from PIL import Image
 
-from concord.metrics.measure_run import Measuring, load_pictures
+from concord.metrics.measure_run import Measuring
 from concord.metrics.scorers import Detector, Percentile, Scorer
-from concord.runs.store import read_manifest
 from concord.storage import images
 from concord.storage.atomic import write_json
 
@@ -111,11 +110,10 @@ def measure(run: Measuring) -> dict[str, Any] | None:
     short: dict[str, Any] = {}
     everything: dict[str, Any] = {}
     for variant in run.variants:
-        evidence, rows = Evidence(scorer.threshold), read_manifest(run.out / variant)
-        for label, group in groupby(rows, key=itemgetter("label")):  # class by class: not all fit into memory
-            name, of_class = run.names[label], list(group)
-            pictures, phrases = load_pictures(run.out / variant, of_class), run.concepts.kept[label]
-            files = [f"{variant}/{row['file_name']}" for row in of_class]
+        evidence, samples = Evidence(scorer.threshold), run.stored.samples(variant)
+        for label, group in groupby(samples, attrgetter("label")):  # class by class: not all fit into memory
+            name, of_class, phrases = run.names[label], list(group), run.concepts.kept[label]
+            pictures, files = [sample.image for sample in of_class], [sample.file for sample in of_class]
             shown = _shown(run.scorer, pictures, name, phrases)
             evidence.add(name, files, details(scorer, name, phrases, pictures), shown)
         short["informed" if variant == "images" else "uninformed"] = evidence.summary()

@@ -13,9 +13,8 @@ from PIL import Image
 
 from concord.concepts.selection import embed_images
 from concord.data.sampling import MOST, spread
-from concord.metrics.measure_run import Measuring, load_pictures
+from concord.metrics.measure_run import Measuring
 from concord.models.encoder import Encoder
-from concord.runs.store import read_manifest
 from concord.storage import images
 from concord.storage.atomic import write_atomically
 
@@ -38,14 +37,13 @@ def measure(run: Measuring) -> None:
     encoder = run.models.encoder
     sets: dict[str, tuple[np.ndarray, Sequence[int]]] = {}
     for variant in run.variants:
-        rows = read_manifest(run.out / variant)
-        rows = [rows[i] for i in spread(len(rows))]
-        pictures = (picture for row in rows for picture in load_pictures(run.out / variant, [row]))
+        every = run.stored.samples(variant)
+        samples = [every[i] for i in spread(len(every))]
+        labels = [sample.label for sample in samples]
         name = "informed" if variant == "images" else "uninformed"
-        sets[name] = embed(encoder, pictures), [row["label"] for row in rows]
-        if variant == "images" and rows and rows[0]["source"]:
-            read = (run.data.read(row["source"]) for row in rows)
-            sets["conditions"] = embed(encoder, read), [row["label"] for row in rows]
+        sets[name] = embed(encoder, (sample.image for sample in samples)), labels
+        if variant == "images" and samples and samples[0].source:
+            sets["conditions"] = embed(encoder, (run.data.read(sample.source) for sample in samples)), labels
     most = max(1, MOST // len(run.names))
     real = [embed_images(encoder, run.data, label, most, run.skip) for label in range(len(run.names))]
     sets["real"] = torch.cat(real).half().numpy(), [label for label, rows in enumerate(real) for _ in rows]

@@ -24,7 +24,7 @@ from concord.models.cache import ModelCache
 from concord.models.encoder import Encoder
 from concord.recipe import Recipe
 from concord.registry import METRICS, SCORERS
-from concord.runs.store import read_manifest
+from concord.runs.directory import Run
 from concord.storage import images
 
 REAL_IMAGES, REAL_IN_ALL, REAL_SIDE = 100, 2000, 512
@@ -41,7 +41,10 @@ class Pictures:
 
 
 class Measuring:
-    """A run whose images are all stored, with what measures share; `variants` are its sets, ``images`` first."""
+    """A run whose images are all stored, with what measures share; `variants` are its sets, ``images`` first.
+
+    `stored` has their images.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Measuring:
         concepts: ConceptPlan | None = None,
     ) -> None:
         self.recipe, self.data, self.out, self.variants = recipe, data, out, tuple(variants)
-        self.models, self.concepts = models, concepts
+        self.stored, self.models, self.concepts = Run(out), models, concepts
         self.names = [entry.class_name for entry in data.classes]
         self._guided = concepts is not None and (recipe.informing.enabled or bool(recipe.guides))
         self.skip = recipe.unreadable == "skip"
@@ -101,9 +104,9 @@ class Measuring:
         """The stored sets by name, and real images as the yardstick: a set need not be more complete than these."""
         sets = {}
         for variant in self.variants:
-            rows = read_manifest(self.out / variant)
+            samples = self.stored.samples(variant)
             name = "informed" if variant == "images" and self._guided else "uninformed"
-            sets[name] = Pictures(load_pictures(self.out / variant, rows), np.array([row["label"] for row in rows]))
+            sets[name] = Pictures([s.image for s in samples], np.array([s.label for s in samples]))
         most = max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self.names)))
         real = [
             [images.shrunk(picture, REAL_SIDE) for picture in some_images(self.data, c, most, self.skip)]
@@ -131,13 +134,5 @@ class Measuring:
         """Where images stop early: the mean share of their gradients that were taken."""
         if not self._guided or self.recipe.informing.stop is None:
             return {}
-        shares = [row["scores"]["active_share"] for row in read_manifest(self.out / "images")]
+        shares = [sample.scores["active_share"] for sample in self.stored.samples()]
         return {"active_share": round(float(np.mean(shares)), 4)}
-
-
-def load_pictures(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Image.Image]:
-    pictures = []
-    for row in rows:
-        with Image.open(folder / row["file_name"]) as image:
-            pictures.append(image.convert("RGB"))
-    return pictures

@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image
 
 from concord.concepts.plan import ConceptPlan
-from concord.metrics.measure_run import Measuring, load_pictures
+from concord.metrics.measure_run import Measuring
 from concord.metrics.measures import lines
 from concord.metrics.scorers import found
 from concord.report.contact_sheet import Band, Tile, contact_sheet
-from concord.runs.store import read_manifest
 from concord.storage.atomic import read_json
 from concord.text import plain
 
@@ -26,20 +25,13 @@ HEATMAP_CLASSES = 100
 def draw_samples(run: Measuring) -> None:
     """Leave samples.png: what was found in each image stands under it, and results.json above all."""
     bands = []
-    rows = {variant: read_manifest(run.out / variant) for variant in run.variants}
-    for c in sorted({row["label"] for row in rows["images"]})[:CLASSES]:
-        tiles = {
-            variant: _tiles(
-                run, load_pictures(run.out / variant, [r for r in all_rows if r["label"] == c][:SAMPLES]), c
-            )
-            for variant, all_rows in rows.items()
-        }
-        before: Sequence[Tile | None] = tiles.get("uninformed") or [None] * len(tiles["images"])
+    for c, pairs in sorted(run.stored.by_label.items())[:CLASSES]:
+        after = _tiles(run, [pair.after.image for pair in pairs[:SAMPLES]], c)
+        partners = [pair.before.image for pair in pairs[:SAMPLES] if pair.before]
+        before: Sequence[Tile | None] = _tiles(run, partners, c) if partners else [None] * len(after)
         # In the vocabulary's order, which is that of the tiles' marks.
         phrases = tuple(run.vocabulary.concepts[k][1] for k in np.flatnonzero(run.vocabulary.own[c]))
-        bands.append(
-            Band(plain(run.names[c]), tuple(map(plain, phrases)), list(zip(before, tiles["images"], strict=True)))
-        )
+        bands.append(Band(plain(run.names[c]), tuple(map(plain, phrases)), list(zip(before, after, strict=True))))
     notes = list(lines(read_json(run.out / "results.json"), "sheet"))
     contact_sheet(bands, f"concord distill {run.recipe.name}", notes).save(run.out / "samples.png")
 

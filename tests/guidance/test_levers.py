@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_concept_guide import World, step_at
 from torch import Tensor
 from torch.nn import functional as F
+from worlds import World, step_at
 
 import tiny
 from concord.diffusion import noise_estimate, sample

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from test_concept_guide import World, step_at
 from torch import Tensor
+from worlds import World, step_at
 
 import concord
 import tiny

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_diffusion import _recipe, models  # noqa: F401 - the fixture
+from tiny_reef import reef_recipe
 
 import tiny
 from concord.data.sampling import some_images
@@ -27,12 +27,12 @@ def pixels(out: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(out / "images" / row["file_name"])) for row in rows]).astype(int)
 
 
-def with_tiny(models: Path, **changes: Any) -> Recipe:  # noqa: F811
+def with_tiny(models: Path, **changes: Any) -> Recipe:
     if not (models / "taesd").exists():
         tiny.tiny_autoencoder().save_pretrained(models / "taesd")
     pipeline = {"model": str(models / "pipeline"), "steps": 4, "guidance_scale": 2.0}
     informing = {"strength": 0.5, "decoder": "tiny", **changes.pop("informing", {})}
-    return _recipe(
+    return reef_recipe(
         models,
         pipeline=pipeline | {"tiny_decoder": str(models / "taesd")},
         informing=informing,
@@ -60,7 +60,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 def test_compiled_networks_make_the_same_images(
-    models: Path,  # noqa: F811
+    models: Path,
     tmp_path: Path,
     compiled: list[str],
     mode: str,
@@ -73,13 +73,13 @@ def test_compiled_networks_make_the_same_images(
     assert np.abs(pixels(tmp_path / "compiled") - pixels(tmp_path / "plain")).max() <= 1
 
 
-def test_channels_last_makes_the_same_images(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_channels_last_makes_the_same_images(models: Path, tmp_path: Path) -> None:
     distill(with_tiny(models), tmp_path / "plain")
     distill(with_tiny(models, memory={"channels_last": True}), tmp_path / "last")
     assert np.abs(pixels(tmp_path / "last") - pixels(tmp_path / "plain")).max() <= 1
 
 
-def test_batches_make_the_same_images(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_batches_make_the_same_images(models: Path, tmp_path: Path) -> None:
     """One at once, four at once, and a finished set goes on with other ways of making it."""
     distill(with_tiny(models), tmp_path / "four")
     distill(with_tiny(models, memory={"batch": 1}), tmp_path / "one")
@@ -89,7 +89,7 @@ def test_batches_make_the_same_images(models: Path, tmp_path: Path) -> None:  # 
 
 
 def test_an_image_stops_where_its_loss_is_among_those_of_real_images(
-    models: Path,  # noqa: F811
+    models: Path,
     tmp_path: Path,
 ) -> None:
     recipe = with_tiny(models, informing={"stop": 0.3, "temperature": 0.2}, concepts={"bank": "reef", "images": 4})
@@ -116,7 +116,7 @@ def test_an_image_stops_where_its_loss_is_among_those_of_real_images(
 
 
 def test_decode_size_auto_is_what_the_encoder_sees_where_that_is_smaller(
-    models: Path,  # noqa: F811
+    models: Path,
 ) -> None:
     recipe = with_tiny(models, informing={"decode_size": "auto"})
     method = Generate(recipe, open_recipe_data(recipe))

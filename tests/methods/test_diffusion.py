@@ -5,83 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification
+from tiny_reef import reef_recipe
 
-import tiny
 from concord.errors import ConcordError
 from concord.methods.diffusion import Generate
 from concord.metrics import measure_run
-from concord.recipe import Recipe, validate
-from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
-from concord.reef.text import PHRASES
-from concord.reef.world import SPECIES
 from concord.runs.store import read_manifest
 from concord.workflows.distill import distill
 from concord.workflows.executors import open_recipe_data
-
-
-def _save_clip(folder: Path) -> None:
-    tokenizer().save_pretrained(folder)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {
-        "vocab_size": len(tokenizer()),
-        "max_position_embeddings": TEXT_LENGTH,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 3,
-    }
-    torch.manual_seed(5)
-    CLIPModel(
-        CLIPConfig(
-            text_config=shape | text, vision_config=shape | {"image_size": 16, "patch_size": 8}, projection_dim=8
-        )
-    ).save_pretrained(folder)
-    config = preprocessor_config() | {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(config))
-
-
-def _save_classifier(folder: Path, labels: list[str]) -> None:
-    torch.manual_seed(6)
-    ResNetForImageClassification(
-        ResNetConfig(
-            embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", id2label=dict(enumerate(labels))
-        )
-    ).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config()))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.pipeline(learned_variance=False).save_pretrained(folder / "pipeline")
-    index = folder / "pipeline" / "model_index.json"
-    names = {i: s.name for i, s in enumerate(SPECIES)}
-    index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": names}))
-    _save_clip(folder / "clip")
-    _save_classifier(folder / "detector", list(PHRASES.values()))
-    _save_classifier(folder / "teacher", [s.name for s in SPECIES])
-    _save_classifier(folder / "nuisance", [f"n{i}" for i in range(4)])
-    return folder
-
-
-def _recipe(models: Path, **changes: object) -> Recipe:
-    values: dict[str, object] = {
-        "name": "test",
-        "data": "reef",
-        "ipc": 1,
-        "batch_size": 4,
-        "uninformed": True,
-        "encoder": str(models / "clip"),
-        "pipeline": {"model": str(models / "pipeline"), "steps": 2, "guidance_scale": 2.0},
-        "informing": {"strength": 0.5},
-        "concepts": {"bank": "reef", "images": 2},
-        "scorer": {"kind": "detector", "model": str(models / "detector")},
-        "teacher": str(models / "teacher"),
-        "nuisance": str(models / "nuisance"),
-        "workers": 1,
-    }
-    return validate(values | changes)
 
 
 def _bytes(out: Path) -> dict[str, bytes]:
@@ -89,7 +20,7 @@ def _bytes(out: Path) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_everything_that_the_design_names(models: Path, tmp_path: Path) -> None:
-    results = distill(_recipe(models, ipc=2), tmp_path)
+    results = distill(reef_recipe(models, ipc=2), tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written == results
     assert (written["images"], written["made"], written["kept"], written["classes"]) == (20, 20, 0, 10)
@@ -118,9 +49,9 @@ def test_a_run_leaves_everything_that_the_design_names(models: Path, tmp_path: P
 def test_growing_equals_making_at_once(models: Path, tmp_path: Path) -> None:
     """Batches of 4 over 10 classes are cut by an IPC of 1, so this fails if a cut batch is made smaller."""
     plain = {"scorer": {"kind": "none"}, "teacher": None, "nuisance": None}
-    distill(_recipe(models, ipc=1, **plain), tmp_path / "grown")
-    grown = distill(_recipe(models, ipc=3, **plain), tmp_path / "grown")
-    distill(_recipe(models, ipc=3, **plain), tmp_path / "once")
+    distill(reef_recipe(models, ipc=1, **plain), tmp_path / "grown")
+    grown = distill(reef_recipe(models, ipc=3, **plain), tmp_path / "grown")
+    distill(reef_recipe(models, ipc=3, **plain), tmp_path / "once")
     assert (grown["made"], grown["kept"]) == (20, 10)
     assert _bytes(tmp_path / "grown") == _bytes(tmp_path / "once")
 
@@ -135,7 +66,9 @@ def test_growing_equals_making_at_once(models: Path, tmp_path: Path) -> None:
     ],
 )
 def test_each_way_of_informing_runs(models: Path, tmp_path: Path, informing: dict[str, object]) -> None:
-    recipe = _recipe(models, informing=informing, classes=["coral perch", "river perch"], scorer={"kind": "percentile"})
+    recipe = reef_recipe(
+        models, informing=informing, classes=["coral perch", "river perch"], scorer={"kind": "percentile"}
+    )
     results = distill(recipe, tmp_path)
     assert results["uninformed_steps"] == 0
     uses_concepts = informing.get("objective", {}).get("contrastive", 1)  # type: ignore[attr-defined]
@@ -145,20 +78,20 @@ def test_each_way_of_informing_runs(models: Path, tmp_path: Path, informing: dic
 def test_mean_mode_is_for_ddpm(models: Path, tmp_path: Path) -> None:
     pipeline = {"model": str(models / "pipeline"), "steps": 2, "guidance_scale": 1.0}
     mean = {"mode": "mean", "weight": 1.0}
-    distill(_recipe(models, informing=mean, pipeline=pipeline | {"scheduler": "ddpm"}), tmp_path / "a")
+    distill(reef_recipe(models, informing=mean, pipeline=pipeline | {"scheduler": "ddpm"}), tmp_path / "a")
     with pytest.raises(ConcordError, match="ddpm"):
-        distill(_recipe(models, informing=mean, pipeline=pipeline), tmp_path / "b")
+        distill(reef_recipe(models, informing=mean, pipeline=pipeline), tmp_path / "b")
 
 
 def test_classifier_objective(models: Path, tmp_path: Path) -> None:
     informing = {"objective": {"contrastive": 0.0, "classifier": 1.0}, "classifier": str(models / "teacher")}
-    distill(_recipe(models, informing=informing), tmp_path)
+    distill(reef_recipe(models, informing=informing), tmp_path)
     assert not any(row["positives"] for row in read_manifest(tmp_path / "images"))
 
 
 def test_pinned_phrases_reach_every_sample(models: Path, tmp_path: Path) -> None:
     concepts = {"bank": "reef", "images": 2, "pinned": {"coral perch": ["a white belly", "a photo"]}}
-    distill(_recipe(models, concepts=concepts, scorer={"kind": "none"}), tmp_path)
+    distill(reef_recipe(models, concepts=concepts, scorer={"kind": "none"}), tmp_path)
     for row in read_manifest(tmp_path / "images"):
         if row["class_name"] == "coral perch":
             assert {"coral perch with a white belly", "coral perch with a photo"} <= set(row["positives"])
@@ -177,11 +110,11 @@ def test_missing_pieces_are_one_clear_line(models: Path, tmp_path: Path) -> None
         ({"scorer": {"kind": "detector", "model": str(models / "teacher")}}, "detector has no label"),
     ):
         with pytest.raises(ConcordError, match=message):
-            distill(_recipe(models, **changes), tmp_path / f"out-{np.random.default_rng().integers(1 << 30)}")
+            distill(reef_recipe(models, **changes), tmp_path / f"out-{np.random.default_rng().integers(1 << 30)}")
 
 
 def test_every_image_says_which_of_its_details_are_likely_missing(models: Path, tmp_path: Path) -> None:
-    results = distill(_recipe(models), tmp_path)
+    results = distill(reef_recipe(models), tmp_path)
     record = json.loads((tmp_path / "details.json").read_text())
     assert record["schema"] == 1
     assert record["encoder"] == str(models / "clip")
@@ -200,7 +133,7 @@ def test_real_images_for_the_report_are_few_and_small(models: Path, monkeypatch:
     """A thousand classes of photographs would not fit into memory."""
     monkeypatch.setattr(measure_run, "REAL_IN_ALL", 30)
     monkeypatch.setattr(measure_run, "REAL_SIDE", 32)
-    recipe = _recipe(models)
+    recipe = reef_recipe(models)
     data = open_recipe_data(recipe)
     method = Generate(recipe, data)
     real = measure_run.Measuring(recipe, data, Path("unused"), (), method.models, method.concepts).sets["real"]
@@ -210,7 +143,7 @@ def test_real_images_for_the_report_are_few_and_small(models: Path, monkeypatch:
 
 
 def test_a_run_leaves_its_page_near_copies_and_embeddings(models: Path, tmp_path: Path) -> None:
-    results = distill(_recipe(models), tmp_path)
+    results = distill(reef_recipe(models), tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "coral perch" in page
     copies = json.loads((tmp_path / "near_copies.json").read_text())
@@ -232,7 +165,7 @@ def test_the_operations_of_an_image_are_counted(models: Path, tmp_path: Path) ->
     for name, informed, steps in (("plain", False, 2), ("longer", False, 4), ("informed", True, 2)):
         changes = {"informing": {"enabled": informed}, "scorer": {"kind": "none"}, "teacher": None, "nuisance": None}
         pipeline = {"model": str(models / "pipeline"), "steps": steps, "guidance_scale": 2.0}
-        results = distill(_recipe(models, pipeline=pipeline, **changes), tmp_path / name)
+        results = distill(reef_recipe(models, pipeline=pipeline, **changes), tmp_path / name)
         counted[name] = results["tflop_per_image"]
     assert counted["plain"] < counted["longer"] < 2 * counted["plain"]  # the decoder runs once in both
     assert counted["informed"] > 1.2 * counted["plain"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made import make_run
-from test_page import HOSTILE, figures, page_of
+from pages import HOSTILE, figures, page_of
 
 from concord.errors import ConcordError
 from concord.metrics.ddranking import augmentation_robust_score, label_robust_score

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_reef import reef_recipe
+from tiny_reef import with_tiny
 
-import tiny
 from concord.data.sampling import some_images
 from concord.methods.diffusion import Generate
-from concord.recipe import Recipe
 from concord.runs.store import read_manifest
 from concord.storage import images
 from concord.workflows.distill import distill
@@ -25,23 +22,6 @@ from concord.workflows.executors import open_recipe_data
 def pixels(out: Path) -> np.ndarray:
     rows = read_manifest(out / "images")
     return np.stack([np.asarray(Image.open(out / "images" / row["file_name"])) for row in rows]).astype(int)
-
-
-def with_tiny(models: Path, **changes: Any) -> Recipe:
-    if not (models / "taesd").exists():
-        tiny.tiny_autoencoder().save_pretrained(models / "taesd")
-    pipeline = {"model": str(models / "pipeline"), "steps": 4, "guidance_scale": 2.0}
-    informing = {"strength": 0.5, "decoder": "tiny", **changes.pop("informing", {})}
-    return reef_recipe(
-        models,
-        pipeline=pipeline | {"tiny_decoder": str(models / "taesd")},
-        informing=informing,
-        uninformed=False,
-        scorer={"kind": "none"},
-        teacher=None,
-        nuisance=None,
-        **changes,
-    )
 
 
 @pytest.fixture

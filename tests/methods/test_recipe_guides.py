@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_batch_sampler import with_tiny
-from test_diffusion import models  # noqa: F401 - the fixture
+from tiny_reef import with_tiny
 
 from concord.errors import ConcordError
 from concord.methods.batch_sampler import BatchSampler
@@ -21,7 +20,7 @@ CLASSES = ["coral perch", "river perch", "lagoon wrasse"]
 REPULSION = [{"name": "repulsion", "strength": 0.5}]
 
 
-def named(models: Path, **changes: Any) -> Recipe:  # noqa: F811
+def named(models: Path, **changes: Any) -> Recipe:
     """Batches of six from three classes, of which each has two."""
     values = {"classes": CLASSES, "batch_size": 6, "informing": {"enabled": False, "decoder": "full"}}
     return with_tiny(models, **(values | changes))
@@ -34,7 +33,7 @@ def made(recipe: Recipe, variant: str = "images", count: int = 6) -> np.ndarray:
     return np.stack([np.asarray(one.image).astype(int) for one in method.make(batch, variant)])
 
 
-def test_a_recipes_guide_acts_and_without_it_every_byte_is_as_before(models: Path) -> None:  # noqa: F811
+def test_a_recipes_guide_acts_and_without_it_every_byte_is_as_before(models: Path) -> None:
     plain, apart = named(models), named(models, guides=REPULSION)
     assert "guides" not in identity(plain)
     assert identity(apart)["guides"] == [{"name": "repulsion", "strength": 0.5, "window": [0.0, 1.0]}]
@@ -48,7 +47,7 @@ def test_a_recipes_guide_acts_and_without_it_every_byte_is_as_before(models: Pat
 
 
 def test_a_batch_whose_images_are_compared_is_made_whole(
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = named(models, guides=REPULSION)

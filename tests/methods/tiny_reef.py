@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification
@@ -72,3 +73,20 @@ def reef_recipe(models: Path, **changes: object) -> Recipe:
         "workers": 1,
     }
     return validate(values | changes)
+
+
+def with_tiny(models: Path, **changes: Any) -> Recipe:
+    if not (models / "taesd").exists():
+        tiny.tiny_autoencoder().save_pretrained(models / "taesd")
+    pipeline = {"model": str(models / "pipeline"), "steps": 4, "guidance_scale": 2.0}
+    informing = {"strength": 0.5, "decoder": "tiny", **changes.pop("informing", {})}
+    return reef_recipe(
+        models,
+        pipeline=pipeline | {"tiny_decoder": str(models / "taesd")},
+        informing=informing,
+        uninformed=False,
+        scorer={"kind": "none"},
+        teacher=None,
+        nuisance=None,
+        **changes,
+    )

@@ -28,7 +28,6 @@ from concord.text import listed
 
 _HELD = 256 * 2**20
 """Bytes of groups that are held: CIFAR-10 whole, some twenty groups of the hub's ImageNet."""
-
 _OPEN = 64
 """Files that are open at once."""
 

@@ -20,7 +20,6 @@ from concord.data.classes import ClassSpec
 from concord.errors import ConcordError
 
 _IMAGE = ("image", "img")
-
 LABEL = ("label", "labels", "fine_label", "fine_labels", "class", "class_label", "class_name", "target", "category")
 """Names of columns, the preferred first."""
 

@@ -13,12 +13,9 @@ from concord.storage.images import SUFFIXES
 
 Part = Literal["train", "test"]
 """What of splits beside each other is wanted: the training split, or one held out."""
-
 TRAIN = ("train", "training")
-
 HELD_OUT = ("test", "testing", "validation", "valid", "val")
 """Names of splits that are no training split, in the order in which they are taken to test on."""
-
 SPLITS = frozenset({*TRAIN, *HELD_OUT})
 
 

@@ -20,7 +20,6 @@ from concord.evaluation import dsa
 
 View = dict[str, Tensor]
 """All that is random about a batch, by name: small tensors on the CPU, which safetensors can hold."""
-
 _DRAWN = {
     "patch_shuffle": {"columns", "rows"},  # (n, factor) which strip comes first, second, ...
     "crop": {"crop"},  # (n, 4) top, left, height, width
@@ -30,15 +29,10 @@ _DRAWN = {
     "lighting": {"lighting"},  # (n, 3) one amplitude for each eigenvector
     "dsa": {"dsa_family", "dsa"},  # (), (n, 3): see dsa.py
 }
-
 _RATIO = (3 / 4, 4 / 3)
-
 _TRIES = 10
-
 _GREY = (0.299, 0.587, 0.114)
-
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
-
 _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))  # as columns
 
 

@@ -18,9 +18,7 @@ from concord.models.teachers import Teacher
 
 PIXELS = 32
 """Side of an image in the space of pixels, where there is no teacher."""
-
 AT_ONCE = 200
-
 _ALIKE = ("student", "protocol", "changed", "size", "teacher", "soft_labels")
 """What two cells have in common whose accuracies are compared."""
 

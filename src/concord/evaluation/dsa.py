@@ -14,17 +14,11 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 _BRIGHTNESS = 1.0
-
 _SATURATION = 2.0
-
 _CONTRAST = 0.5
-
 _CROP = 0.125
-
 _CUTOUT = 0.5
-
 _SCALE = 1.2
-
 _DEGREES = 15.0
 
 

@@ -17,7 +17,6 @@ from concord.evaluation.mixing import Mixing
 from concord.registry import PROTOCOLS
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
@@ -88,15 +87,12 @@ RDED = Protocol(
     mixing=Mixing(kind="cutmix"),
 )
 """The evaluator of RDED (Sun et al. 2024), quirks included: the protocol of the paper's tables by its Sec. 4.1."""
-
 PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": "ipc", "double_pass": False})
 """The paper's App. B: what RDED's evaluator is described as there. The batch is the IPC, the cosine ends at zero, one
 pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
 best."""
-
 PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
 """RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
-
 HARD = Protocol(
     name="hard",
     labels="hard",
@@ -114,7 +110,6 @@ HARD = Protocol(
     norm="instance",
 )
 """Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022)."""
-
 DC = Protocol(
     name="dc",
     labels="hard",
@@ -132,7 +127,6 @@ DC = Protocol(
 )
 """Dataset condensation (Zhao et al. 2021), whose CIFAR-10 table has random, herding and k-center: no augmentation.
 ``augment.dsa=color_crop_cutout_flip_scale_rotate epochs=1000`` is the form of DSA and its followers."""
-
 TEACHER = Protocol(
     name="teacher",
     labels="hard",

@@ -17,10 +17,8 @@ from concord.metrics.statistics import summary
 from concord.storage.atomic import read_json, write_json
 
 FILE = "evaluation.json"
-
 CONFUSION = 300
 """Up to so many classes the confusions are recorded; of a thousand they would take megabytes a cell."""
-
 Json = dict[str, Any]
 
 

@@ -16,7 +16,6 @@ from concord.settings import complaints, keys, override
 from concord.text import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
-
 MANY = 1000
 """Seeds at most, where their number is given."""
 

@@ -38,10 +38,8 @@ from concord.events import Progress, Silent
 from concord.storage.atomic import lock, read_json, write_atomically, write_json
 
 Bits = Literal["float32", "float16", "uint8"]
-
 _OF_BATCH = ("lam", "box", "dsa_family")
 """What a view has once a batch; everything else it has once an image."""
-
 _STATED = ("protocol", "images", "set", "size", "epochs", "batch", "seed", "teacher", "top_k", "bits")
 
 

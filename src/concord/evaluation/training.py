@@ -69,7 +69,6 @@ class Drawn:
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # glibc's malloc.h
-
 _OWN = ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20), (_MMAP_MAX, 65536))  # where glibc itself settles
 
 
@@ -92,7 +91,6 @@ def keep_freed(keep: bool = True) -> bool:
 
 Labeller = Callable[[Tensor], Tensor]
 """Pixels (B, 3, S, S) in [0, 1] to a teacher's logits (B, K)."""
-
 JUDGING = 500
 """Test images at once."""
 

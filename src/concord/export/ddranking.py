@@ -25,9 +25,7 @@ SUBSETS: dict[str, tuple[int, ...]] = {
     "ImageYellow": (309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
 }
 """DD-Ranking's subsets: the place in ImageNet-1K of the class with label 0, 1, ..."""
-
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 LAYOUT = LayoutSpec("ddranking", "concord.export.ddranking:write", "What DD-Ranking opens.")
 
 

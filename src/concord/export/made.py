@@ -14,9 +14,7 @@ from concord.runs.directory import Run, StoredSample, Variant, Words, earlier
 from concord.runs.store import MANIFEST
 
 _DAMAGED = "{path} is not valid JSON; give the same `concord distill` command again"
-
 _FILE = '{path}: expected a file_name such as "class/00000.png", got {name!r}'
-
 WORDS = Words(_DAMAGED, _DAMAGED, _FILE, "{path} is a link out of {root}; an export copies only what the run made")
 
 

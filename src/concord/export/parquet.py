@@ -18,7 +18,6 @@ from concord.runs.directory import StoredSample
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""
-
 LAYOUT = LayoutSpec("parquet", "concord.export.parquet:write", "As the Hugging Face hub shows it.", sharded=True)
 
 

@@ -19,8 +19,6 @@ from concord.models.students import Student, build_student
 from concord.storage.atomic import write_atomically
 
 SCHEMA = 1
-
-
 _KEY = "concord"
 
 

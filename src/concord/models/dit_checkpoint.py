@@ -30,21 +30,11 @@ from concord.storage.atomic import new_directory
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads by width: DiT-S, B, L and XL (Peebles and Xie 2023, Table 1)."""
-
-
 FACTORS = ("attn.gamma1", "attn.gamma2", "gamma1", "gamma2")
 """DiffFit's scale factors in a block: of qkv (3 D), of the projection (D), of the attention and the MLP branch (D)."""
-
-
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
-
-
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
-
-
 _TELLING = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
-
-
 Shapes = dict[str, tuple[int, ...]]
 
 

@@ -33,8 +33,6 @@ def licence(model: str) -> str:
 
 WEIGHTS = (".safetensors", ".pth", ".pt")
 """Names of files that hold the weights of one network."""
-
-
 REEF_WEIGHTS = Path(__file__).parents[1] / "reef" / "weights"
 
 

@@ -30,8 +30,6 @@ from concord.models.students import (
 )
 
 _FILES = (".safetensors", ".pth", ".pt")
-
-
 _BLOCKS: dict[tuple[int | str, ...], int] = {
     (2, 2, 2, 2, "basic"): 18,
     (3, 4, 6, 3, "basic"): 34,

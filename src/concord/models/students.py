@@ -16,11 +16,7 @@ from concord.models.networks import WIDTH, ConvNet, ResNetAP10, modified_resnet
 from concord.text import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
 NAMES = (
     *(f"convnet-{depth}" for depth in range(1, 7)),
     *("resnet-18", "resnet-50", "resnet-101", "resnet-18-modified", "resnet-101-modified", "resnetap-10"),

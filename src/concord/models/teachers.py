@@ -23,8 +23,6 @@ from concord.models.students import Student
 from concord.text import listed
 
 _IMAGENET = 1000
-
-
 _SURE = 0.001
 """A chance below this is taken as none: of a teacher at chance to do so well, or of an order to be better by luck."""
 

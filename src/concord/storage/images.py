@@ -18,19 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PHOTOGRAPHS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2")
-
-
 SUFFIXES = frozenset({*_PHOTOGRAPHS, ".ppm", ".pgm", ".pbm", ".pnm"})
 """File names that are taken for images."""
-
-
 _SIZE_IN_FRONT = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "PPM"})
 """Formats whose header gives the size that the pixels will have, but for EXIF orientation."""
-
-
 _ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
-
-
 Source = Path | BinaryIO
 
 

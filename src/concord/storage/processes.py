@@ -15,11 +15,7 @@ from typing import Any, TypeVar
 from concord.errors import ConcordError
 
 Job = TypeVar("Job")
-
-
 Result = TypeVar("Result")
-
-
 CONTEXT = multiprocessing.get_context("spawn")
 """A forked child of a process that used CUDA or threads hangs."""
 

@@ -15,11 +15,7 @@ from concord.system import cores
 
 _AT_ONCE = 16
 """Items that a thread takes in a row: handing over each alone would take longer than reading a small image."""
-
-
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
 
 
@@ -50,8 +46,6 @@ def in_threads(
 
 
 Data = TypeVar("Data")
-
-
 AHEAD = 2
 """Batches that may wait: enough that neither side idles, and no more memory than that."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -115,10 +115,15 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
     if classes is None and not class_names:
         return data
     renamed = {data.classes.find(word).key: name for word, name in class_names.items()}
-    kept = (
-        data.classes if classes is None else [entry for word in dict.fromkeys(classes) for entry in _find(data, word)]
+    words = None if classes is None else dict.fromkeys(classes)
+    kept = [*data.classes] if words is None else [entry for word in words for entry in _find(data, word)]
+    named = ((e, renamed.get(e.key)) for e in kept)
+    table = class_table(
+        ClassSpec(e.key, e.class_name if name is None else name, e.wnid, e.model_id, e.bank_key if name is None else "")
+        for e, name in named
     )
-    return Subset(data, kept, renamed)
+    labels = {entry.key: entry.label for entry in kept}
+    return Relabelled(data, table, [labels[entry.key] for entry in table])
 
 
 def _find(data: ImageSet, word: str) -> list[ClassEntry]:
@@ -136,24 +141,16 @@ def _find(data: ImageSet, word: str) -> list[ClassEntry]:
     return found
 
 
-class Subset:
-    """Some classes of another data set, see `restrict`."""
+class Relabelled:
+    """Images of another data set under classes of its own; `labels` are those that these have in the other."""
 
-    def __init__(self, whole: ImageSet, kept: Iterable[ClassEntry], renamed: Mapping[str, str]) -> None:
-        self._whole = whole
-        self._labels = {entry.key: entry.label for entry in kept}
-        self.classes = class_table(
-            ClassSpec(
-                e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key
-            )
-            for e in kept
-        )
-        self.known_details = whole.known_details
-        self.fingerprint = whole.fingerprint
-        self.notes = whole.notes
+    def __init__(self, whole: ImageSet, classes: ClassTable, labels: Sequence[int]) -> None:
+        self._whole, self.classes, self._labels = whole, classes, labels
+        self.known_details: Mapping[str, Sequence[str]] | None = whole.known_details
+        self.fingerprint, self.notes = whole.fingerprint, whole.notes
 
     def items(self, class_index: int) -> Sequence[str]:
-        return self._whole.items(self._labels[self.classes[class_index].key])
+        return self._whole.items(self._labels[class_index])
 
     def read(self, item: str) -> Image.Image:
         return self._whole.read(item)

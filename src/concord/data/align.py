@@ -6,9 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from PIL import Image
-
-from concord.data import ClassEntry, ClassTable, ImageSet
+from concord.data import ClassEntry, ImageSet, Relabelled
 from concord.data.folder import FolderSet
 from concord.errors import ConcordError
 from concord.text import listed
@@ -29,10 +27,10 @@ def align_classes(test: ImageSet, train: ImageSet) -> ImageSet:
     for entry in test.classes:
         for name in _names(entry):
             known[name].append(entry)
-    found = {entry.key: _find(entry, known) for entry in train.classes}
-    if lacking := [entry for entry in train.classes if found[entry.key] is None]:
+    there = {entry.key: _find(entry, known) for entry in train.classes}
+    if lacking := [entry for entry in train.classes if there[entry.key] is None]:
         raise ConcordError(_what_is_lacking(lacking, train, test))
-    theirs = [entry for entry in found.values() if entry is not None]
+    theirs = [entry for entry in there.values() if entry is not None]
     taken: dict[str, str] = {}
     for mine, other in zip(train.classes, theirs, strict=True):
         if other.key in taken:
@@ -43,32 +41,15 @@ def align_classes(test: ImageSet, train: ImageSet) -> ImageSet:
         taken[other.key] = mine.key
         if not test.items(other.label):
             raise ConcordError(f'the test set has no images of the class "{other.key}"')
-    return _Aligned(test, train.classes, theirs)
-
-
-class _Aligned:
-    """See `align_classes`. The classes are the training set's; images are the test set's."""
-
-    def __init__(self, test: ImageSet, classes: ClassTable, theirs: Sequence[ClassEntry]) -> None:
-        self._test, self._theirs, self.classes = test, theirs, classes
-        details = test.known_details
-        self.known_details: Mapping[str, Sequence[str]] | None = details and {
-            mine.folder: details[other.folder] for mine, other in zip(classes, theirs, strict=True)
-        }
-        keys = "\0".join([test.fingerprint, *(entry.key for entry in theirs)])
-        self.fingerprint = hashlib.sha256(keys.encode()).hexdigest()[:16]
-        more = len(test.classes) - len(theirs)
+    found = Relabelled(test, train.classes, [entry.label for entry in theirs])
+    if details := test.known_details:
+        found.known_details = {m.folder: details[t.folder] for m, t in zip(train.classes, theirs, strict=True)}
+    keys = "\0".join([test.fingerprint, *(entry.key for entry in theirs)])
+    found.fingerprint = hashlib.sha256(keys.encode()).hexdigest()[:16]
+    if len(test.classes) > len(theirs):
         note = f"of the {len(test.classes)} classes of the test set, the {len(theirs)} of the training set are tested"
-        self.notes = [*test.notes, *([note] if more else [])]
-
-    def items(self, class_index: int) -> Sequence[str]:
-        return self._test.items(self._theirs[class_index].label)
-
-    def read(self, item: str) -> Image.Image:
-        return self._test.read(item)
-
-    def size(self, item: str) -> tuple[int, int]:
-        return self._test.size(item)
+        found.notes = [*found.notes, note]
+    return found
 
 
 def _names(entry: ClassEntry) -> Iterator[tuple[str, str]]:

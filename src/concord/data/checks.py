@@ -1,7 +1,4 @@
-"""Images that two sets share: accuracy on what was trained on is no accuracy.
-
-A look at a data set before anything is made of it: counts, sizes, and what might surprise.
-"""
+"""A look at a data set before anything is made of it, and the images that two sets share."""
 
 from __future__ import annotations
 
@@ -96,21 +93,16 @@ def held_out(data: ImageSet, folder: Path) -> list[Split]:
             if test.fingerprint != data.fingerprint:
                 found.append(_split(folder, test, own))
         return found
-    if (
-        not isinstance(data, FolderSet)
-        or data.root.parent != folder.expanduser()
-        or (data.root / "metadata.jsonl").is_file()
-    ):
+    if not isinstance(data, FolderSet) or data.root.parent != folder.expanduser():
         return []
-    for path in sorted(
-        p for p in data.root.parent.iterdir() if p.is_dir() and p != data.root and not p.name.startswith(".")
-    ):
-        try:
-            beside = open_folder(path)
-        except ConcordError:
-            found.append(Split(path, 0, False))  # its images lie there without classes, or there are none
-            continue
-        found.append(_split(path, beside, own))
+    if (data.root / "metadata.jsonl").is_file():
+        return []
+    for path in sorted(p for p in data.root.parent.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if path != data.root:
+            try:
+                found.append(_split(path, open_folder(path), own))
+            except ConcordError:
+                found.append(Split(path, 0, False))  # its images lie there without classes, or there are none
     return found
 
 
@@ -123,20 +115,17 @@ def _warnings(
     names: Sequence[str], counts: Sequence[int], sizes: Sequence[tuple[int, int]], unreadable: Sequence[str]
 ) -> list[str]:
     lines = []
-    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < FEW]
-    if few:
+    if few := [f"{name} ({count})" for name, count in zip(names, counts, strict=True) if count < FEW]:
         lines.append(f"few images to go by in {', '.join(few[:5])}" + (" ..." if len(few) > 5 else ""))
     if max(counts) > UNEVEN * min(counts):
-        lines.append(
-            f"classes are uneven: {min(counts)} to {max(counts)} images; each gets the same number of made ones"
-        )
+        uneven = f"classes are uneven: {min(counts)} to {max(counts)} images"
+        lines.append(f"{uneven}; each gets the same number of made ones")
     if unreadable:
         some = ", ".join(unreadable[:3]) + (" ..." if len(unreadable) > 3 else "")
         lines.append(
             f"{len(unreadable)} of the images looked at cannot be read: {some}; unreadable=skip leaves such out"
         )
-    small = sum(min(size) < 128 for size in sizes)
-    if small > len(sizes) / 2:
+    if sum(min(size) < 128 for size in sizes) > len(sizes) / 2:
         lines.append("most images are smaller than 128 pixels: details that CLIP should see may be lost")
     if len(names) < 2:
         lines.append("a single class has no other classes to be told from: there are no negative concepts")
@@ -172,8 +161,7 @@ def duplicates(data: ImageSet) -> list[tuple[str, str]]:
     """
     items = _items(data)
     if not _are_of_one_size(data):
-        sizes = list(in_threads(data.size, items))
-        counts = Counter(sizes)
+        counts = Counter(sizes := list(in_threads(data.size, items)))
         items = [item for item, size in zip(items, sizes, strict=True) if counts[size] > 1]
     first: dict[bytes, str] = {}
     return [(first[d], item) for item, d in _digests(data, items) if first.setdefault(d, item) != item]

@@ -50,8 +50,8 @@ def class_list(name: str) -> tuple[ListedClass, ...]:
     Raises:
         ConcordError: there is no such list; the nearest is named.
     """
-    if name not in class_lists():
-        raise ConcordError(f'unknown class list "{name}"{nearest(name, class_lists())}; there are {_all()}')
+    if name not in (known := class_lists()):
+        raise ConcordError(f'unknown class list "{name}"{nearest(name, known)}; there are {", ".join(known)}')
     table = _folder() / f"{name}.csv"
     if not table.is_file():
         lines = (_folder() / f"{name}.txt").read_text(encoding="utf-8").splitlines()
@@ -80,7 +80,3 @@ def _imagenet_class(row: dict[str, str]) -> ListedClass:
 
 def _folder() -> Traversable:
     return resources.files("concord.data") / "lists"
-
-
-def _all() -> str:
-    return ", ".join(class_lists())

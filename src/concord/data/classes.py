@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from concord.data.class_lists import by_wnid, class_list
 from concord.errors import ConcordError
@@ -107,13 +107,7 @@ def class_table(classes: Iterable[ClassSpec]) -> ClassTable:
         plain = known.name if known else short if last.count(short) == 1 else _words(n.key.replace("/", " "))
         model_id = n.model_id if n.model_id is not None or known is None else known.index
         by_folder[folder] = ClassEntry(0, n.key, folder, n.class_name or plain, wnid, model_id, n.bank_key)
-    entries = (by_folder[folder] for folder in sorted(by_folder))
-    return ClassTable(
-        tuple(
-            ClassEntry(label, e.key, e.folder, e.class_name, e.wnid, e.model_id, e.bank_key)
-            for label, e in enumerate(entries)
-        )
-    )
+    return ClassTable(tuple(replace(by_folder[f], label=label) for label, f in enumerate(sorted(by_folder))))
 
 
 def _words(folder: str) -> str:

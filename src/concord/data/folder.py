@@ -8,6 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -19,25 +20,20 @@ from concord.storage.images import read_image, read_size
 from concord.text import listed
 
 
+@dataclass(eq=False, repr=False)
 class FolderSet:
     """The images of a folder by class; an `ImageSet`. A reference is the file's path below the root.
 
     `empty` names the folders without images: no classes, or classes that lost theirs.
     """
 
+    root: Path
+    classes: ClassTable
+    _items: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    _hint: str
+    empty: Sequence[str] = ()
     known_details = None
-
-    def __init__(
-        self,
-        root: Path,
-        classes: ClassTable,
-        items: Sequence[Sequence[str]],
-        notes: Sequence[str],
-        hint: str,
-        empty: Sequence[str] = (),
-    ) -> None:
-        self.root, self.classes, self.notes, self.empty = root, classes, notes, empty
-        self._items, self._hint = items, hint
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,4 @@
-"""Parquet sets, as the Hugging Face hub and `concord export --layout parquet` write them.
-
-The bytes in single rows of Parquet files, which are stored a group of rows at a time.
-"""
+"""Parquet sets, as the Hugging Face hub and `concord export --layout parquet` write them."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -98,23 +96,18 @@ class Rows:
         return self._groups[file, group]
 
 
+@dataclass(eq=False, repr=False)
 class ParquetSet:
     """The rows of Parquet files by class; an `ImageSet`. A reference is "file below the root/number of the row"."""
 
+    root: Path
+    _rows: Rows
+    classes: ClassTable
+    _items: Sequence[Sequence[str]]
+    fingerprint: str
+    notes: Sequence[str]
+    _hint: str
     known_details = None
-
-    def __init__(
-        self,
-        root: Path,
-        rows: Rows,
-        classes: ClassTable,
-        items: Sequence[Sequence[str]],
-        fingerprint: str,
-        notes: Sequence[str] = (),
-        hint: str = "",
-    ) -> None:
-        self.root, self.classes, self.fingerprint, self.notes = root, classes, fingerprint, notes
-        self._rows, self._items, self._hint = rows, items, hint
 
     def items(self, class_index: int) -> Sequence[str]:
         return self._items[class_index]
@@ -163,20 +156,12 @@ def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = 
         raise ConcordError(f"data: {path} has no rows")
     if labels.label not in LABEL:
         notes.append(f'labels are those of the column "{labels.label}"')
-    empty = [name for number, name in names.items() if not items[number]]
-    if empty:
+    if empty := [name for number, name in names.items() if not items[number]]:
         notes.append(f"{len(empty)} of the {len(names)} classes have no images and are left out: {listed(empty)}")
     kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
     classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
-    return ParquetSet(
-        root,
-        Rows(root, labels.image),
-        classes,
-        [by_key[entry.key] for entry in classes],
-        _fingerprint(root, labels, names),
-        notes,
-        hint,
-    )
+    rows, references = Rows(root, labels.image), [by_key[entry.key] for entry in classes]
+    return ParquetSet(root, rows, classes, references, _fingerprint(root, labels, names), notes, hint)
 
 
 def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str], str]]:

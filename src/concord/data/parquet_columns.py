@@ -1,7 +1,4 @@
-"""The labels of a Parquet set as numbers from 0, and the classes that they stand for.
-
-Which columns of a Parquet file hold images and labels, and what its labels are called.
-"""
+"""Which columns of a Parquet set hold images and labels, its labels as numbers from 0, and what they are called."""
 
 from __future__ import annotations
 
@@ -69,12 +66,7 @@ def image_column(schema: Any, file: str) -> str:
     Raises:
         ConcordError: there is none, or more than one and none is called ``image``.
     """
-    columns = image_columns(schema)
-    if not columns:
-        raise ConcordError(
-            f"{file} has no column of images (bytes of image files, plain or in a struct); {_columns(schema)}"
-        )
-    return _chosen(columns, _IMAGE, "images", file)
+    return _chosen(image_columns(schema), _IMAGE, "images", "bytes of image files, plain or in a struct", file, schema)
 
 
 def label_column(schema: Any, file: str) -> str:
@@ -84,11 +76,8 @@ def label_column(schema: Any, file: str) -> str:
         ConcordError: there is none, or more than one and none has a label's name.
     """
     columns = [name for name in class_labels(hub_metadata(schema)) if name in schema.names]
-    if not columns:
-        columns = [field.name for field in schema if _is_label(field.type)]
-    if not columns:
-        raise ConcordError(f"{file} has no column of labels (integers or strings); {_columns(schema)}")
-    return _chosen(columns, LABEL, "labels", file)
+    columns = columns or [field.name for field in schema if _is_label(field.type)]
+    return _chosen(columns, LABEL, "labels", "integers or strings", file, schema)
 
 
 def class_names(schema: Any, column: str) -> list[str] | None:
@@ -105,12 +94,12 @@ def class_labels(metadata: Any) -> dict[str, list[str]]:
     }
 
 
-def _chosen(columns: Sequence[str], preferred: Sequence[str], what: str, file: str) -> str:
-    if len(columns) == 1:
-        return columns[0]
-    for name in preferred:
-        if name in columns:
-            return name
+def _chosen(columns: Sequence[str], preferred: Sequence[str], what: str, form: str, file: str, schema: Any) -> str:
+    if not columns:
+        present = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
+        raise ConcordError(f"{file} has no column of {what} ({form}); its columns are {present}")
+    if found := columns if len(columns) == 1 else [name for name in preferred if name in columns]:
+        return found[0]
     raise ConcordError(
         f"{file} has more than one column that may hold {what} ({', '.join(columns)});"
         f' call the right one "{preferred[0]}"'
@@ -146,10 +135,6 @@ def _features(metadata: Any) -> Mapping[str, Mapping[str, Any]]:
     info = metadata.get("info") if isinstance(metadata, dict) else None
     features = info.get("features") if isinstance(info, dict) else None
     return {k: v for k, v in features.items() if isinstance(v, dict)} if isinstance(features, dict) else {}
-
-
-def _columns(schema: Any) -> str:
-    return "its columns are " + (", ".join(f"{field.name} ({field.type})" for field in schema) or "none")
 
 
 Numbers = dict[str, np.ndarray[Any, np.dtype[np.int64]]]
@@ -253,9 +238,8 @@ def _column(file: Path, label: str) -> np.ndarray[Any, Any]:
         if t.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
     if column.null_count:
-        raise ConcordError(
-            f"{file}/{column.to_pylist().index(None):05d} has no label: the column {label} is null there"
-        )
+        row = column.to_pylist().index(None)
+        raise ConcordError(f"{file}/{row:05d} has no label: the column {label} is null there")
     values = column.to_numpy()
     return values if values.dtype == object else values.astype(np.int64)
 

@@ -30,13 +30,13 @@ def read_ahead(
         ConcordError: an image cannot be read.
     """
 
+    left_out = (ConcordError,) if skip_unreadable else ()
+
     def one(item: str) -> tuple[str, T] | None:
         try:
             image = data.read(item)
-        except ConcordError:
-            if skip_unreadable:
-                return None
-            raise
+        except left_out:
+            return None
         return item, prepare(item, image)
 
     found = in_threads(one, items, ahead=batch, at_once=1)

@@ -24,13 +24,12 @@ def some_images(
 
     skip_unreadable: pass over those that cannot be read instead of ending with their error.
     """
+    passed_over = (ConcordError,) if skip_unreadable else ()
     for item in evenly(data.items(class_index), most):
         try:
             image = data.read(item)
-        except ConcordError:
-            if skip_unreadable:
-                continue
-            raise
+        except passed_over:
+            continue
         yield image
 
 

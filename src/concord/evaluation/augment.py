@@ -85,8 +85,7 @@ def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Ge
         ConcordError: images have fewer pixels than a patch shuffle has strips.
     """
     view: View = {}
-    if settings.patch_shuffle > 1:
-        factor = settings.patch_shuffle
+    if (factor := settings.patch_shuffle) > 1:
         if factor > min(height, width):
             raise ConcordError(f"patch_shuffle: {factor} strips do not fit in images of {height} x {width} px")
         for name in ("columns", "rows"):
@@ -94,8 +93,7 @@ def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Ge
             view[name] = _uniform(n, factor, generator=generator).argsort(dim=1).to(torch.uint8)
     if settings.crop is not None:
         view["crop"] = _crops(settings.crop, n, height, width, generator)
-    if settings.pad_crop:
-        pad = settings.pad_crop
+    if pad := settings.pad_crop:
         view["shift"] = torch.randint(-pad, pad + 1, (n, 2), generator=generator, dtype=torch.int16)
     if settings.flip:
         view["flip"] = _uniform(n, generator=generator) < 0.5
@@ -121,7 +119,8 @@ def apply(
     Raises:
         ConcordError: the view was drawn with other settings.
     """
-    expected = {name for key, names in _DRAWN.items() if _used(settings, key) for name in names}
+    used = {**dict(settings), "patch_shuffle": settings.patch_shuffle > 1}
+    expected = {name for key, names in _DRAWN.items() if used[key] for name in names}
     found = set(view) & set().union(*_DRAWN.values())
     if found != expected:
         raise ConcordError(
@@ -149,10 +148,6 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def _used(settings: Augment, key: str) -> bool:
-    return settings.patch_shuffle > 1 if key == "patch_shuffle" else bool(getattr(settings, key))
-
-
 def _uniform(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
@@ -164,13 +159,12 @@ def _crops(scale: tuple[float, float], n: int, height: int, width: int, generato
     """
     u = _uniform(n, _TRIES, 2, generator=generator)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * u[..., 0])
-    low, high = math.log(_RATIO[0]), math.log(_RATIO[1])
+    low, high = map(math.log, _RATIO)
     ratio = torch.exp(low + (high - low) * u[..., 1])
     sides = torch.stack([(area / ratio).sqrt().round(), (area * ratio).sqrt().round()], dim=-1)  # (n, tries, 2)
     whole = torch.tensor([height, width], dtype=torch.float64)
     fits = ((sides > 0) & (sides <= whole)).all(dim=-1)
-    first = fits.to(torch.uint8).argmax(dim=1)
-    sides = sides[torch.arange(n), first]
+    sides = sides[torch.arange(n), fits.to(torch.uint8).argmax(dim=1)]
     corner = (_uniform(n, 2, generator=generator) * (whole - sides + 1)).floor()
     fallback = torch.tensor([min(height, round(width / _RATIO[0])), min(width, round(height * _RATIO[1]))])
     lost = ~fits.any(dim=1, keepdim=True)
@@ -190,23 +184,17 @@ def _geometry(images: Tensor, view: View, size: int) -> Tensor:
         else to_device(torch.tensor([[0.0], [0.0], [height], [width]]), images.device)  # one for all
     )
     down, right = view["shift"].unbind(1) if "shift" in view else (0, 0)
-    rows = _axis(height, size, top, crop_height, view.get("rows"), down)
+    rows = _axis(height, size, top, crop_height, view.get("rows"), down, None)
     columns = _axis(width, size, left, crop_width, view.get("columns"), right, view.get("flip"))
     return rows[:, None] @ images @ columns[:, None].mT
 
 
 def _axis(
-    length: int,
-    size: int,
-    start: Tensor,
-    extent: Tensor,
-    order: Tensor | None,
-    shift: Tensor | int,
-    flip: Tensor | None = None,
+    length: int, size: int, start: Tensor, span: Tensor, order: Tensor | None, shift: Tensor | int, flip: Tensor | None
 ) -> Tensor:
     """The matrix (n, size, length) that one axis of an image is multiplied by; n is 1 where all have the same.
 
-    start, extent: (n,) the crop. Resizing is bilinear with antialiasing, as in torch's `interpolate`: a triangle
+    start, span: (n,) the crop. Resizing is bilinear with antialiasing, as in torch's `interpolate`: a triangle
     around the output pixel's centre, widened by the scale where that shrinks, over the crop's pixels alone, summing
     to 1. order: (n, factor) strips of a patch shuffle, which moves the pixels that the crop is taken from. shift: (n,)
     where the padded crop looks, zero outside the resized image.
@@ -224,11 +212,11 @@ def _axis(
         place = order.argsort(dim=1)  # (n, factor) how many strips come before each
         starts = length // factor * place + length % factor * (place > place[:, -1:])
         lies = starts[:, strip] + lies - length // factor * strip
-    scale = (extent / size)[:, None, None]
+    scale = (span / size)[:, None, None]
     position = (lies.float() + 0.5).view(-1, 1, length) - start[:, None, None]
     centre = scale * (shown.float() + 0.5).view(-1, size, 1)
     weights = (1 - (position - centre).abs() / scale.clamp(min=1)).clamp(min=0)
-    weights = weights * ((position > 0) & (position < extent[:, None, None]))
+    weights = weights * ((position > 0) & (position < span[:, None, None]))
     weights = weights * ((shown >= 0) & (shown < size)).view(-1, size, 1)
     # A centre within the crop has a pixel within half a step, so that only rows outside the image sum to less.
     return weights / weights.sum(dim=-1, keepdim=True).clamp(min=0.25)

@@ -21,6 +21,8 @@ PIXELS = 32
 AT_ONCE = 200
 _ALIKE = ("student", "protocol", "changed", "size", "teacher", "soft_labels")
 """What two cells have in common whose accuracies are compared."""
+_LABEL = ("made_hard", "full_hard", "made_any", "random_any")
+_AUGMENTED = ("made_augmented", "random_augmented", "made_plain", "random_plain")
 
 
 def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device: str = "cpu") -> dict[str, Any]:
@@ -72,15 +74,9 @@ def ranking(
         mine = [cell for cell in cells if (cell["student"], cell["ipc"]) == (student, ipc)]
         chance = [cell for cell in random if cell["ipc"] == ipc]
         label = [*_both(mine, full, "hard", "dc"), *_both(mine, chance, "rded", "paper", "hard", "dc")]
-        augmented = [*_both(mine, chance, "rded"), *_both(mine, chance, "plain")]
-        lrs = ars = None
-        if len(label) == 4:
-            lrs = label_robust_score(
-                **dict(zip(("made_hard", "full_hard", "made_any", "random_any"), label, strict=True))
-            )
-        if len(augmented) == 4:
-            keys = ("made_augmented", "random_augmented", "made_plain", "random_plain")
-            ars = augmentation_robust_score(**dict(zip(keys, augmented, strict=True)))
+        views = [*_both(mine, chance, "rded"), *_both(mine, chance, "plain")]
+        lrs = label_robust_score(**dict(zip(_LABEL, label, strict=True))) if len(label) == 4 else None
+        ars = augmentation_robust_score(**dict(zip(_AUGMENTED, views, strict=True))) if len(views) == 4 else None
         if lrs or ars:
             found.append({"student": student, "ipc": ipc, "lrs": lrs, "ars": ars})
     if not found:

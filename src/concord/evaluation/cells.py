@@ -42,20 +42,11 @@ class StudentConfig:
 
     def build(self, classes: int, protocol: Protocol, seed: int) -> torch.nn.Module:
         mean, std = protocol.mean_std
-        leaves_open = self.student.startswith(("convnet", "resnetap"))
-        norm = self.norm or (protocol.norm if leaves_open else None)
+        norm = self.norm or (protocol.norm if self.student.startswith(("convnet", "resnetap")) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build_student(
-                self.student,
-                classes,
-                self.size,
-                norm=norm,
-                pool=self.pool or "avg",
-                width=self.width,
-                mean=mean,
-                std=std,
-            )
+            choices: dict[str, Any] = {"norm": norm, "pool": self.pool, "width": self.width}
+            return build_student(self.student, classes, self.size, **choices, mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -84,8 +75,7 @@ def compute_of(settings: Training) -> Compute:
         ConcordError: the device is not there.
     """
     device = resolve_device(settings.device)
-    dtype = resolve_dtype(settings.dtype, device)
-    return Compute(device, getattr(torch, dtype), settings.compile)
+    return Compute(device, getattr(torch, resolve_dtype(settings.dtype, device)), settings.compile)
 
 
 def open_sets(directory: Path, test: str | None, settings: Training) -> tuple[ImageSet, ImageSet]:
@@ -134,6 +124,7 @@ def plan(
         return load(data, for_training(training_side(data, least, ipc)), ipc).shared()
 
     tested_on = tested_on or held_at(test)
+    chosen = {key: value for key in ("norm", "pool", "width") if (value := getattr(settings, key)) is not None}
     cells = []
     whole = counts[0] if min(counts) == max(counts) else None
     ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
@@ -142,16 +133,15 @@ def plan(
             small = trained_on(settings.size or default_size(student), ipc)
             look = StudentConfig.of(settings, student, small.side)
             for way in ways:
-                mean_ipc = len(small) / classes
-                epochs = num_epochs(way.protocol, mean_ipc, classes)
-                batch = batch_size(way.protocol, mean_ipc, classes, len(small))
+                epochs = num_epochs(way.protocol, len(small) / classes, classes)
+                batch = batch_size(way.protocol, len(small) / classes, classes, len(small))
                 require_fit(look, classes, way.protocol, len(small), batch)
                 held = tested_on(look.size, way.protocol.test_side(look.size))
                 record = {
                     "student": student,
                     "protocol": way.protocol.name,
                     "ipc": ipc,
-                    "changed": dict(way.changed) | _student_changes(settings),
+                    "changed": {**way.changed, **chosen},
                     "images": len(small),
                     "size": look.size,
                     "epochs": epochs,
@@ -159,13 +149,9 @@ def plan(
                     "dtype": str(compute_of(settings).dtype).removeprefix("torch."),
                     "reports": way.protocol.reports,
                 }
-                record["settings"] = _digest(
-                    way.protocol.model_dump(mode="json"),
-                    record,
-                    small.digest,
-                    held.digest,
-                    *_labels(way.protocol, settings, teacher, record, small),
-                )
+                labels = _labels(way.protocol, settings, teacher, record, small)
+                decides = [way.protocol.model_dump(mode="json"), record, small.digest, held.digest, *labels]
+                record["settings"] = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
                 cells.append(Cell(look, way, ipc, small, held, classes, epochs, batch, record))
     return cells
 
@@ -173,10 +159,6 @@ def plan(
 def as_trained(cell: Cell) -> dict[str, Any]:
     """A cell's record as it will be, with accuracies of nothing."""
     return {**cell.record, "top1": {which: {"mean": 0.0} for which in ("last", "best")}}
-
-
-def _student_changes(settings: Settings) -> dict[str, Any]:
-    return {key: getattr(settings, key) for key in ("norm", "pool", "width") if getattr(settings, key) is not None}
 
 
 @cache
@@ -208,7 +190,3 @@ def _labels(
     if teacher is None:
         raise ConcordError(f"{protocol.name}: soft labels need a teacher, or a directory that holds them: soft_labels=")
     return teacher, None
-
-
-def _digest(*values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

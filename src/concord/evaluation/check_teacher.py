@@ -38,7 +38,9 @@ def sound_teacher(
     Raises:
         ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
     """
-    spec = settings.teacher or _of_recipe(directory)
+    spec = settings.teacher or None
+    if spec is None and directory.is_dir() and (recipe := earlier(directory)):
+        spec = recipe.teacher
     if spec is None:
         raise ConcordError(
             "soft labels need a teacher: give teacher=FILE (`concord teacher DATA --out FILE` trains one),"
@@ -51,8 +53,7 @@ def sound_teacher(
     if known and known.get("checked") == checked:
         order = known.get("remapped")
         return reordered(teacher, order) if order else teacher, {**known, "name": teacher.name}
-    size = teacher.size or settings.size or 224
-    images = tested_on(size, RDED.test_side(size))
+    images = tested_on(size := teacher.size or settings.size or 224, RDED.test_side(size))
     check = check_teacher(teacher, images)
     if settings.remap:
         teacher = remap(teacher, check)
@@ -65,9 +66,3 @@ def sound_teacher(
         "remapped": list(teacher.remapped) if teacher.remapped else None,
         "checked": checked,
     }
-
-
-def _of_recipe(directory: Path) -> str | None:
-    """The teacher that the set's own recipe names."""
-    recipe = earlier(directory) if directory.is_dir() else None
-    return recipe.teacher if recipe else None

@@ -28,9 +28,8 @@ def draw(strategy: str, n: int, generator: torch.Generator) -> dict[str, Tensor]
     What the numbers mean is the family's affair; so drawn, they fit any size of image.
     """
     names = strategy.split("_")
-    chosen = names[int(torch.randint(len(names), (), generator=generator))]
-    family = torch.tensor(list(FAMILIES).index(chosen), dtype=torch.uint8)
-    return {"dsa_family": family, "dsa": torch.rand(n, 3, generator=generator)}
+    place = list(FAMILIES).index(names[int(torch.randint(len(names), (), generator=generator))])
+    return {"dsa_family": torch.tensor(place, dtype=torch.uint8), "dsa": torch.rand(n, 3, generator=generator)}
 
 
 def apply(images: Tensor, view: dict[str, Tensor], mean: Tensor | None, std: Tensor | None) -> Tensor:

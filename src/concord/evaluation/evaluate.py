@@ -1,7 +1,4 @@
-"""The trainings of an evaluation: every seed of every cell that is not recorded yet, in this process or in several.
-
-One evaluation from directory to evaluation.json: data, teacher, checks, cells.
-"""
+"""One evaluation from directory to evaluation.json: data, teacher, checks, cells, and what is not trained yet."""
 
 from __future__ import annotations
 
@@ -21,21 +18,12 @@ import torch
 from concord.data import ImageSet
 from concord.data.checks import shared_images
 from concord.errors import ConcordError
+from concord.evaluation import record as records
 from concord.evaluation.beyond import coverage, ranking
 from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, open_sets, plan
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.metrics import measured
-from concord.evaluation.record import (
-    Trial,
-    find,
-    has_seed,
-    placed,
-    read_record,
-    record_path,
-    same_test,
-    with_trial,
-    write_record,
-)
+from concord.evaluation.record import Trial, find, has_seed, read_record, record_path, write_record
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.evaluation.soft_labels import open_labels, store_facts
 from concord.evaluation.training import Batches, Compute, train
@@ -77,8 +65,7 @@ def evaluate(
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
         progress.note(note)
-    warnings = shared_images(data, held)
-    for note in warnings:
+    for note in (warnings := shared_images(data, held)):
         progress.note(note)
     of = identity(data, held)
     others = [_evaluated(place, of) for place in (random, full)]
@@ -91,7 +78,7 @@ def evaluate(
             why = "labels are stored" if soft else "no protocol here has soft labels"
             progress.note(f"teacher= is not used: {why}")
         tested_on = held_at(held)
-        teacher, facts = None, None
+        teacher = facts = None
         if online:
             progress.stage("checking the teacher")
             teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
@@ -100,10 +87,10 @@ def evaluate(
                 progress.note("its classes were put in order by its confusions on these test images")
         progress.stage("reading images")
         cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
-        for cell in cells if soft else ():
+        for cell in cells:
             if cell.way.protocol.labels == "soft":
                 cell.record.update(_labels(facts, settings))
-        if random is not None or full is not None:
+        if any(others):
             ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
         _set_aside(path, of, progress)
         record = {
@@ -111,7 +98,7 @@ def evaluate(
             "test": test,
             "classes": [entry.class_name for entry in data.classes],
             "teacher": facts or record.get("teacher"),
-            "notes": list(warnings),
+            "notes": warnings,
             "environment": _environment(settings),
             "cells": record.get("cells", []),
             **{key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record},
@@ -128,7 +115,7 @@ def evaluate(
             record["coverage"] = {**found, "of": space}
         if settings.soft_labels is not None and soft:
             record["soft_labels"] = store_facts(Path(settings.soft_labels))
-        if random is not None or full is not None:
+        if any(others):
             record["ranking"] = ranking(record["cells"], *others)
         write_record(path, record)
     return record
@@ -137,16 +124,13 @@ def evaluate(
 @contextlib.contextmanager
 def _alone(path: Path, out: Path | None) -> Iterator[None]:
     """Hold the set's directory as its only writer, or only the file that is written elsewhere."""
-    if out is None:
-        with lock(path.parent):
-            yield
-        return
     name = f".{path.name}.lock"
-    with lock(path.parent, name):
+    with lock(path.parent) if out is None else lock(path.parent, name):
         try:
             yield
         finally:
-            (path.parent / name).unlink(missing_ok=True)
+            if out is not None:
+                (path.parent / name).unlink(missing_ok=True)
 
 
 def identity(data: ImageSet, test: ImageSet) -> str:
@@ -184,7 +168,7 @@ def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
     record = read_record(record_path(place))
     if not record.get("cells"):
         raise ConcordError(f"{place} was not evaluated: no accuracies in {record_path(place)}; evaluate it first")
-    if not same_test(record, {"of": of}):
+    if not records.same_test(record, {"of": of}):
         raise ConcordError(f"{place} was evaluated on other test images ({record.get('test')}); evaluate it on these")
     return list(record["cells"])
 
@@ -250,9 +234,15 @@ def run(
     progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
-    for key, trial in _trained(waiting, workers, counter):
-        found[key] = with_trial(found[key], trial)
-        record = {**record, "cells": placed(record.get("cells", []), found[key])}
+    if workers < 2:
+        _begin(counter)
+        trials: Iterator[tuple[str, Trial]] = map(train_cell, waiting)
+    else:
+        given = counter, max(1, cores() // workers)
+        trials = spread(train_cell, waiting, max(1, min(workers, len(waiting))), _begin, given)
+    for key, trial in trials:
+        found[key] = records.with_trial(found[key], trial)
+        record = {**record, "cells": records.placed(record.get("cells", []), found[key])}
         save(record)
         progress.advance(1, [{"cell": found[key], "seed": trial.seed}])
     return record
@@ -260,18 +250,8 @@ def run(
 
 def worker_count(settings: Settings, units: int, compute: Compute) -> int:
     """How many trainings run at once."""
-    if settings.workers != "auto":
-        return max(1, min(settings.workers, units))
-    return max(1, min(cores(), units)) if compute.device == "cpu" else 1
-
-
-def _trained(units: Sequence[Unit], workers: int, counter: Any) -> Iterator[tuple[str, Trial]]:
-    if workers < 2:
-        _begin(counter)
-        yield from map(train_cell, units)
-    else:
-        given = counter, max(1, cores() // workers)
-        yield from spread(train_cell, units, max(1, min(workers, len(units))), _begin, given)
+    auto = cores() if compute.device == "cpu" else 1
+    return max(1, min(auto if settings.workers == "auto" else settings.workers, units))
 
 
 _counter: Any = None
@@ -297,10 +277,13 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
     cell, protocol = unit.cell, unit.cell.way.protocol
     net = cell.look.build(cell.classes, protocol, unit.seed)
     soft = protocol.labels == "soft"
+    batches: Batches = cell.drawn(unit.seed)
+    if unit.stored is not None and soft:
+        batches = open_labels(Path(unit.stored), cell.record, protocol, cell.train)
     course = train(
         net,
         cell.train,
-        batches_of(unit),
+        batches,
         protocol,
         cell.epochs,
         cell.look.size,
@@ -319,11 +302,3 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
     metrics = {name: {which: read[which][name] for which in ("last", "best")} for name in unit.metrics}
     seconds = time.perf_counter() - begun
     return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion, metrics)
-
-
-def batches_of(unit: Unit) -> Batches:
-    """The batches of a unit: drawn from its seed, or those of the stored labels."""
-    cell = unit.cell
-    if unit.stored is not None and cell.way.protocol.labels == "soft":
-        return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
-    return cell.drawn(unit.seed)

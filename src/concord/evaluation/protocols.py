@@ -7,7 +7,7 @@ or the paper that it follows; a setting that is changed (``epochs=100``) is reco
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
@@ -93,51 +93,28 @@ pass a step. It does not say whether its tables hold the best or the last accura
 best."""
 PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
 """RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
+_SGD: dict[str, Any] = {"labels": "hard", "optimiser": "sgd", "lr": 0.01, "weight_decay": 5e-4, "decay": "all"}
+_SMALL: dict[str, Any] = {**_SGD, "test_resize": "size", "norm": "instance"}
 HARD = Protocol(
     name="hard",
-    labels="hard",
-    optimiser="sgd",
-    lr=0.01,
-    weight_decay=5e-4,
-    decay="all",
+    **_SMALL,
     epochs=None,
     schedule="multi-step",
     batch=64,
     augment=Augment(crop=(0.5, 1.0), flip=True, color=0.4, lighting=0.1),
     mixing=Mixing(kind="cutmix"),
     judge="hundred",
-    test_resize="size",
-    norm="instance",
 )
 """Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022)."""
-DC = Protocol(
-    name="dc",
-    labels="hard",
-    optimiser="sgd",
-    lr=0.01,
-    weight_decay=5e-4,
-    decay="all",
-    schedule="dc",
-    batch=256,
-    judge="end",
-    reports="last",
-    test_resize="size",
-    norm="instance",
-    normalise="cifar",
-)
+DC = Protocol(name="dc", **_SMALL, schedule="dc", batch=256, judge="end", reports="last", normalise="cifar")
 """Dataset condensation (Zhao et al. 2021), whose CIFAR-10 table has random, herding and k-center: no augmentation.
 ``augment.dsa=color_crop_cutout_flip_scale_rotate epochs=1000`` is the form of DSA and its followers."""
 TEACHER = Protocol(
     name="teacher",
-    labels="hard",
-    optimiser="sgd",
-    lr=0.05,
-    weight_decay=5e-4,
-    decay="all",
+    **{**_SGD, "lr": 0.05},
     schedule="cosine",
     batch=128,
     augment=Augment(crop=(0.35, 1.0), flip=True),
-    judge="rded",
     reports="last",
 )
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
@@ -149,8 +126,7 @@ def protocol(name: str) -> Protocol:
     Raises:
         ConcordError: there is none of this name.
     """
-    found: Protocol = PROTOCOLS.get(name)
-    return found
+    return PROTOCOLS.get(name)
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int) -> float:
@@ -159,16 +135,11 @@ def lr_factor(schedule: str, epoch: int, epochs: int) -> float:
     half-cosine: 0.5 (1 + cos(pi e / 2E)), which ends at a half (RDED). cosine: to zero. multi-step: a fifth from 2E/3
     on, a twenty-fifth from 5E/6 on (IDC, Minimax). dc: a tenth after epoch E/2 + 1, of the E + 1 epochs of DC's loop.
     """
-    match schedule:
-        case "half-cosine":
-            return 0.5 * (1 + math.cos(math.pi * epoch / epochs / 2))
-        case "cosine":
-            return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        case "multi-step":
-            return 0.2 ** ((epoch >= 2 * epochs // 3) + (epoch >= 5 * epochs // 6))
-        case "dc":
-            return 0.1 if epoch > (epochs - 1) // 2 + 1 else 1.0
-    return 1.0
+    if schedule.endswith("cosine"):
+        return 0.5 * (1 + math.cos(math.pi * epoch / epochs / (2 if schedule == "half-cosine" else 1)))
+    if schedule == "multi-step":
+        return 0.2 ** ((epoch >= 2 * epochs // 3) + (epoch >= 5 * epochs // 6))
+    return 0.1 if schedule == "dc" and epoch > (epochs - 1) // 2 + 1 else 1.0
 
 
 def ipc_epochs(ipc: float, classes: int) -> int:

@@ -59,14 +59,10 @@ def read_record(path: Path) -> Json:
     """
     damaged = f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew"
     values = read_json(path, lambda _: damaged)
-    if not _sound(values.get("cells", [])):
-        raise ConcordError(damaged)
-    return values
-
-
-def _sound(cells: Any) -> bool:
-    named = {"student", "protocol", "ipc"}
-    return isinstance(cells, list) and all(isinstance(cell, dict) and named <= cell.keys() for cell in cells)
+    cells, named = values.get("cells", []), {"student", "protocol", "ipc"}
+    if isinstance(cells, list) and all(isinstance(cell, dict) and named <= cell.keys() for cell in cells):
+        return values
+    raise ConcordError(damaged)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -76,10 +72,8 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def find(record: Mapping[str, Any], cell: Mapping[str, Any]) -> Json | None:
     """Return the earlier cell of the same name and settings, with the seeds that it has."""
-    for other in record.get("cells", ()):
-        if name(other) == name(cell) and other.get("settings") == cell["settings"]:
-            return dict(other)
-    return None
+    known = (dict(other) for other in record.get("cells", ()) if other.get("settings") == cell["settings"])
+    return next((other for other in known if name(other) == name(cell)), None)
 
 
 def name(cell: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -126,10 +120,8 @@ def has_seed(cell: Mapping[str, Any], seed: int, metrics: Sequence[str]) -> bool
 
 def _with_values(known: Mapping[str, Any], seed: int, values: Mapping[str, float], digits: int) -> Json:
     """Seeds and the summaries of their values with another one; null where one is no number, as of a loss that grew."""
-    seeds = [*known.get("seeds", ())]
-    place = bisect(seeds, seed)
-    seeds.insert(place, seed)
-    out: Json = {"seeds": seeds}
+    place = bisect(before := [*known.get("seeds", ())], seed)
+    out: Json = {"seeds": [*before[:place], seed, *before[place:]]}
     for which, value in values.items():
         of = [*(known.get(which) or {}).get("values", ())]
         of.insert(place, round(value, digits) if math.isfinite(value) else None)

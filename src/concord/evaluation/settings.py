@@ -114,11 +114,7 @@ def read_settings(texts: Sequence[str]) -> tuple[Settings, list[ProtocolConfig]]
 
 
 def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[str]]:
-    """Read ``key=value`` texts into a model; return it with the texts that are keys of `Protocol` instead.
-
-    Raises:
-        ConcordError: an unknown key (the nearest is named), or a value that does not fit.
-    """
+    """As `read_settings`, into any model; the texts that are keys of `Protocol` instead are returned with it."""
     values: dict[str, Any] = {}
     rest = []
     for text in texts:
@@ -141,21 +137,19 @@ def changed_protocol(preset: Protocol, texts: Sequence[str]) -> ProtocolConfig:
     Raises:
         ConcordError: a value does not fit.
     """
-    before = preset.model_dump(mode="json")
     values = preset.model_dump()
     for text in texts:
         override(Protocol, values, text)
     after = validated(Protocol, values)
-    return ProtocolConfig(after, dict(_differences(before, after.model_dump(mode="json"))))
+    before, now = (_flat(one.model_dump(mode="json")) for one in (preset, after))
+    return ProtocolConfig(after, {key: value for key, value in now.items() if value != before[key]})
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in after.items():
-        if isinstance(value, dict) and isinstance(before[key], dict):
-            found += _differences(before[key], value, f"{prefix}{key}.")
-        elif value != before[key]:
-            found.append((prefix + key, value))
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings with those of inner models beside the others, by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
 
 

@@ -23,17 +23,9 @@ from torch import Tensor
 
 from concord.data.tensors import TensorSet
 from concord.errors import ConcordError
+from concord.evaluation import training
 from concord.evaluation.protocols import Protocol
-from concord.evaluation.training import (
-    HERE,
-    Batch,
-    Batches,
-    Compute,
-    Labeller,
-    augmented_batch,
-    normalisation,
-    soft_labels,
-)
+from concord.evaluation.training import HERE, Batch, Batches, Compute, Labeller
 from concord.events import Progress, Silent
 from concord.storage.atomic import lock, read_json, write_atomically, write_json
 
@@ -76,14 +68,12 @@ def pack(probabilities: Tensor, form: LabelFormat) -> Packed:
     if form.top_k is not None and form.top_k < count:
         values, found = probabilities.topk(form.top_k, dim=1)
         classes = found.to(torch.uint8 if count <= 256 else torch.uint16)
-    if form.bits == "float16":
-        return Packed(values.half(), classes, None)
     if form.bits == "uint8":
         low, high = values.amin(1, keepdim=True).half(), values.amax(1, keepdim=True).half()
         span = (high.float() - low.float()).clamp_min(1e-8)  # as `unpack` has it: in half the difference is rounded
         steps = ((values - low.float()) / span * 255).round().clamp(0, 255).to(torch.uint8)
         return Packed(steps, classes, torch.cat([low, high], dim=1))
-    return Packed(values, classes, None)
+    return Packed(values.half() if form.bits == "float16" else values, classes, None)
 
 
 def unpack(packed: Packed, classes: int) -> Tensor:
@@ -97,8 +87,7 @@ def unpack(packed: Packed, classes: int) -> Tensor:
     kept = values.shape[1]
     values = values / values.sum(1, keepdim=True).clamp_min(1.0)  # rounding may lift the sum above one
     rest = (1 - values.sum(1, keepdim=True)).clamp_min(0) / (classes - kept)
-    whole = rest.expand(-1, classes).clone()
-    return whole.scatter_(1, packed.classes.long(), values)
+    return rest.expand(-1, classes).scatter(1, packed.classes.long(), values)
 
 
 def store_labels(
@@ -126,19 +115,19 @@ def store_labels(
 
     head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest, **form.model_dump(), **facts}
     with lock(out):
-        earlier = _head(out / "labels.json", missing=True)
-        if earlier is not None and any(earlier.get(key) != head[key] for key in _STATED):
-            keys = ", ".join(key for key in _STATED if earlier.get(key) != head[key])
+        earlier = _head(out) if (out / "labels.json").is_file() else head
+        if keys := ", ".join(key for key in _STATED if earlier.get(key) != head[key]):
             raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
         write_json(out / "labels.json", head)
-        data, progress, normalise = data.to(compute.device), progress or Silent(), normalisation(protocol, compute)
+        data, progress = data.to(compute.device), progress or Silent()
+        normalise = training.normalisation(protocol, compute)
         progress.begin(facts["epochs"], 0)
         for epoch in range(facts["epochs"]):
             if not _file(out, epoch).is_file():
                 drawn, soft = list(batches.epoch(epoch)), []
                 for batch in drawn:
-                    _, pixels = augmented_batch(data, batch, protocol, facts["size"], normalise)
-                    soft.append(soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
+                    _, pixels = training.augmented_batch(data, batch, protocol, facts["size"], normalise)
+                    soft.append(training.soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
                 write_atomically(_file(out, epoch), save(joined(drawn) | pack(torch.cat(soft), form).tensors()))
             progress.advance(1)
         head["bytes"] = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
@@ -210,19 +199,13 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
     Raises:
         ConcordError: there is none, it is not finished, or it is of another set, protocol or size.
     """
-    head = _head(folder / "labels.json")
-    if head is None or "bytes" not in head:
+    head = _head(folder)
+    if "bytes" not in head:
         raise ConcordError(f"{folder} is not finished: give the same `concord labels` command again")
-    wanted = {
-        "set": data.digest,
-        "protocol": protocol.model_dump(mode="json"),
-        "size": cell["size"],
-        "epochs": cell["epochs"],
-        "batch": cell["batch"],
-    }
+    wanted = {"set": data.digest, "protocol": protocol.model_dump(mode="json")}
+    wanted |= {key: cell[key] for key in ("size", "epochs", "batch")}
     for key, value in wanted.items():
-        there = head.get(key)
-        if there != value:
+        if (there := head.get(key)) != value:
             said = "other images (or another IPC)" if key == "set" else f"{key}={there}, not {value}"
             said = _differing(there, value) if isinstance(there, dict) and isinstance(value, dict) else said
             raise ConcordError(f"the soft labels in {folder} are of {said}; store them for this cell")
@@ -236,23 +219,21 @@ def store_facts(folder: Path) -> dict[str, Any]:
     Raises:
         ConcordError: there is none.
     """
-    head = _head(folder / "labels.json") or {}
+    head = _head(folder)
     keys = ("teacher_name", "teacher_accuracy", "top_k", "bits", "epochs", "images")
     return {key: head.get(key) for key in keys} | {"store_bytes": head.get("bytes")}
 
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> str:
-    if there.get("name") != here["name"]:
-        return f"the protocol {there.get('name')}, not {here['name']}"
-    keys = [key for key in here if there.get(key) != here[key]]
-    return f"the protocol {there.get('name')} with another {', '.join(keys)}"
+    keys = ", ".join(key for key in here if there.get(key) != here[key])
+    differs = there.get("name") != here["name"]
+    return f"the protocol {there.get('name')}" + (f", not {here['name']}" if differs else f" with another {keys}")
 
 
-def _head(path: Path, missing: bool = False) -> dict[str, Any] | None:
+def _head(folder: Path) -> dict[str, Any]:
+    path = folder / "labels.json"
     if not path.is_file():
-        if missing:
-            return None
-        raise ConcordError(f"{path.parent} holds no soft labels: expected labels.json, as `concord labels` leaves it")
+        raise ConcordError(f"{folder} holds no soft labels: expected labels.json, as `concord labels` leaves it")
     return read_json(path, lambda _: f"{path} is damaged; store the labels anew, in another directory")
 
 

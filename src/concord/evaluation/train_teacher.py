@@ -116,8 +116,7 @@ def teach(
     student = canonical(settings.student)
     side = training_side(data, settings.size or default_size(student))
     look = StudentConfig.of(settings, student, side)
-    size = look.size
-    classes = len(data.classes)
+    size, classes = look.size, len(data.classes)
     net = look.build(classes, protocol, settings.seed)
     with lock(out.parent, f".{out.name}.lock"):
         images = load(data, for_training(side))
@@ -127,9 +126,9 @@ def teach(
         held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
         identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest])
         part = out.with_name(f".{out.name}.checkpoint")
-        earlier = _read(part, identity)
+        earlier = _read(part, identity) or {"epoch": 0, "state": None, "accuracies": {}}
         saved = time.monotonic()
-        accuracies: dict[int, float] = dict(earlier["accuracies"]) if earlier else {}
+        accuracies: dict[int, float] = earlier["accuracies"]
 
         def after(epoch: int, trainer: Trainer, course: TrainingLog) -> None:
             nonlocal saved
@@ -137,10 +136,9 @@ def teach(
             if time.monotonic() - saved > EVERY and epoch < epochs - 1:
                 _write(part, identity, epoch + 1, trainer, accuracies)
                 saved = time.monotonic()
-            fact = {"epoch": epoch + 1, "epochs": epochs, "accuracy": course.accuracies.get(epoch)}
-            hears.advance(1, [fact])
+            hears.advance(1, [{"epoch": epoch + 1, "epochs": epochs, "accuracy": course.accuracies.get(epoch)}])
 
-        hears.begin(epochs, earlier["epoch"] if earlier else 0)
+        hears.begin(epochs, earlier["epoch"])
         course = train(
             net,
             images,
@@ -151,21 +149,17 @@ def teach(
             test=held,
             seed=settings.seed,
             compute=compute,
-            start=earlier["epoch"] if earlier else 0,
-            state=earlier["state"] if earlier else None,
+            start=earlier["epoch"],
+            state=earlier["state"],
             after=after,
         )
         course.accuracies = accuracies
         accuracy = course.last if test is not None else None
-        facts: dict[str, Any] = {
-            "epochs": epochs,
-            "images": len(images),
-            "seed": settings.seed,
-            "accuracy": None if accuracy is None else round(accuracy, 2),
-        }
+        facts = {"epochs": epochs, "images": len(images), "seed": settings.seed}
+        rounded = None if accuracy is None else round(accuracy, 2)
         if not isinstance(net, Student):
             raise RuntimeError("a look builds students")
-        save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts)
+        save_classifier(out, net.to("cpu"), [entry.folder for entry in data.classes], **facts, accuracy=rounded)
         part.unlink(missing_ok=True)
         (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
     seconds = time.perf_counter() - begun

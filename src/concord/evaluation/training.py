@@ -1,9 +1,4 @@
-"""Training a student on a small set that lies in memory, and reading its accuracy.
-
-What a training sees, step by step: which images, how augmented, how mixed. All of it is drawn from one seed.
-
-Memory between the steps of a training.
-"""
+"""Training a student on a small set that lies in memory, and reading its accuracy; all is drawn from one seed."""
 
 from __future__ import annotations
 
@@ -143,9 +138,8 @@ class Compute:
     def lay_out(self, net: nn.Module) -> nn.Module:
         """Channels-last but for instance norm on the CPU; a teacher gains by it, too."""
         instance = any(isinstance(m, nn.GroupNorm) and m.num_groups == m.num_channels for m in net.modules())
-        if torch.device(self.device).type == "cuda" or not instance:
-            net = net.to(memory_format=torch.channels_last)
-        return net
+        slow = instance and torch.device(self.device).type != "cuda"
+        return net if slow else net.to(memory_format=torch.channels_last)
 
 
 HERE = Compute()
@@ -237,10 +231,8 @@ class Trainer:
         matrices = {name for name, p in named if "weight" in name and p.ndim > 1}
         decayed = [p for name, p in named if protocol.decay == "all" or name in matrices]
         rest = [p for name, p in named if protocol.decay == "matrices" and name not in matrices]
-        groups = [
-            {"params": decayed, "weight_decay": protocol.weight_decay},
-            *([{"params": rest, "weight_decay": 0.0}] if rest else []),
-        ]
+        groups = [{"params": decayed, "weight_decay": protocol.weight_decay}]
+        groups += [{"params": rest, "weight_decay": 0.0}] if rest else []
         if protocol.optimiser == "adamw":
             return torch.optim.AdamW(groups, lr=protocol.lr, betas=(0.9, 0.999), fused=True)
         return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum, fused=True)
@@ -298,8 +290,8 @@ Normalisation = tuple[Tensor, Tensor]
 
 def normalisation(protocol: Protocol, compute: Compute) -> Normalisation:
     """What a student normalises with, for the augmentation that is defined on normalised pixels."""
-    mean, std = (torch.tensor(values, device=compute.device) for values in protocol.mean_std)
-    return mean, std
+    mean, std = protocol.mean_std
+    return torch.tensor(mean, device=compute.device), torch.tensor(std, device=compute.device)
 
 
 def augmented_batch(

@@ -38,7 +38,7 @@ def card(made: MadeSet, layout: str, reading: Reading) -> str:
         *_licences(made),
         *_figures(made),
         "## Known limits",
-        _bullets(_limits(made)),
+        "\n".join(f"- {limit}" for limit in _limits(made)),
         "## Classes",
         _classes(made),
         "## Recipe",
@@ -105,13 +105,12 @@ def _origin(made: MadeSet) -> list[str]:
     packages = ", ".join(f"{name} {number}" for name, number in (environment.get("packages") or {}).items())
     rows = [
         ("images", f"{len(made.pictures)}: {len(made.classes)} classes, {each} of each"),
+        *([("IPC", f"{results['ipc']}")] if results.get("ipc") else []),
         ("made from", f"{redacted(recipe.data)}{of}"),
         ("method", f"{recipe.method}: {recipe.spec.about}"),
         ("seed", f"{recipe.seed}; each image's own is in its row"),
         ("made by", f"concord {environment.get('concord', version())}" + (f" with {packages}" if packages else "")),
     ]
-    if results.get("ipc"):
-        rows.insert(1, ("IPC", str(results["ipc"])))
     text = (
         "A small training set that stands for a large one (dataset distillation): meant for training a classifier from"
         f" nothing.{informed}"
@@ -169,16 +168,11 @@ def _limits(made: MadeSet) -> list[str]:
 
 
 def _classes(made: MadeSet) -> str:
-    rows = [
-        (str(e.label), e.folder, e.class_name, str(count)) for e, count in zip(made.classes, made.counts, strict=True)
-    ]
+    counted = zip(made.classes, made.counts, strict=True)
+    rows = [(str(entry.label), entry.folder, entry.class_name, str(count)) for entry, count in counted]
     return _table(("label", "folder in the run", "class", "images"), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *[[escaped(cell) for cell in row] for row in rows]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _bullets(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)

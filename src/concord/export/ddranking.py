@@ -35,13 +35,12 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
     write_pictures(root, numbered(made, order, "{index:05d}"))
     write_classes(root, order)
     ipc, counts = min(made.counts), made.counts
-    if name is not None:
-        notes = [f"The folders have the class order of DD-Ranking's {name}; it differs from label order for some sets."]
-    else:
-        notes = [
-            "These classes are not ImageNet, a subset of it that DD-Ranking names, or CIFAR-10: the folders have label"
-            " order, which is right for CIFAR-100 and Tiny ImageNet under their own class names and WordNet ids."
-        ]
+    notes = [
+        f"The folders have the class order of DD-Ranking's {name}; it differs from label order for some sets."
+        if name is not None
+        else "These classes are not ImageNet, a subset of it that DD-Ranking names, or CIFAR-10: the folders have label"
+        " order, which is right for CIFAR-100 and Tiny ImageNet under their own class names and WordNet ids."
+    ]
     if max(counts) > ipc:
         notes.append(f"Classes have {ipc} to {max(counts)} images; DD-Ranking compares with `ipc` random ones of each.")
     notes.append("The transform is needed: without one its loader gets pictures where it wants tensors.")

@@ -13,9 +13,7 @@ LAYOUT = LayoutSpec("folder", "concord.export.folder:write", "An image folder, f
 
 def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``<class>/<index>.png`` and ``metadata.jsonl``; labels count the folders in sorted order."""
-    write_pictures(
-        root, ((f"{picture.path.parent.name}/{picture.path.name}", picture.label, picture) for picture in made.pictures)
-    )
+    write_pictures(root, ((f"{p.path.parent.name}/{p.path.name}", p.label, p) for p in made.pictures))
     code = (
         "from torchvision.datasets import ImageFolder   # labels: the folders in sorted order\n"
         'train = ImageFolder("DIR")\n\n'

@@ -60,9 +60,8 @@ def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
         if len(parts) != 2 or not all(parts) or "." in parts:
             raise ConcordError(_FILE.format(path=root / MANIFEST, name=picture.row["file_name"]))
         if not picture.path.is_file():
-            raise ConcordError(
-                f"{picture.path} is missing; give the same `concord distill` command again to make it anew"
-            )
+            again = "give the same `concord distill` command again to make it anew"
+            raise ConcordError(f"{picture.path} is missing; {again}")
     if not pictures:
         raise ConcordError(f"{root} holds no images")
     return MadeSet(variant, pictures, run.classes(variant), run.counts(variant), recipe, run.results, run.environment)

@@ -18,6 +18,7 @@ from concord.runs.directory import StoredSample
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""
+_NUMBERS, _LISTS, _TEXTS = ("index", "seed"), ("positives", "negatives"), ("prompt", "source", "checkpoint")
 LAYOUT = LayoutSpec("parquet", "concord.export.parquet:write", "As the Hugging Face hub shows it.", sharded=True)
 
 
@@ -37,9 +38,9 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
         [
             pa.field("image", pa.struct([("bytes", pa.binary()), ("path", text)])),
             pa.field("label", pa.int64()),
-            *[pa.field(name, pa.int64()) for name in ("index", "seed")],
-            *[pa.field(name, texts) for name in ("positives", "negatives")],
-            *[pa.field(name, text) for name in ("prompt", "source", "checkpoint")],
+            *[pa.field(name, pa.int64()) for name in _NUMBERS],
+            *[pa.field(name, texts) for name in _LISTS],
+            *[pa.field(name, text) for name in _TEXTS],
         ],
         metadata={"huggingface": json.dumps({"info": {"features": features(made.label_names)}})},
     )
@@ -64,13 +65,9 @@ def features(names: list[str]) -> dict[str, Any]:
     return {
         "image": {"_type": "Image"},
         "label": {"names": names, "_type": "ClassLabel"},
-        "index": number,
-        "seed": number,
-        "positives": strings,
-        "negatives": strings,
-        "prompt": string,
-        "source": string,
-        "checkpoint": string,
+        **dict.fromkeys(_NUMBERS, number),
+        **dict.fromkeys(_LISTS, strings),
+        **dict.fromkeys(_TEXTS, string),
     }
 
 

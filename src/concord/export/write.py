@@ -53,9 +53,7 @@ def public_row(picture: StoredSample) -> dict[str, Any]:
     `source`, the condition image's place below the data set's folder, stays; an absolute one and the checkpoint's are
     cut to their last part.
     """
-    row = dict(picture.row)
-    for key in ("source", "checkpoint"):
-        row[key] = redacted(str(row.get(key, "")))
+    row = {**picture.row, **{key: redacted(str(picture.row.get(key, ""))) for key in ("source", "checkpoint")}}
     if "crops" in row:
         row["crops"] = [{**crop, "source": redacted(str(crop["source"]))} for crop in row["crops"]]
     return row
@@ -130,10 +128,7 @@ def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterat
 
 def write_classes(root: Path, order: Iterable[ClassEntry]) -> None:
     """Write ``classes.txt``: a line a class with its number, folder in the run and name, between tabs."""
-    lines = [f"{label:05d}\t{_plain(e.folder)}\t{_plain(e.class_name)}\n" for label, e in enumerate(order)]
-    (root / "classes.txt").write_bytes("".join(lines).encode())
-
-
-def _plain(text: str) -> str:
-    """A text on one line without tabs."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    with (root / "classes.txt").open("wb") as file:
+        for label, e in enumerate(order):
+            folder, name = ("".join(c if c.isprintable() else " " for c in text) for text in (e.folder, e.class_name))
+            file.write(f"{label:05d}\t{folder}\t{name}\n".encode())

@@ -28,12 +28,7 @@ class Classifier:
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        key: str = "teacher",
+        cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", key: str = "teacher"
     ) -> Classifier:
         """Load a directory or model id; safetensors only.
 

@@ -63,10 +63,8 @@ def save_classifier(path: Path, student: Student, labels: Sequence[str], **facts
     if len(labels) != classes:
         raise ConcordError(f"{path}: {len(labels)} labels for a student of {classes} classes")
     header = _Header(SCHEMA, name, tuple(labels), **form, facts=facts)
-    weights = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in student.net.state_dict().items()
-    }
+    state = student.net.state_dict().items()
+    weights = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state}
     write_atomically(path, save(weights, {_KEY: _HEADER.dump_json(header).decode()}))
 
 
@@ -86,16 +84,8 @@ def load_classifier(path: Path) -> SavedClassifier:
     if header.schema > SCHEMA:
         raise ConcordError(f"{path} has schema {header.schema}, this concord reads {SCHEMA}; update concord")
     with torch.random.fork_rng(devices=[]):  # what is drawn for weights that are replaced is not to move others' draws
-        student = build_student(
-            header.student,
-            len(header.classes),
-            header.size,
-            norm=header.norm,
-            pool=header.pool or "avg",
-            width=header.width,
-            mean=header.mean,
-            std=header.std,
-        )
+        choices = {key: getattr(header, key) for key in ("norm", "pool", "width", "mean", "std")}
+        student = build_student(header.student, len(header.classes), header.size, **choices)
     fill(student.net, read_checkpoint(path), f"{path} does not fit a {student.name}")
     return SavedClassifier(student.eval(), header.classes, header.facts)
 
@@ -120,11 +110,8 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
     own = net.state_dict()
     lacking = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]  # older than torch 0.4
     unknown = [n for n in state if n not in own]
-    shapes = [
-        f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}"
-        for n in own
-        if n in state and state[n].shape != own[n].shape
-    ]
+    both = [n for n in own if n in state]
+    shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in both if state[n].shape != own[n].shape]
     found = ((lacking, "missing"), (unknown, "unknown"), (shapes, "of another shape"))
     if any(names for names, _ in found):
         says = ", ".join(f"{len(names)} weights {what} (such as {names[0]})" for names, what in found if names)

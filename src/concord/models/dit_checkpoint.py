@@ -1,16 +1,11 @@
-"""The original DiT's timestep frequencies, where a checkpoint was trained with them.
-
-Original DiT weights, and Minimax's, in the layout of diffusers: every tensor is used, or named in the error.
-
-A converted checkpoint as a directory of diffusers: whole, or not there at all.
-"""
+"""Original DiT weights, and Minimax's, as a directory of diffusers: every tensor is used, or named in the error."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
@@ -47,7 +42,7 @@ def convert_dit(
     multiply outputs: they are folded into the rows of the layers before them, in float32 or better. Tensors that
     already have `dtype` are not copied. heads: None for the published widths.
 
-    The config holds one key beyond diffusers' own, for `concord.models.dit_checkpoint`: see there why.
+    The config holds one key beyond diffusers' own, for `restore_frequencies`.
 
     Raises:
         ConcordError: a tensor is missing, unknown or of another shape; all are named. The position table is not the
@@ -172,16 +167,13 @@ def _check_layout(state: Mapping[str, Tensor], expected: Shapes) -> None:
         raise ConcordError(f"the checkpoint does not fit DiT; {'; '.join(sorted(faults))}")
 
 
-def _in_short(names: Iterable[str]) -> str:
+def _in_short(names: Collection[str]) -> str:
     """Name them all in few words: the same tensor of many blocks is ``blocks.{0-3,7}.attn.proj.bias``."""
     blocks: dict[str, list[int]] = {}
-    others = []
-    for name in names:
-        if match := _BLOCK.fullmatch(name):
-            blocks.setdefault(match[2], []).append(int(match[1]))
-        else:
-            others.append(name)
-    return ", ".join(sorted(others) + [f"blocks.{_ranges(sorted(blocks[rest]))}.{rest}" for rest in sorted(blocks)])
+    for match in filter(None, map(_BLOCK.fullmatch, names)):
+        blocks.setdefault(match[2], []).append(int(match[1]))
+    others = sorted(name for name in names if not _BLOCK.fullmatch(name))
+    return ", ".join([*others, *(f"blocks.{_ranges(sorted(blocks[rest]))}.{rest}" for rest in sorted(blocks))])
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -227,9 +219,8 @@ def _block(state: Mapping[str, Tensor], i: int, kind: str) -> dict[str, Tensor]:
     )
     if f"blocks.{i}.{FACTORS[0]}" in state:
         of_qkv, of_proj, of_attention, of_mlp = (state[f"blocks.{i}.{name}"] for name in FACTORS)
-        qkv = _scaled(qkv, of_qkv)
+        qkv, fc2 = _scaled(qkv, of_qkv), _scaled(fc2, of_mlp)
         proj = _scaled(_scaled(proj, of_proj), of_attention)
-        fc2 = _scaled(fc2, of_mlp)
     query, key, value = qkv.chunk(3)
     return {
         "norm1.linear": modulation,
@@ -249,11 +240,10 @@ def _scaled(layer: Tensor, factor: Tensor) -> Tensor:
 
 
 def _embedders(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    embedders = {"class_embedder.embedding_table.weight": state["y_embedder.embedding_table.weight"]}
+    names = {"y_embedder.embedding_table.weight": "class_embedder.embedding_table.weight"}
     for old, new in (("0", "linear_1"), ("2", "linear_2")):
-        for kind in ("weight", "bias"):
-            embedders[f"timestep_embedder.{new}.{kind}"] = state[f"t_embedder.mlp.{old}.{kind}"]
-    return embedders
+        names |= {f"t_embedder.mlp.{old}.{kind}": f"timestep_embedder.{new}.{kind}" for kind in ("weight", "bias")}
+    return {new: state[old] for old, new in names.items()}
 
 
 @dataclass(frozen=True)
@@ -302,9 +292,8 @@ def export_dit(
             autoencoder.to(dtype).save_pretrained(part / "vae")
             _write_json(part / "model_index.json", _model_index(config["num_embeds_ada_norm"]))
         size = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
-    folded = folded_blocks(state)
     parameters = sum(x.numel() for name, x in state.items() if "gamma" not in name and name != "pos_embed")
-    return Export(config, parameters, folded, size)
+    return Export(config, parameters, folded_blocks(state), size)
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""Where things lie: the models inside the package, the hub's cache, the device to compute on.
-
-Under which licence the models stand that recipes name, for `concord doctor` and for error messages.
-"""
+"""Where models lie, inside the package and in the hub's cache, and under which licence they stand."""
 
 from __future__ import annotations
 
@@ -105,6 +102,4 @@ def _has_weights(directory: Path) -> bool:
 
 def size_of(directory: Path) -> int:
     """Return the bytes of a file, or of all below a directory (links followed: the hub's cache is made of them)."""
-    if directory.is_file():
-        return directory.stat().st_size
-    return sum(p.stat().st_size for p in directory.rglob("*") if p.is_file())
+    return sum(p.stat().st_size for p in (directory, *directory.rglob("*")) if p.is_file())

@@ -1,7 +1,4 @@
-"""ResNets of the field that torchvision does not build: for small images, and with average pooling for strides.
-
-ConvNet, the student of the field's small-image tables: equal blocks of convolution, norm, ReLU and pooling.
-"""
+"""The field's networks that torchvision does not build: ConvNets, ResNets for small images and with average pooling."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ class ConvNet(nn.Module):
         return logits
 
 
-def _norm(norm: str, width: int, side: int) -> nn.Module:
+def _norm(norm: str, width: int, side: int = 1) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(width)
     if norm == "layer":
@@ -84,13 +81,9 @@ def convnet_of(state: Mapping[str, Tensor]) -> tuple[int, str, int, int] | None:
     if first is None or last is None or first.ndim != 4 or last.ndim != 2:
         return None
     width = len(first)
-    scale = state.get("layers.norm.0.weight")
-    if scale is None:
-        norm = "none"
-    elif scale.ndim == 3:
-        norm = "layer"
-    else:
-        norm = "batch" if "layers.norm.0.running_mean" in state else "instance"
+    norm = "batch" if "layers.norm.0.running_mean" in state else "instance"
+    if (scale := state.get("layers.norm.0.weight")) is None or scale.ndim == 3:
+        norm = "none" if scale is None else "layer"
     side = round((last.shape[1] / width) ** 0.5)
     return depth, norm, width, side * 2**depth
 
@@ -146,7 +139,7 @@ class _Stem(nn.Module):
     def __init__(self, kernel: int, pool: int, norm: str) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, kernel, padding=kernel // 2, bias=False)
-        self.bn1 = _norm_resnets(norm, 64)
+        self.bn1 = _norm(norm, 64)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,21 +153,14 @@ class _Block(nn.Module):
     def __init__(self, into: int, out: int, pool: int, norm: str) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(into, out, 3, padding=1, bias=False)
-        self.bn1 = _norm_resnets(norm, out)
+        self.bn1 = _norm(norm, out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.bn2 = _norm_resnets(norm, out)
+        self.bn2 = _norm(norm, out)
         self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
-        self.downsample = (
-            nn.Sequential(nn.Conv2d(into, out, 1, bias=False), nn.AvgPool2d(pool), _norm_resnets(norm, out))
-            if pool > 1
-            else nn.Identity()
-        )
+        shortcut = (nn.Conv2d(into, out, 1, bias=False), nn.AvgPool2d(pool), _norm(norm, out)) if pool > 1 else ()
+        self.downsample = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.pool(self.bn1(self.conv1(x)).relu())
         y = self.bn2(self.conv2(y)) + self.downsample(x)
         return y.relu()
-
-
-def _norm_resnets(norm: str, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(channels, channels)

@@ -61,19 +61,17 @@ class Preprocess:
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
         """The function that an image processor's settings describe."""
         resize = _size(config.get("size")) if config.get("do_resize", True) else None
-        crop = None
-        if config.get("do_center_crop", False):
-            edges = _size(config.get("crop_size"))
-            crop = (edges, edges) if isinstance(edges, int) else edges
-        if isinstance(resize, int) and "ConvNext" in _processor(config):
+        edges = _size(config.get("crop_size")) if config.get("do_center_crop", False) else None
+        crop = (edges, edges) if isinstance(edges, int) else edges
+        processor = config.get("image_processor_type") or config.get("feature_extractor_type")  # the older key
+        if isinstance(resize, int) and "ConvNext" in str(processor):
             # This processor (ResNets have it, too) enlarges small sizes for the crop and warps large ones.
             if resize < 384:
                 crop = (resize, resize)
                 resize = int(resize / (config.get("crop_pct") or 224 / 256))
             else:
                 resize = (resize, resize)
-        factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-        scale = 255.0 * factor
+        scale = 255.0 * (config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0)
         if not config.get("do_normalize", True):
             return cls(resize, crop, mode=_mode(config), scale=scale)
         mean, std = (_channels(config, name) for name in ("image_mean", "image_std"))
@@ -97,12 +95,10 @@ class Preprocess:
 
 def _resized(images: Tensor, size: tuple[int, int] | int | None, mode: str) -> Tensor:
     height, width = images.shape[-2:]
-    if size is None:
-        return images
     if isinstance(size, int):
         short = min(height, width)
         size = (size * height // short, size * width // short)
-    if size == (height, width):
+    if size is None or size == (height, width):
         return images
     if mode == "nearest-exact":
         return F.interpolate(images, size, mode=mode)
@@ -127,11 +123,6 @@ def _size(value: Any) -> tuple[int, int] | int | None:
     if isinstance(value, Mapping) and value.get("shortest_edge") and not value.get("longest_edge"):
         return int(value["shortest_edge"])
     raise ConcordError(f"image processor size {value!r} is not understood; expected height and width, or shortest_edge")
-
-
-def _processor(config: Mapping[str, Any]) -> str:
-    """The processor's class name; older configs hold it under another key."""
-    return str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
 
 
 def _channels(config: Mapping[str, Any], name: str) -> tuple[float, ...]:

@@ -12,24 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from concord.errors import ConcordError
+from concord.models import students
 from concord.models.checkpoint import read_checkpoint
 from concord.models.classifier import Classifier
 from concord.models.classifier_file import fill, is_classifier, load_classifier
-from concord.models.hub import model_path
+from concord.models.hub import WEIGHTS, model_path
 from concord.models.networks import convnet_of
 from concord.models.pretrained import loading
-from concord.models.students import (
-    Student,
-    StudentForm,
-    build_student,
-    canonical,
-    check_forward,
-    default_size,
-    head,
-    timm_library,
-)
+from concord.models.students import Student, StudentForm, build_student, canonical, default_size
 
-_FILES = (".safetensors", ".pth", ".pt")
 _BLOCKS: dict[tuple[int | str, ...], int] = {
     (2, 2, 2, 2, "basic"): 18,
     (3, 4, 6, 3, "basic"): 34,
@@ -61,18 +52,17 @@ def trained(spec: str, classes: int, *, arch: str | None = None, size: int | Non
     with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced: others' draws stay as they are
         found = _find(spec, classes, arch, size)
     if side := found.size or found.network.size:
-        check_forward(found.network, spec, found.network.form.classes, side)
+        students.check_forward(found.network, spec, found.network.form.classes, side)
     return found
 
 
 def _find(spec: str, classes: int, arch: str | None, size: int | None) -> Trained:
     path = Path(spec).expanduser()
-    if path.suffix in _FILES:
+    if path.suffix in WEIGHTS:
         return _from_file(path, classes, arch, size)
     if arch is not None:
-        raise ConcordError(
-            f"arch={arch} is for a file of weights ({', '.join(_FILES)}), and {spec} is none; leave it out"
-        )
+        kinds = ", ".join(WEIGHTS)
+        raise ConcordError(f"arch={arch} is for a file of weights ({kinds}), and {spec} is none; leave it out")
     if path.is_dir() or spec.startswith("reef:"):
         return _transformers(spec, size)
     try:
@@ -106,18 +96,14 @@ def _from_file(path: Path, classes: int, arch: str | None, size: int | None) -> 
         stem = state.get("layer0.conv1.weight")
         choices["norm"] = "batch" if "layer0.bn1.running_mean" in state else "instance"
         if size is None and stem is not None and stem.shape[-1:] == (3,):
-            raise ConcordError(
-                f"{path} does not tell whether its resnetap-10 is for 64 or for 128 pixels; give teacher_size"
-            )
+            which = "whether its resnetap-10 is for 64 or for 128 pixels"
+            raise ConcordError(f"{path} does not tell {which}; give teacher_size")
     student = build_student(name, classes, size or default_size(name), **choices)
-    last = state.get(head(student.net, classes) + ".weight")
+    last = state.get(students.head(student.net, classes) + ".weight")
     if last is not None and last.ndim and len(last) != classes:
         student = build_student(name, len(last), student.size, **choices)
-    fill(
-        student.net,
-        state,
-        f"{path} does not fit a {name} for {student.size} pixels, give its own arch and teacher_size",
-    )
+    wrong = f"{path} does not fit a {name} for {student.size} pixels, give its own arch and teacher_size"
+    fill(student.net, state, wrong)
     return Trained(student, None, size)
 
 
@@ -146,11 +132,9 @@ def _torchvision(model: str, size: int | None) -> Trained:
 
 
 def _timm(model: str, size: int | None) -> Trained:
-    timm, spec = timm_library(), f"timm:{model}"
-    config = timm.get_pretrained_cfg(model)
-    extra = {"img_size": size} if size and config is not None and config.fixed_input_size else {}
+    spec = f"timm:{model}"
     with loading(spec, "teacher"):
-        net = timm.create_model(model, pretrained=True, **extra)
+        net = students.timm_model(model, size, pretrained=True)
     seen = net.pretrained_cfg
     return _pretrained(net, spec, net.num_classes, size or seen["input_size"][-1], seen["mean"], seen["std"])
 
@@ -166,9 +150,8 @@ class _Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixel_values=x).logits
-        return logits
+    def forward(self, x: Tensor) -> Any:
+        return self.model(pixel_values=x).logits
 
 
 def _transformers(spec: str, size: int | None) -> Trained:
@@ -179,7 +162,5 @@ def _transformers(spec: str, size: int | None) -> Trained:
     side = size or (max(edges) if isinstance(edges, tuple) else edges)
     mean, std = (tuple(v / seen.scale for v in values) for values in (seen.mean, seen.std))
     form = StudentForm(spec, len(classifier.labels), side or 0, mean=mean, std=std)
-    named = not all(
-        re.fullmatch(r"LABEL_\d+", label) for label in classifier.labels
-    )  # what transformers writes unasked
-    return Trained(Student(_Logits(classifier.model), form), tuple(classifier.labels) if named else None, side)
+    unasked = all(re.fullmatch(r"LABEL_\d+", label) for label in classifier.labels)  # transformers writes such
+    return Trained(Student(_Logits(classifier.model), form), None if unasked else tuple(classifier.labels), side)

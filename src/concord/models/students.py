@@ -21,6 +21,12 @@ NAMES = (
     *(f"convnet-{depth}" for depth in range(1, 7)),
     *("resnet-18", "resnet-50", "resnet-101", "resnet-18-modified", "resnet-101-modified", "resnetap-10"),
 )
+_ALIASES = {
+    r"conv(?:net)?-?d?([1-6])": "convnet-{}",
+    r"resnet-?(18|50|101)": "resnet-{}",
+    r"resnet-?(18|101)-?mod(?:ified)?": "resnet-{}-modified",
+    r"resnet-?ap-?10": "resnetap-10",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def build_student(
     size: int,
     *,
     norm: str | None = None,
-    pool: str = "avg",
+    pool: str | None = None,
     width: int | None = None,
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
@@ -92,7 +98,7 @@ def build_student(
         size: pixels of the side of its images.
         norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables), layer, group or
             none; of a resnetap-10 instance (the default) or batch.
-        pool: of a ConvNet avg, max or none.
+        pool: of a ConvNet avg (the default), max or none.
         width: channels of a ConvNet, 128 by default.
         mean, std: for the normalisation inside, of pixels in [0, 1].
 
@@ -106,14 +112,14 @@ def build_student(
             raise ConcordError(f"{name} has no choice of {key}, but {key}={given} is given; leave {key} out")
     if classes < 1 or size < 1:
         raise ConcordError(f"a student needs at least one class and one pixel, got classes={classes}, size={size}")
+    net: nn.Module
     if convnet:
-        norm, width = norm or "batch", width or WIDTH
-        net: nn.Module = ConvNet(int(name[-1]), classes, size, norm, pool, width)
-        return Student(net, StudentForm(name, classes, size, norm, pool, width, mean, std))
-    if name == "resnetap-10":
+        norm, pool, width = norm or "batch", pool or "avg", width or WIDTH
+        net = ConvNet(int(name[-1]), classes, size, norm, pool, width)
+    elif name == "resnetap-10":
         norm = norm or "instance"
-        return Student(ResNetAP10(classes, size, norm), StudentForm(name, classes, size, norm, mean=mean, std=std))
-    if name.endswith("-modified"):
+        net = ResNetAP10(classes, size, norm)
+    elif name.endswith("-modified"):
         net = modified_resnet(int(name.split("-")[1]), classes)
     elif name.startswith("resnet-"):
         net = _torchvision(name.replace("-", ""), classes, size)
@@ -122,7 +128,7 @@ def build_student(
         with taking(name, size):
             net = (_timm if source == "timm" else _torchvision)(model, classes, size)
         check_forward(net, name, classes, size)
-    return Student(net, StudentForm(name, classes, size, mean=mean, std=std))
+    return Student(net, StudentForm(name, classes, size, norm, pool if convnet else None, width, mean, std))
 
 
 def canonical(name: str) -> str:
@@ -137,14 +143,9 @@ def canonical(name: str) -> str:
     source, colon, model = name.strip().partition(":")
     if colon:
         return f"{source.casefold()}:{_known(source.casefold(), model, name)}"
-    if found := re.fullmatch(r"conv(?:net)?-?d?([1-6])", word):
-        return f"convnet-{found[1]}"
-    if found := re.fullmatch(r"resnet-?(18|50|101)", word):
-        return f"resnet-{found[1]}"
-    if found := re.fullmatch(r"resnet-?(18|101)-?mod(?:ified)?", word):
-        return f"resnet-{found[1]}-modified"
-    if re.fullmatch(r"resnet-?ap-?10", word):
-        return "resnetap-10"
+    for pattern, form in _ALIASES.items():
+        if found := re.fullmatch(pattern, word):
+            return form.format(*found.groups())
     others = _library("torchvision")
     if word.replace("-", "_") in others:
         return f"torchvision:{word.replace('-', '_')}"
@@ -192,8 +193,7 @@ def _torchvision(model: str, classes: int, size: int) -> nn.Module:
     extra: dict[str, Any] = {"image_size": size} if model.startswith("vit_") else {}
     if model in ("googlenet", "inception_v3"):
         extra = {"aux_logits": False, "init_weights": True}  # one output in training, too
-    net: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes, **extra)
-    return net
+    return torchvision.models.get_model(model, weights=None, num_classes=classes, **extra)
 
 
 def timm_library() -> Any:
@@ -209,12 +209,16 @@ def timm_library() -> Any:
     return timm
 
 
-def _timm(model: str, classes: int, size: int) -> nn.Module:
+def timm_model(model: str, size: int | None, **choices: Any) -> Any:
+    """A network of timm; the size is told to those that take only one."""
     timm = timm_library()
     config = timm.get_pretrained_cfg(model)
-    extra = {"img_size": size} if config is not None and config.fixed_input_size else {}
-    net: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes, **extra)
-    return net
+    extra = {"img_size": size} if size and config is not None and config.fixed_input_size else {}
+    return timm.create_model(model, **choices, **extra)
+
+
+def _timm(model: str, classes: int, size: int) -> nn.Module:
+    return timm_model(model, size, pretrained=False, num_classes=classes)
 
 
 @contextmanager

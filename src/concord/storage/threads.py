@@ -64,11 +64,7 @@ class Writer(Generic[Item, Data]):
     """
 
     def __init__(
-        self,
-        encode: Callable[[Item], Data],
-        store: Callable[[Sequence[Data]], None],
-        threads: int,
-        ahead: int = AHEAD,
+        self, encode: Callable[[Item], Data], store: Callable[[Sequence[Data]], None], threads: int, ahead: int = AHEAD
     ) -> None:
         self._encode, self._store = encode, store
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")

@@ -25,26 +25,21 @@ class ImageSet(Protocol):
     @property
     def classes(self) -> ClassTable:
         """The classes, in label order."""
-        ...
 
     @property
     def known_details(self) -> Mapping[str, Sequence[str]] | None:
         """The details that define each class, by class folder, where the world is known; None for photographs."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """A text that changes when the set of images does; a run grown on another set is refused by it."""
-        ...
 
     @property
     def notes(self) -> Sequence[str]:
         """What the user should know about how the set was read, one line each."""
-        ...
 
     def items(self, class_index: int) -> Sequence[str]:
         """Return references to the images of a class, sorted."""
-        ...
 
     def read(self, item: str) -> Image.Image:
         """Return one image, RGB and upright.
@@ -52,7 +47,6 @@ class ImageSet(Protocol):
         Raises:
             ConcordError: it cannot be read; the message names it.
         """
-        ...
 
     def size(self, item: str) -> tuple[int, int]:
         """Return (width, height) of what `read` gives, without decoding its pixels where the format allows that.
@@ -60,7 +54,6 @@ class ImageSet(Protocol):
         Raises:
             ConcordError: it is no image; the message names it.
         """
-        ...
 
 
 def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:
@@ -78,11 +71,7 @@ def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unre
 
 def open_test(data: str) -> ImageSet:
     """Open a data set to test on: as `open_data`, but of splits beside each other a held-out one, never the training
-    split: the test split where its images are labelled, else the validation split.
-
-    Raises:
-        ConcordError: there is no such folder or file, or it holds no labelled images.
-    """
+    split: the test split where its images are labelled, else the validation split."""
     return _open(data, "test", "")
 
 
@@ -103,7 +92,6 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
     """Return the data set with only some classes, renamed where asked for; labels are counted anew.
 
     Args:
-        data: any image set.
         classes: folders, class names, WordNet ids or class lists (``imagewoof``) to keep; None keeps all.
         class_names: class folder -> name that texts use.
 

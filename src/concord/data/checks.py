@@ -70,12 +70,11 @@ def survey(data: ImageSet, opened: int = 200) -> Survey:
     items = [data.items(entry.label) for entry in data.classes]
     each = max(1, opened // max(1, len(items)))
     sizes, unreadable = [], []
-    for of_class in items:
-        for item in evenly(of_class, each):
-            try:
-                sizes.append(data.read(item).size)
-            except ConcordError:
-                unreadable.append(item)
+    for item in (item for of_class in items for item in evenly(of_class, each)):
+        try:
+            sizes.append(data.read(item).size)
+        except ConcordError:
+            unreadable.append(item)
     counts = tuple(map(len, items))
     return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, unreadable)))
 
@@ -89,14 +88,12 @@ def held_out(data: ImageSet, folder: Path) -> list[Split]:
     found: list[Split] = []
     if isinstance(data, ParquetSet) and folder.expanduser().is_dir():
         with contextlib.suppress(ConcordError):  # there is no other split, or it has no labels
-            test = open_test(str(folder))
-            if test.fingerprint != data.fingerprint:
+            if (test := open_test(str(folder))).fingerprint != data.fingerprint:
                 found.append(_split(folder, test, own))
-        return found
     if not isinstance(data, FolderSet) or data.root.parent != folder.expanduser():
-        return []
+        return found
     if (data.root / "metadata.jsonl").is_file():
-        return []
+        return found
     for path in sorted(p for p in data.root.parent.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if path != data.root:
             try:
@@ -170,10 +167,8 @@ def duplicates(data: ImageSet) -> list[tuple[str, str]]:
 def shared_images(train: ImageSet, test: ImageSet, shown: int = 3) -> list[str]:
     """Return what the user should know before training, a line each: shared and double images, with the first few."""
     lines = []
-    for pairs, what in (
-        (overlap(train, test), "of the test set are in the training set too"),
-        (duplicates(train), "of the training set are there twice"),
-    ):
+    both, twice = "of the test set are in the training set too", "of the training set are there twice"
+    for what, pairs in ((both, overlap(train, test)), (twice, duplicates(train))):
         if pairs:
             some = ", ".join(f"{theirs} = {mine}" for mine, theirs in pairs[:shown])
             lines.append(f"{len(pairs)} images {what}: {some}" + (" ..." if len(pairs) > shown else ""))

@@ -59,7 +59,6 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
     called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
 
     Args:
-        folder: the folder.
         hint: added to the error on an image that cannot be read.
         part: which split to take.
 
@@ -90,8 +89,7 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
         raise ConcordError(_nothing(folder, loose, others))
     if loose:
         notes.append(f"{_count(len(loose), 'image')} directly in {root} left out: no class folder")
-    empty = sorted(key for key in without if key not in inner and key != ".")
-    if empty:
+    if empty := sorted(key for key in without if key not in inner and key != "."):
         notes.append(f"{_count(len(empty), 'folder')} without images left out: {listed(empty)}")
     for key, names in found.items():
         _check_text(root, [key, *names])
@@ -119,8 +117,7 @@ def _where_the_classes_are(folder: Path, part: Part) -> tuple[Path, list[str]]:
 
 
 def _holds_folders_alone(directory: Path) -> bool:
-    with os.scandir(directory) as scan:
-        entries = list(scan)
+    entries = list(os.scandir(directory))
     return any(e.is_dir() for e in entries) and not any(is_image(e.name) for e in entries)
 
 

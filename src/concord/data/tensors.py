@@ -86,7 +86,6 @@ def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
     """Read a set into memory, several images at a time.
 
     Args:
-        data: the set.
         read: what brings every image to the same square, `for_testing` or `for_training`.
         per_class: take only so many images of each class, the first in the set's order.
 

@@ -52,7 +52,6 @@ def evaluate(
         test: real images, anything that `concord.data.open_test` opens.
         settings, ways: see `read_settings`.
         out: where the record goes instead of `directory`/evaluation.json.
-        progress: hears of it.
         random, full: directories of random real images and of the full real set, evaluated before with the same
             students; with them DD-Ranking's scores are computed.
 
@@ -217,7 +216,6 @@ def run(
     Args:
         record: what evaluation.json holds; cells of the same name but other settings or data are replaced.
         save: called with the record after every seed.
-        teacher: of soft labels.
         progress: watches the images that are seen in all, each once an epoch, and hears of each training with its
             `cell` (the new record) and `seed`.
     """

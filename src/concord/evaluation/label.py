@@ -26,14 +26,12 @@ def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolC
         ConcordError: an unknown key, a value that does not fit, more than one cell, or hard labels.
     """
     values: dict[str, Any] = {}
-    rest = []
-    for text in texts:
-        if text.partition("=")[0].strip() in LabelFormat.model_fields:
+    keyed = [(text.partition("=")[0].strip(), text) for text in texts]
+    for key, text in keyed:
+        if key in LabelFormat.model_fields:
             override(LabelFormat, values, text)
-        else:
-            rest.append(text)
-    settings, of_protocol = read_values(Settings, rest)
-    if not any(text.partition("=")[0].strip() == "seeds" for text in rest):
+    settings, of_protocol = read_values(Settings, [text for key, text in keyed if key not in LabelFormat.model_fields])
+    if "seeds" not in dict(keyed):
         settings = settings.model_copy(update={"seeds": [0]})
     for key in (*_SINGLE, "seeds"):
         if len(getattr(settings, key) or [0]) > 1:

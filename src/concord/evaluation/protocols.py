@@ -7,6 +7,7 @@ or the paper that it follows; a setting that is changed (``epochs=100``) is reco
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -120,13 +121,8 @@ TEACHER = Protocol(
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
 
 
-def protocol(name: str) -> Protocol:
-    """Return a preset, of ours or of another package.
-
-    Raises:
-        ConcordError: there is none of this name.
-    """
-    return PROTOCOLS.get(name)
+protocol: Callable[[str], Protocol] = PROTOCOLS.get
+"""A preset, of ours or of another package, by its name; a ConcordError where there is none of this name."""
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int) -> float:

@@ -104,9 +104,7 @@ def store_labels(
     """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
 
     Args:
-        out: the directory.
         facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
-        progress: counts the epochs.
 
     Raises:
         ConcordError: `out` holds labels of something else, or cannot be written.

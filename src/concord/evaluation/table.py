@@ -74,10 +74,8 @@ def _accuracy(cell: Mapping[str, Any]) -> str:
 
 
 def _metric(cell: Mapping[str, Any], name: str, unit: Unit) -> str:
-    found = (cell.get("metrics") or {}).get(name)
-    if found is None:
+    if (found := (cell.get("metrics") or {}).get(name)) is None:
         return ""
-    of = found[cell["reports"]]
-    if of["mean"] is None:
+    if (of := found[cell["reports"]])["mean"] is None:
         return "\N{EN DASH}"
     return written(of["mean"], unit) + (f" ± {written(of['std'], unit)}" if len(of["values"]) > 1 else "")

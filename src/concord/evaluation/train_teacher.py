@@ -173,11 +173,7 @@ def _write(part: Path, identity: str, epoch: int, trainer: Trainer, accuracies: 
 
 
 def _read(part: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint of an earlier call; None where there is none.
-
-    Raises:
-        ConcordError: it is of another training, or damaged.
-    """
+    """The checkpoint of an earlier call, None where there is none; one of another training is refused."""
     if not part.is_file():
         return None
     try:

@@ -38,7 +38,6 @@ class Batches(Interface):
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0; the same on every call."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,8 @@ def keep_freed(keep: bool = True) -> bool:
     keep: False goes back to what glibc does by itself.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option is None:
-        return False
     options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)) if keep else _OWN
-    return all([set_option(option, value) for option, value in options])
+    return set_option is not None and all([set_option(option, value) for option, value in options])
 
 
 Labeller = Callable[[Tensor], Tensor]
@@ -169,13 +166,10 @@ def train(
         net: the student, from nothing; pixels (B, 3, size, size) in [0, 1] to logits. It is trained in place.
         data: the small set, on any device; it is moved to the student's.
         batches: what each step sees.
-        protocol: how.
-        epochs: passes over the set.
         size: pixels of the student's images.
         test: test images at that size; None: accuracy is not read.
         seed: of what the student itself draws, such as dropout; torch's global random state is left as it was.
         labeller: the teacher, where labels are soft and not stored in the batches.
-        compute: device and dtype.
         start, state: go on before this epoch from what `Trainer.state` returned.
         keep_logits: whether `TrainingLog.logits` is filled.
         after: called after each epoch.

@@ -30,9 +30,8 @@ def read_checkpoint(path: Path, weights: Weights = "ema") -> dict[str, Tensor]:
     if not path.is_file():
         raise ConcordError(f"{path}: there is no such file; give a `.pt` or `.safetensors` checkpoint")
     content: Any = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
-    parts = [
-        part for part in ("ema", "model") if isinstance(content, Mapping) and isinstance(content.get(part), Mapping)
-    ]
+    held = content if isinstance(content, Mapping) else {}
+    parts = [part for part in ("ema", "model") if isinstance(held.get(part), Mapping)]
     if parts and weights not in parts:
         raise ConcordError(f'{path} holds no "{weights}" weights, only "{parts[0]}"; give `--weights {parts[0]}`')
     state = content[weights] if parts else content
@@ -40,9 +39,8 @@ def read_checkpoint(path: Path, weights: Weights = "ema") -> dict[str, Tensor]:
         raise ConcordError(f"{path} holds no state dict: expected names and tensors, got {type(state).__name__}")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ConcordError(
-                f'{path} holds no state dict: its "{name}" is a {type(value).__name__}, not a named tensor'
-            )
+            what = f'its "{name}" is a {type(value).__name__}, not a named tensor'
+            raise ConcordError(f"{path} holds no state dict: {what}")
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module.") if wrapped else name: value for name, value in state.items()}
 

@@ -131,14 +131,10 @@ def _layout(config: Mapping[str, Any], folded: Iterable[int]) -> Shapes:
         "final_layer.adaLN_modulation.1": (2 * d, d),
         "final_layer.linear": (patch**2 * config["out_channels"], d),
     }
+    block = {"attn.qkv": (3 * d, d), "attn.proj": (d, d), "mlp.fc1": (4 * d, d), "mlp.fc2": (d, 4 * d)}
     for i in range(config["num_layers"]):
-        layers |= {
-            f"blocks.{i}.attn.qkv": (3 * d, d),
-            f"blocks.{i}.attn.proj": (d, d),
-            f"blocks.{i}.mlp.fc1": (4 * d, d),
-            f"blocks.{i}.mlp.fc2": (d, 4 * d),
-            f"blocks.{i}.adaLN_modulation.1": (6 * d, d),
-        }
+        layers |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
+        layers |= {f"blocks.{i}.adaLN_modulation.1": (6 * d, d)}
     shapes: Shapes = {
         "pos_embed": (1, (config["sample_size"] // patch) ** 2, d),
         "y_embedder.embedding_table.weight": (config["num_embeds_ada_norm"] + 1, d),
@@ -153,8 +149,7 @@ def _layout(config: Mapping[str, Any], folded: Iterable[int]) -> Shapes:
 def _check_layout(state: Mapping[str, Tensor], expected: Shapes) -> None:
     misshapen: dict[str, list[str]] = {}
     for name in expected.keys() & state.keys():
-        found = tuple(state[name].shape)
-        if found != expected[name]:
+        if (found := tuple(state[name].shape)) != expected[name]:
             misshapen.setdefault(f"{found}, expected {expected[name]}", []).append(name)
     faults = [f"{_in_short(names)}: of shape {why}" for why, names in misshapen.items()]
     if integers := [name for name, value in state.items() if not value.is_floating_point()]:

@@ -94,7 +94,6 @@ def build_student(
 
     Args:
         name: one of `NAMES`, ``timm:NAME``, ``torchvision:NAME``, or an alias that `canonical` knows.
-        classes: outputs.
         size: pixels of the side of its images.
         norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables), layer, group or
             none; of a resnetap-10 instance (the default) or batch.
@@ -197,11 +196,7 @@ def _torchvision(model: str, classes: int, size: int) -> nn.Module:
 
 
 def timm_library() -> Any:
-    """Return the package timm, which only `timm:NAME` needs.
-
-    Raises:
-        ConcordError: it is not installed.
-    """
+    """The package timm, which only `timm:NAME` needs; a ConcordError where it is not installed."""
     try:
         import timm
     except ImportError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -111,10 +112,8 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
     """The network's output of every class, in label order."""
     by_label = {}
     for column, label in enumerate(labels or ()):
-        try:
+        with contextlib.suppress(ConcordError):  # a class of its own; those that the data lack in it are named below
             by_label[classes.find(label).label] = column
-        except ConcordError:
-            continue  # a class of its own; those that the data lack in it are named below
     if len(by_label) == len(classes):  # it may know more classes than a part of its data has
         return tuple(by_label[label] for label in range(len(classes)))
     ids = [entry.model_id for entry in classes]
@@ -174,9 +173,8 @@ def require_sound(check: Check, teacher: Teacher) -> None:
     gained, lost = int((then & ~now).sum()), int((now & ~then).sum())
     luck = binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue if gained else 1.0
     greatly = then.sum() >= 2 * now.sum() or (~then).sum() <= (~now).sum() / 2
-    says = (
-        f"the teacher {teacher.name} has {check.accuracy:.1%} right of {n} images of {k} classes (chance: {1 / k:.1%})"
-    )
+    images = f"{n} images of {k} classes (chance: {1 / k:.1%})"
+    says = f"the teacher {teacher.name} has {check.accuracy:.1%} right of {images}"
     if luck < _SURE and greatly and teacher.remapped is None:
         raise ConcordError(
             f"{says}, and {then.mean():.1%} with its classes in another order, one that was fitted to other images: "
@@ -184,11 +182,8 @@ def require_sound(check: Check, teacher: Teacher) -> None:
             "are known for it); --remap puts it right"
         )
     if _near_chance(int(now.sum()), n, k):
-        order = (
-            "even with its classes in the order that fits best"
-            if teacher.remapped
-            else "its class order may not be that of the data's sorted folders, then --remap puts it right"
-        )
+        order = "its class order may not be that of the data's sorted folders, then --remap puts it right"
+        order = "even with its classes in the order that fits best" if teacher.remapped else order
         raise ConcordError(
             f"{says}: {order}; or it was not trained on these classes: check the file, arch and teacher_size"
         )
@@ -225,9 +220,8 @@ def reordered(teacher: Teacher, order: Sequence[int]) -> Teacher:
 
 
 def _near_chance(hits: int, n: int, k: int) -> bool:
-    chance = 1 / k
-    far = hits / n >= min(2 * chance, chance + (1 - chance) / 4)
-    return not far and binomtest(hits, n, chance, alternative="greater").pvalue > _SURE
+    far = hits / n >= min(2 / k, 1 / k + (1 - 1 / k) / 4)
+    return not far and binomtest(hits, n, 1 / k, alternative="greater").pvalue > _SURE
 
 
 def _order(confusion: np.ndarray) -> np.ndarray:
@@ -239,8 +233,7 @@ def _order(confusion: np.ndarray) -> np.ndarray:
 def _images(confusion: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The true and the predicted class of every image, sorted by the true one and shuffled within it."""
     k = len(confusion)
-    cells = np.repeat(np.arange(k * k), confusion.numpy().ravel())
-    cells = np.random.default_rng(0).permutation(cells)
+    cells = np.random.default_rng(0).permutation(np.repeat(np.arange(k * k), confusion.numpy().ravel()))
     cells = cells[np.argsort(cells // k, kind="stable")]
     return cells // k, cells % k
 

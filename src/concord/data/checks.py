@@ -118,10 +118,8 @@ def _warnings(
         uneven = f"classes are uneven: {min(counts)} to {max(counts)} images"
         lines.append(f"{uneven}; each gets the same number of made ones")
     if unreadable:
-        some = ", ".join(unreadable[:3]) + (" ..." if len(unreadable) > 3 else "")
-        lines.append(
-            f"{len(unreadable)} of the images looked at cannot be read: {some}; unreadable=skip leaves such out"
-        )
+        some = ", ".join(unreadable[:3]) + (" ..." if len(unreadable) > 3 else "") + "; unreadable=skip leaves such out"
+        lines.append(f"{len(unreadable)} of the images looked at cannot be read: {some}")
     if sum(min(size) < 128 for size in sizes) > len(sizes) / 2:
         lines.append("most images are smaller than 128 pixels: details that CLIP should see may be lost")
     if len(names) < 2:

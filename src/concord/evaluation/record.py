@@ -45,9 +45,8 @@ def record_path(directory: Path, out: Path | None = None) -> Path:
     """
     path = out or (directory if directory.is_dir() else directory.parent) / FILE
     if path.is_dir():
-        raise ConcordError(
-            f"{path} is a directory: expected the name of a file for the results, as in --out {path}/{FILE}"
-        )
+        expected = f"the name of a file for the results, as in --out {path}/{FILE}"
+        raise ConcordError(f"{path} is a directory: expected {expected}")
     return path
 
 
@@ -130,11 +129,10 @@ def _with_values(known: Mapping[str, Any], seed: int, values: Mapping[str, float
 
 
 def _with_accuracy(cell: Mapping[str, Any], trial: Trial) -> Json:
-    known = {"seeds": cell.get("seeds", ()), **(cell.get("top1") or {})}
-    top1 = _with_values(known, trial.seed, {"last": trial.last, "best": trial.best}, 4)
+    top1 = {"seeds": cell.get("seeds", ()), **(cell.get("top1") or {})}
+    top1 = _with_values(top1, trial.seed, {"last": trial.last, "best": trial.best}, 4)
     seeds = top1.pop("seeds")
-    before = cell.get("confusion")
-    confusion = trial.confusion if before is None else np.array(before) + trial.confusion
+    confusion = np.array(cell.get("confusion") or 0) + trial.confusion
     recalled = (len(seeds) - 1) * np.array(cell.get("per_class") or 0) + 100 * recalls(trial.confusion)
     return {
         **cell,

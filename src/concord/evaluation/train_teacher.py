@@ -182,7 +182,6 @@ def _read(part: Path, identity: str) -> dict[str, Any] | None:
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise ConcordError(f"{part} is damaged; take it away to begin anew") from error
     if known != identity:
-        raise ConcordError(
-            f"{part} is of a training with other settings or images; take it away, or give another --out"
-        )
+        other = f"{part} is of a training with other settings or images"
+        raise ConcordError(f"{other}; take it away, or give another --out")
     return values

@@ -40,9 +40,8 @@ class Classifier:
         from transformers import AutoModelForImageClassification
 
         with loading(model, key):
-            network, info = AutoModelForImageClassification.from_pretrained(
-                model, dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
+            choices = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+            network, info = AutoModelForImageClassification.from_pretrained(model, **choices)
         check_complete(info, model, key)
         return cls(network.to(device), Preprocess.from_pretrained(model, key=key))
 

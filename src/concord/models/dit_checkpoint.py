@@ -78,11 +78,9 @@ def folded_blocks(state: Mapping[str, Tensor]) -> list[int]:
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the config from the shapes: all but the heads, and `width` beside."""
-    if lacking := [name for name in _TELLING if name not in state]:
-        such = ", ".join(list(state)[:3])
-        raise ConcordError(
-            f"no original DiT checkpoint: missing {', '.join(lacking)} among {len(state)} tensors such as {such}"
-        )
+    if lacking := ", ".join(name for name in _TELLING if name not in state):
+        found = f"{len(state)} tensors such as {', '.join(list(state)[:3])}"
+        raise ConcordError(f"no original DiT checkpoint: missing {lacking} among {found}")
 
     def shape(name: str, meaning: str) -> tuple[int, ...]:
         found = tuple(state[name].shape)
@@ -274,9 +272,8 @@ def export_dit(
         config, new = convert_dit(state, heads, dtype)
         _save_transformer(part / "transformer", config, new)
         # The noise schedule that DiT and Minimax are trained with; latents exceed [-1, 1], so nothing is clipped.
-        DDIMScheduler(beta_start=1e-4, beta_end=2e-2, beta_schedule="linear", clip_sample=False).save_pretrained(
-            part / "scheduler"
-        )
+        schedule = DDIMScheduler(beta_start=1e-4, beta_end=2e-2, beta_schedule="linear", clip_sample=False)
+        schedule.save_pretrained(part / "scheduler")
         if autoencoder is not None:
             channels = autoencoder.config.latent_channels
             if channels != config["in_channels"]:

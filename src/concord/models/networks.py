@@ -44,12 +44,9 @@ class ConvNet(nn.Module):
             )
         sides = [size // 2**d if pool != "none" else size for d in range(depth + 1)]
         self.depth = depth
-        self.layers = nn.ModuleDict(
-            {
-                "conv": nn.ModuleList(nn.Conv2d(width if d else 3, width, 3, padding=1) for d in range(depth)),
-                "norm": nn.ModuleList(_norm(norm, width, sides[d]) for d in range(depth)),
-            }
-        )
+        convs = nn.ModuleList(nn.Conv2d(width if d else 3, width, 3, padding=1) for d in range(depth))
+        norms = nn.ModuleList(_norm(norm, width, sides[d]) for d in range(depth))
+        self.layers = nn.ModuleDict({"conv": convs, "norm": norms})
         self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pool]
         self.classifier = nn.Linear(width * sides[depth] ** 2, classes)
 
@@ -58,8 +55,7 @@ class ConvNet(nn.Module):
         convs, norms = self.layers["conv"], self.layers["norm"]
         for d in range(self.depth):
             x = self.pool(torch.relu(norms[d](convs[d](x))))  # type: ignore[index]
-        logits: Tensor = self.classifier(x.flatten(1))
-        return logits
+        return self.classifier(x.flatten(1))
 
 
 def _norm(norm: str, width: int, side: int = 1) -> nn.Module:
@@ -111,10 +107,8 @@ class ResNetAP10(nn.Module):
 
     def __init__(self, classes: int, size: int, norm: str = "instance") -> None:
         super().__init__()
-        if norm not in ("instance", "batch"):
-            raise ConcordError(
-                f'resnetap-10 has no norm "{norm}"{nearest(norm, ("instance", "batch"))}; it is instance or batch'
-            )
+        if norm not in (known := ("instance", "batch")):
+            raise ConcordError(f'resnetap-10 has no norm "{norm}"{nearest(norm, known)}; it is instance or batch')
         if size < 8:
             raise ConcordError(f"images of {size} pixels are too small for a resnetap-10; give at least size=8")
         kernel, pool = (7, 4) if size > 128 else (3, 2) if size > 64 else (3, 1)
@@ -131,8 +125,7 @@ class ResNetAP10(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of normalised images (B, 3, size, size)."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(x)))))
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+        return self.fc(x.mean((2, 3)))
 
 
 class _Stem(nn.Module):
@@ -143,8 +136,7 @@ class _Stem(nn.Module):
         self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.pool(self.bn1(self.conv1(x)).relu())
-        return pooled
+        return self.pool(self.bn1(self.conv1(x)).relu())
 
 
 class _Block(nn.Module):
@@ -162,5 +154,4 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.pool(self.bn1(self.conv1(x)).relu())
-        y = self.bn2(self.conv2(y)) + self.downsample(x)
-        return y.relu()
+        return (self.bn2(self.conv2(y)) + self.downsample(x)).relu()

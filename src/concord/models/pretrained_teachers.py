@@ -75,9 +75,8 @@ def _find(spec: str, classes: int, arch: str | None, size: int | None) -> Traine
         name = f"torchvision:{name.replace('-', '')}"
     source, _, model = name.partition(":")
     if not model:
-        raise ConcordError(
-            f"there are no pretrained weights of {name}; train some with `concord teacher`, and give the file"
-        )
+        train = "train some with `concord teacher`, and give the file"
+        raise ConcordError(f"there are no pretrained weights of {name}; {train}")
     return (_timm if source == "timm" else _torchvision)(model, size)
 
 

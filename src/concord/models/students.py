@@ -71,8 +71,7 @@ class Student(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, 3, size, size) in [0, 1]."""
-        logits: Tensor = self.net((pixels - self.mean) / self.std)
-        return logits
+        return self.net((pixels - self.mean) / self.std)
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the last layer is given, (B, D): pooled and flattened, differentiable."""

@@ -120,9 +120,9 @@ def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: Cla
     if outputs == _IMAGENET and all(i is not None and 0 <= i < outputs for i in ids):
         return tuple(i for i in ids if i is not None)
     if labels:
-        missing = [entry.key for entry in classes if entry.label not in by_label]
+        missing = listed(entry.key for entry in classes if entry.label not in by_label)
         raise ConcordError(
-            f"the teacher {name} has no class for {listed(missing)} of the data; its classes are {listed(labels)}"
+            f"the teacher {name} has no class for {missing} of the data; its classes are {listed(labels)}"
         )
     if outputs != len(classes):
         raise ConcordError(
@@ -184,9 +184,8 @@ def require_sound(check: Check, teacher: Teacher) -> None:
     if _near_chance(int(now.sum()), n, k):
         order = "its class order may not be that of the data's sorted folders, then --remap puts it right"
         order = "even with its classes in the order that fits best" if teacher.remapped else order
-        raise ConcordError(
-            f"{says}: {order}; or it was not trained on these classes: check the file, arch and teacher_size"
-        )
+        check_all = "check the file, arch and teacher_size"
+        raise ConcordError(f"{says}: {order}; or it was not trained on these classes: {check_all}")
 
 
 def remap(teacher: Teacher, check: Check) -> Teacher:

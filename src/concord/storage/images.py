@@ -143,8 +143,7 @@ def to_pil(pixels: Tensor) -> list[Image.Image]:
 
 def shrunk(image: Image.Image, side: int) -> Image.Image:
     """The image with a shorter side of at most `side` pixels, its aspect kept; smaller ones are left as they are."""
-    short = min(image.size)
-    if short <= side:
+    if (short := min(image.size)) <= side:
         return image
     width, height = (round(edge * side / short) for edge in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC)

@@ -46,12 +46,8 @@ class Rows:
         self._files: OrderedDict[str, tuple[Any, list[int]]] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
-    def __getstate__(self) -> tuple[Path, str]:
-        return self._root, self._column
-
-    def __setstate__(self, state: tuple[Path, str]) -> None:
-        self._root, self._column = state
-        self._begin()
+    def __reduce__(self) -> tuple[type[Rows], tuple[Path, str]]:
+        return Rows, (self._root, self._column)
 
     def read(self, file: str, row: int) -> bytes | None:
         """Return what lies in a row of a file, None for null.

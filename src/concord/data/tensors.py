@@ -73,12 +73,11 @@ def training_side(data: ImageSet, least: int, per_class: int | None = None) -> i
     as the middle square at the student's size. A side above twice the student's is brought down to that.
     """
     side = None
-    for entry in data.classes:
-        for item in _first(data, entry.label, per_class):
-            width, height = data.size(item)
-            if width != height or side not in (None, width):
-                return least
-            side = width
+    items = (item for entry in data.classes for item in _first(data, entry.label, per_class))
+    for width, height in map(data.size, items):
+        if width != height or side not in (None, width):
+            return least
+        side = width
     return least if side is None else min(side, 2 * least)
 
 

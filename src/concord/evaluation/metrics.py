@@ -6,6 +6,7 @@ Each is registered as `concord.registry.MetricSpec` with ``of="predictions"``; a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from concord.errors import ConcordError
@@ -18,17 +19,12 @@ BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
 
 
-def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
+def top1(logits: Tensor, labels: Tensor, k: int = 1) -> float:
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return 100 * float((best == labels[:, None]).any(1).double().mean())
 
 
-def top1(logits: Tensor, labels: Tensor) -> float:
-    return _in_top(logits, labels, 1)
-
-
-def top5(logits: Tensor, labels: Tensor) -> float:
-    return _in_top(logits, labels, 5)
+top5 = partial(top1, k=5)
 
 
 def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -63,9 +63,8 @@ def fenced(text: str, language: str) -> str:
 
 def _harmless(c: str) -> bool:
     """No control character, and none that turns the direction of the text after it."""
-    return unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in (
-        "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI",
-    )  # fmt: skip
+    turns = unicodedata.bidirectional(c) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return not turns and unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _title(made: MadeSet) -> str:
@@ -89,19 +88,16 @@ def _front_matter(made: MadeSet, layout: str, reading: Reading) -> str:
 
 
 def _origin(made: MadeSet) -> list[str]:
-    recipe, results, environment = made.recipe, made.results, made.environment
-    counts = made.counts
+    recipe, results, environment, counts = made.recipe, made.results, made.environment, made.counts
     each = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     real = environment.get("data") or {}
     of = f", {real['images']} images of {real['classes']} classes" if {"images", "classes"} <= {*real} else ""
-    informed = ""
+    phrases = "concepts, short visual phrases that tell a class from its look-alikes"
+    informed = f" The sampling was informed by {phrases} (mode {recipe.informing.mode})."
     if made.variant == "uninformed":
         informed = " This is the counterpart without informing, from the same seeds."
-    elif recipe.informing.enabled and not recipe.is_real:
-        informed = (
-            " The sampling was informed by concepts, short visual phrases that tell a class from its look-alikes"
-            f" (mode {recipe.informing.mode})."
-        )
+    elif not recipe.informing.enabled or recipe.is_real:
+        informed = ""
     packages = ", ".join(f"{name} {number}" for name, number in (environment.get("packages") or {}).items())
     rows = [
         ("images", f"{len(made.pictures)}: {len(made.classes)} classes, {each} of each"),
@@ -111,11 +107,8 @@ def _origin(made: MadeSet) -> list[str]:
         ("seed", f"{recipe.seed}; each image's own is in its row"),
         ("made by", f"concord {environment.get('concord', version())}" + (f" with {packages}" if packages else "")),
     ]
-    text = (
-        "A small training set that stands for a large one (dataset distillation): meant for training a classifier from"
-        f" nothing.{informed}"
-    )
-    return [text, _table(("", ""), rows)]
+    text = "A small training set that stands for a large one (dataset distillation): meant for training a classifier"
+    return [f"{text} from nothing.{informed}", _table(("", ""), rows)]
 
 
 def _licences(made: MadeSet) -> list[str]:

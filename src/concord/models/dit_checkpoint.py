@@ -275,8 +275,7 @@ def export_dit(
         schedule = DDIMScheduler(beta_start=1e-4, beta_end=2e-2, beta_schedule="linear", clip_sample=False)
         schedule.save_pretrained(part / "scheduler")
         if autoencoder is not None:
-            channels = autoencoder.config.latent_channels
-            if channels != config["in_channels"]:
+            if (channels := autoencoder.config.latent_channels) != config["in_channels"]:
                 raise ConcordError(
                     f"the VAE {vae} has {channels} latent channels, the checkpoint {config['in_channels']}; "
                     "give the one it was trained with as `--vae`"
@@ -326,13 +325,9 @@ def _save_transformer(folder: Path, config: Mapping[str, Any], weights: dict[str
 def _model_index(classes: int) -> dict[str, Any]:
     from diffusers import __version__
 
-    index: dict[str, Any] = {
-        "_class_name": "DiTPipeline",
-        "_diffusers_version": __version__,
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "transformer": ["diffusers", "DiTTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
+    parts = {"scheduler": "DDIMScheduler", "transformer": "DiTTransformer2DModel", "vae": "AutoencoderKL"}
+    index: dict[str, Any] = {"_class_name": "DiTPipeline", "_diffusers_version": __version__}
+    index |= {part: ["diffusers", name] for part, name in parts.items()}
     listed = class_list("imagenet-1k")
     if classes == len(listed):
         index["id2label"] = {str(one.index): ", ".join(one.names) for one in listed}

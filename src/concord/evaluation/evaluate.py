@@ -275,13 +275,10 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
     cell, protocol = unit.cell, unit.cell.way.protocol
     net = cell.look.build(cell.classes, protocol, unit.seed)
     soft = protocol.labels == "soft"
-    batches: Batches = cell.drawn(unit.seed)
-    if unit.stored is not None and soft:
-        batches = open_labels(Path(unit.stored), cell.record, protocol, cell.train)
     course = train(
         net,
         cell.train,
-        batches,
+        batches_of(unit),
         protocol,
         cell.epochs,
         cell.look.size,
@@ -300,3 +297,11 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
     metrics = {name: {which: read[which][name] for which in ("last", "best")} for name in unit.metrics}
     seconds = time.perf_counter() - begun
     return cell.record["settings"], Trial(unit.seed, course.last, course.best, seconds, confusion, metrics)
+
+
+def batches_of(unit: Unit) -> Batches:
+    """The batches of a unit: drawn from its seed, or those of the stored labels."""
+    cell = unit.cell
+    if unit.stored is not None and cell.way.protocol.labels == "soft":
+        return open_labels(Path(unit.stored), cell.record, cell.way.protocol, cell.train)
+    return cell.drawn(unit.seed)

@@ -105,10 +105,9 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
     renamed = {data.classes.find(word).key: name for word, name in class_names.items()}
     words = None if classes is None else dict.fromkeys(classes)
     kept = [*data.classes] if words is None else [entry for word in words for entry in _find(data, word)]
-    named = ((e, renamed.get(e.key)) for e in kept)
     table = class_table(
-        ClassSpec(e.key, e.class_name if name is None else name, e.wnid, e.model_id, e.bank_key if name is None else "")
-        for e, name in named
+        ClassSpec(e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key)
+        for e in kept
     )
     labels = {entry.key: entry.label for entry in kept}
     return Relabelled(data, table, [labels[entry.key] for entry in table])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -43,14 +44,11 @@ def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device:
 
 @torch.no_grad()
 def _features(images: TensorSet, teacher: Teacher | None, device: str) -> Tensor:
-    rows = []
-    for start in range(0, len(images), AT_ONCE):
-        pixels = images.pixels(slice(start, start + AT_ONCE))
-        if teacher is not None:
-            rows.append(teacher.features(pixels.to(device)).cpu())
-        else:
-            rows.append(F.interpolate(pixels, (PIXELS, PIXELS), mode="bilinear", antialias=True).flatten(1))
-    return torch.cat(rows)
+    parts = (images.pixels(slice(start, start + AT_ONCE)) for start in range(0, len(images), AT_ONCE))
+    if teacher is not None:
+        return torch.cat([teacher.features(pixels.to(device)).cpu() for pixels in parts])
+    small = (F.interpolate(pixels, (PIXELS, PIXELS), mode="bilinear", antialias=True) for pixels in parts)
+    return torch.cat([pixels.flatten(1) for pixels in small])
 
 
 def ranking(
@@ -90,9 +88,7 @@ def ranking(
 
 def _both(mine: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *protocols: str) -> list[float]:
     """The accuracies of two sets under the first of some protocols that both have alike; none where there is none."""
-    for protocol in protocols:
-        for one in mine:
-            for other in theirs:
-                if one["protocol"] == protocol and all(one.get(key) == other.get(key) for key in _ALIKE):
-                    return [float(cell["top1"][cell["reports"]]["mean"]) for cell in (one, other)]
+    for protocol, one, other in product(protocols, mine, theirs):
+        if one["protocol"] == protocol and all(one.get(key) == other.get(key) for key in _ALIKE):
+            return [float(cell["top1"][cell["reports"]]["mean"]) for cell in (one, other)]
     return []

@@ -70,7 +70,8 @@ def evaluate(
     others = [_evaluated(place, of) for place in (random, full)]
     measured(settings.metrics, torch.eye(len(data.classes)), torch.arange(len(data.classes)))  # refused before training
     with _alone(path, out):
-        record = _of_these(path, of)
+        if (record := read_record(path)).get("of") not in (None, of):
+            record = read_record(path.with_stem(f"{path.stem}-{of}"))  # set aside from there, as of other images
         soft = any(way.protocol.labels == "soft" for way in ways)
         online = soft and settings.soft_labels is None
         if settings.teacher is not None and not online:
@@ -145,16 +146,9 @@ def identity(data: ImageSet, test: ImageSet) -> str:
     return "-".join(digest.hexdigest()[:12] for digest in digests)
 
 
-def _of_these(path: Path, of: str) -> dict[str, Any]:
-    """The record of these sets: what lies in its place, or was set aside from there."""
-    record = read_record(path)
-    return record if record.get("of") in (None, of) else read_record(path.with_stem(f"{path.stem}-{of}"))
-
-
 def _set_aside(path: Path, of: str, progress: Progress) -> None:
     """Put the record of other sets, which lies in its place, beside it."""
-    there = read_record(path).get("of")
-    if there not in (None, of):
+    if (there := read_record(path).get("of")) not in (None, of):
         aside = path.with_stem(f"{path.stem}-{there}")
         os.replace(path, aside)
         progress.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")

@@ -100,9 +100,8 @@ def _resized(images: Tensor, size: tuple[int, int] | int | None, mode: str) -> T
         size = (size * height // short, size * width // short)
     if size is None or size == (height, width):
         return images
-    if mode == "nearest-exact":
-        return F.interpolate(images, size, mode=mode)
-    return F.interpolate(images, size, mode=mode, align_corners=False, antialias=True)
+    smooth: dict[str, bool] = {} if mode == "nearest-exact" else {"align_corners": False, "antialias": True}
+    return F.interpolate(images, size, mode=mode, **smooth)
 
 
 def _centre(images: Tensor, crop: tuple[int, int] | None) -> Tensor:

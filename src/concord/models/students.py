@@ -140,7 +140,11 @@ def canonical(name: str) -> str:
     word = re.sub(r"[\s_-]+", "-", name.strip().casefold())
     source, colon, model = name.strip().partition(":")
     if colon:
-        return f"{source.casefold()}:{_known(source.casefold(), model, name)}"
+        if (source := source.casefold()) not in ("timm", "torchvision"):
+            raise ConcordError(f'unknown student "{name}"; a name with a colon is timm:NAME or torchvision:NAME')
+        if model.split(".")[0] not in (names := _library(source)):  # timm's tag, as in resnet18.a1_in1k, is in a name
+            raise ConcordError(f'{source} has no model "{model}"{nearest(model, names)}')
+        return f"{source}:{model}"
     for pattern, form in _ALIASES.items():
         if found := re.fullmatch(pattern, word):
             return form.format(*found.groups())
@@ -246,12 +250,3 @@ def _library(source: str) -> list[str]:
     import torchvision
 
     return list(torchvision.models.list_models(module=torchvision.models))
-
-
-def _known(source: str, model: str, given: str) -> str:
-    if source not in ("timm", "torchvision"):
-        raise ConcordError(f'unknown student "{given}"; a name with a colon is timm:NAME or torchvision:NAME')
-    names = _library(source)
-    if model.split(".")[0] not in names:  # timm's tag of weights, as in resnet18.a1_in1k, is part of a name
-        raise ConcordError(f'{source} has no model "{model}"{nearest(model, names)}')
-    return model

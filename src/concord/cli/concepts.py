@@ -23,26 +23,14 @@ app = typer.Typer(
     help="Concepts: short visual phrases that tell each class from its look-alikes.",
     no_args_is_help=True,
 )
-
-
 BankName = Annotated[str, typer.Argument(metavar="BANK", help="A bundled bank (see `banks`) or a JSON file.")]
-
-
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder with a folder of images a class, or reef.")]
-
-
 EncoderName = Annotated[
     str | None,
     typer.Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given."),
 ]
-
-
 Images = Annotated[int, typer.Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
-
-
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
-
-
 MANY = 40_000
 """Pairs of classes beyond which `negatives` leaves out what would take hours."""
 

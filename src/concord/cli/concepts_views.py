@@ -117,11 +117,7 @@ def kinds(faults: Sequence[Fault]) -> str:
 
 
 BAR = 14
-
-
 KEPT, DROPPED, PINNED = ("●", "green"), ("○", "dim"), ("◆", "yellow")
-
-
 NEAREST = 5
 
 

@@ -25,8 +25,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Where results go; DIR/evaluation.json if not given.")
     ] = None,
     random: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores."),
+        Path | None, typer.Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores.")
     ] = None,
     full: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")

@@ -22,8 +22,6 @@ from concord.text import plain
 from concord.workflows.requirements import Needed, needed_models
 
 _NEEDED = ("torch", "diffusers", "transformers", "safetensors", "huggingface_hub", "numpy", "Pillow", "pydantic")
-
-
 _OPTIONAL = ("torchvision", "timm", "accelerate", "openai", "pyarrow")
 
 

@@ -56,13 +56,7 @@ def init(
 
 
 def recipe_text(
-    folder: Path,
-    name: str,
-    found: Survey,
-    bank: str | None,
-    ipc: int,
-    model: str | None,
-    splits: Sequence[Split] = (),
+    folder: Path, name: str, found: Survey, bank: str | None, ipc: int, model: str | None, splits: Sequence[Split] = ()
 ) -> str:
     """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names."""
     from concord.recipe import load

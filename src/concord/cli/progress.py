@@ -10,15 +10,7 @@ from typing import Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -30,8 +22,6 @@ from concord.text import duration, plain
 
 STAGES = ("reading", "planning", "making images", "measuring", "drawing")
 """What a run goes through, by the first words of what it says of each."""
-
-
 _WATCHED = {"satisfied": ("satisfied {:.0f} %", 100.0), "objective": ("informing loss {:.3f}", 1.0)}
 """Scores of finished images whose running mean is shown, and how; those of images made without informing lack them."""
 

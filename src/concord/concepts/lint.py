@@ -100,8 +100,6 @@ def _look_alikes(bank: Bank, a: str, b: str) -> bool:
 
 _NO_SINGULAR = ("briefs", "glasses", "jeans", "pants", "scissors", "shorts", "slacks", "tights", "trousers", "trunks")
 """Names of one thing that end in s: the "short hem" of shorts does not name them."""
-
-
 _IRREGULAR = {"mouse": "mice", "goose": "geese", "man": "men", "woman": "women", "foot": "feet", "tooth": "teeth"}
 
 

@@ -152,11 +152,7 @@ def select(
 
 
 def selection_record(
-    bank: str | None,
-    encoder: str,
-    classes: ClassTable,
-    selection: Sequence[Sequence[Concept]],
-    similarity: np.ndarray,
+    bank: str | None, encoder: str, classes: ClassTable, selection: Sequence[Sequence[Concept]], similarity: np.ndarray
 ) -> dict[str, Any]:
     """What `concepts.json` holds: every phrase of every class with its activation, and how alike the names are.
 

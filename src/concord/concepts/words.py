@@ -74,8 +74,6 @@ _WORDS = {
     "price": """
         expensive inexpensive cheap cheaply costly costs affordable priced pricey overpriced budget""",
 }
-
-
 _PHRASES = {
     "use": (
         r"used (?:for|to|in|by|as|at|on|during|when)",
@@ -93,14 +91,8 @@ _PHRASES = {
     ),
     "habitat": (r"(?:lives?|found) (?:in|on|near|at|around|throughout)",),
     "taste": (r"sweet(?! (?:potato|potatoes|corn|sweetcorn|pea|peas|pepper|peppers)\b)",),
-    "touch or weight": (
-        r"to the touch",
-        r"feels",
-        r"(?:soft|rough|smooth|silky|warm|cold) feel",
-    ),
+    "touch or weight": (r"to the touch", r"feels", r"(?:soft|rough|smooth|silky|warm|cold) feel"),
 }
-
-
 _VISUAL = (
     r"sound (?:hole|holes|board|boards|box|post|bar)",
     r"sour cream",
@@ -120,8 +112,6 @@ def _pattern(category: str) -> re.Pattern[str]:
 
 
 _PATTERNS = {category: _pattern(category) for category in _WORDS}
-
-
 _LET_PASS = re.compile(rf"\b(?:{'|'.join(_VISUAL)})\b")
 
 

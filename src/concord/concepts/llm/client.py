@@ -22,26 +22,12 @@ from concord.concepts.llm.prompts import Message
 from concord.errors import ConcordError
 
 OPENAI = "https://api.openai.com/v1"
-
-
 _NO_KEY = "none"  # the client insists on one; servers without keys do not look at it
-
-
 _LONGEST_WAIT = 60.0
-
-
 _LONGEST_RETRY_AFTER = 600.0
-
-
 _LONGEST_SAID = 2_000_000  # characters of one streamed answer
-
-
 _FORMATS = ("json_schema", "json_object", "")
-
-
 _OF_FORMATS = re.compile(r"response_format|json_schema|json_object|grammar|guided_json|structured output", re.I)
-
-
 _OF_STREAMS = re.compile(r"\bstream", re.I)
 
 
@@ -264,11 +250,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 _BEARER = re.compile(r"(Bearer|Basic)\s+[^\s\"'<>]+", re.I)
-
-
 _LIKE_A_KEY = re.compile(r"\b[sp]k-[A-Za-z0-9_*-]{8,}")
-
-
 _SHORTEST = 6
 """Servers without keys are often given "none" or "EMPTY": those are words, and no secrets."""
 

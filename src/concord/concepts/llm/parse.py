@@ -18,29 +18,13 @@ from concord.concepts.bank import ClassConcepts
 
 MOST_CHARACTERS = 127
 """The paper asks for phrases shorter than 128 characters (App. B)."""
-
-
 _LONGEST_ANSWER = 100_000  # characters; ten phrases are below 1500
-
-
 _MOST_LOOK_ALIKES = 5
-
-
 _NUMBERING = re.compile(r"(?:[-*•·–—‣▪●+#>]+(?=\s|\w)|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*")
-
-
 _AROUND = " \"'“”„‘’«»「」『』`*_"
-
-
 _AT_THE_END = _AROUND + ".,;。，；、．…"
-
-
 _PLACEHOLDER = re.compile(r"(?:\w+ )?(?:phrase|concept|description|feature|class|string)[ _-]?\d*", re.I)
-
-
 _OF_PHRASES = re.compile(r"phrase|concept|descri|feature|attribute|detail|answer", re.I)
-
-
 _OF_LOOK_ALIKES = re.compile(r"alike|similar|confus", re.I)
 
 
@@ -212,30 +196,16 @@ def _reason(text: str, usable: int, wanted: int, dropped: Counter[str]) -> str:
 
 _PAIRS = (("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"), ("『", "』"))
 
-
 # A string that never closes is matched too, up to the end of its line, so that nothing is scanned again.
 _DOUBLE = r'"(?P<text>(?:[^"\\\n]|\\.)*)(?P<end>"?)'
-
-
 _OTHERS = "|".join(f"{a}(?P<t{i}>[^{b}\n]*)(?P<e{i}>{b}?)" for i, (a, b) in enumerate(_PAIRS))
-
-
 _TOKEN = re.compile(rf"{_DOUBLE}|{_OTHERS}|(?P<mark>[\[\](){{}}:,'])|(?P<word>[^\W\d][\w-]*)")
-
 
 # An apostrophe inside a word, or one that no list goes on after, is no end.
 _SINGLE = re.compile(r"'(?P<text>(?:[^'\\\n]|\\.|'(?![ \t]*(?:[\])},:\n]|\Z)))*)(?P<end>'?)")
-
-
 _ITEM = re.compile(r"\s*(?:[-*•·–—‣▪●+]+\s|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*(?P<text>.+)")
-
-
 _ALIKE = re.compile(r"alike|similar|confus", re.I)
-
-
 _ALIKE_LINE = re.compile(r"[^:：]{0,60}(?:alike|similar|confus)[^:：]{0,60}[:：](?P<names>.+)", re.I)
-
-
 _LONGEST_LINE = 500
 
 

@@ -13,24 +13,16 @@ from concord.errors import ConcordError
 from concord.text import nearest
 
 Message = dict[str, str]
-
-
 _ROLE = """\
 You write down what things look like, for a program that has to recognise them in photographs. You know in which \
 details close relatives and near copies differ, and you only state what is true of nearly every example."""
-
-
 _DISTINCTIVE = """\
 First settle on two or three other classes that a viewer would most easily take for this one{among}. Keep them in mind \
 as its look-alikes. Then write {count} phrases, each about one visible detail that this class shows and that at least \
 one of the look-alikes does not."""
-
-
 _DESCRIPTIVE = """\
 Write {count} phrases, each about one visible feature by which this class can be recognised in a photograph. Together \
 they should give the whole picture: overall form, main parts, colours, surface, proportions."""
-
-
 _RULES = """\
 Every phrase
 - describes how a part looks: its shape, colour, pattern, surface, size or place, as a camera would record it
@@ -39,11 +31,7 @@ Every phrase
 - starts in lower case and has no full stop
 - leaves the name of the class out: it is read as "{name} with" followed by the phrase
 - is about another detail than the other phrases"""
-
-
 _LOOK_ALIKES_FORM = {"look_alikes": ["class", "class"], "phrases": ["phrase", "phrase"]}
-
-
 _PHRASES_FORM = {"phrases": ["phrase", "phrase"]}
 
 

@@ -15,20 +15,10 @@ from concord.concepts.llm.prompts import Prompt, again
 from concord.errors import ConcordError
 
 _MOST_OTHERS = 120  # more classes than this are not shown to the model: they would fill a small one's context
-
-
 _MOST_ECHO = 4000  # characters of an unusable answer that are shown to the model again
-
-
 _IN_A_ROW = 8  # so many classes without any answer, and the server is taken for gone
-
-
 _IDENTITY = ("model", "prompt", "prompt_sha256", "about", "temperature")
-
-
 Done = Callable[[str, ClassConcepts], None]
-
-
 Failed = Callable[[str, str], None]
 
 

@@ -84,7 +84,7 @@ Form=StudentForm Form=Unit HOW=RUNTIME_KEYS Informer=ConceptGuide Live=Trainings
 Made=GeneratedImage Maker=BatchSampler NAME=REPORT Named=ClassSpec Picture=StoredSample Piped=AnyPipeline
 Progressing=Asking Record=Run Shot=StoredSample Supply=ImagePool Taught=TrainedTeacher Told=Progress
 Way=ProtocolConfig amid=on_canvas appearing=new_directory comparisons=figures entering=layer_input
-give_one=check_forward is_wired=supports_exact judged=is_eval_epoch matched=align_classes on=to_device
+give_one=check_forward is_wired=supports_exact judged=is_eval_epoch matched=align_classes on=to_device one_line=plain
 passes=num_epochs point=failpoint rate=lr_factor read_run=finished_run read_run=open_run retrieve=retrieve_bank
 saying=disk_errors seen=augmented_batch shown=redacted shown_recipe=redacted_recipe told=user_errors
 try_out=train_cell

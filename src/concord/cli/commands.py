@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Exit, Option, Typer
 
 from concord.cli import concepts
 from concord.cli.compare import compare
@@ -20,7 +20,7 @@ from concord.cli.recipes import recipes
 from concord.cli.report import report
 from concord.cli.teacher import teacher
 
-app = typer.Typer(
+app = Typer(
     name="concord",
     help="Turn a large labelled image set into a tiny one that trains nearly as good a classifier.",
     no_args_is_help=True,
@@ -40,27 +40,17 @@ def _version(wanted: bool) -> None:
         from concord.system import version
 
         print(f"concord {version()}")
-        raise typer.Exit
+        raise Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
     pass
 
 
-app.command()(distill)
-app.command()(compare)
-app.command()(convert)
-app.command()(evaluate)
-app.command()(export)
-app.command()(init)
-app.command()(labels)
-app.command()(methods)
-app.command()(recipes)
-app.command()(report)
-app.command()(teacher)
-app.command()(doctor)
+for command in distill, compare, convert, evaluate, export, init, labels, methods, recipes, report, teacher, doctor:
+    app.command()(command)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Exit, Option
 
 from concord.errors import ConcordError
 from concord.text import plain
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
 
 
 @contextlib.contextmanager
@@ -30,16 +30,13 @@ def user_errors(out: Path | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         kept = f"what is finished lies in {plain(str(out))}, and " if out is not None else ""
         print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise Exit(130) from None
     except (ConcordError, OSError) as error:
         if os.environ.get("CONCORD_DEBUG"):
             raise
         if isinstance(error, OSError) and not error.strerror:
             raise  # an OSError of no system call: nothing that a user could act on
-        text = str(error) if isinstance(error, ConcordError) else _refusal(error)
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        text = f"{where}{error.strerror}" if isinstance(error, OSError) else str(error)
         print(f"error: {plain(text)}", file=sys.stderr)
-        raise typer.Exit(2) from None
-
-
-def _refusal(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        raise Exit(2) from None

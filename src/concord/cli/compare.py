@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
 
-if TYPE_CHECKING:
-    from concord.report.compare import Comparison
-
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The directory of a finished run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one, on the same data.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page with the images.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="Pairs on the page, the most changed first.")] = 200,
+    a: Annotated[Path, Argument(metavar="A", help="The directory of a finished run.")],
+    b: Annotated[Path, Argument(metavar="B", help="Another one, on the same data.")],
+    out: Annotated[Path | None, Option(metavar="FILE.html", help="Also write a page with the images.")] = None,
+    most: Annotated[int, Option(min=1, help="Pairs on the page, the most changed first.")] = 200,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs, paired by class and index: recipes, images, details, scores, accuracy and cost.
@@ -31,21 +28,16 @@ def compare(
         from concord.cli.compare_views import record, show
         from concord.report.compare import compare as measure
         from concord.report.compare import finished_run
+        from concord.report.compare_page import page
+        from concord.storage.atomic import disk_errors, write_atomically
 
         with Console(stderr=True).status(Text("comparing ...")):
             found = measure(finished_run(a), finished_run(b))
             if out is not None:
-                _write(out, found, most)
+                with disk_errors(out):
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(out, page(found, most).encode())
         if as_json:
             print_json(record(found, out))
         else:
             show(found, out)
-
-
-def _write(out: Path, found: Comparison, most: int) -> None:
-    from concord.report.compare_page import page
-    from concord.storage.atomic import disk_errors, write_atomically
-
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, page(found, most).encode())

@@ -29,7 +29,7 @@ def show(found: Comparison, out: Path | None) -> None:
         if n:
             console.print()
         for line in lines:
-            console.print(line, soft_wrap=True)
+            console.say(line)
 
 
 def _runs(found: Comparison) -> list[Text]:
@@ -62,18 +62,14 @@ def _keys(found: Comparison) -> list[Text]:
 def _measures(found: Comparison) -> list[Text]:
     if not found.measures:
         return [Text("neither details, scores nor accuracies are in both runs", "dim")]
-    headings = ("what differs", "A", "B", "B - A", "95 % interval")
-    rows = [
-        (f"  {plain(m.measure.label)}", *(figure(value, m.measure.unit) for value in (m.a, m.b)), *change(m))
-        for m in found.measures
-    ]
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(5)]
+    rows = [("what differs", "A", "B", "B - A", "95 % interval")]
+    for m in found.measures:
+        a, b = (figure(value, m.measure.unit) for value in (m.a, m.b))
+        rows.append((f"  {plain(m.measure.label)}", a, b, *change(m)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for n, row in enumerate((headings, *rows)):
-        cells = [
-            f"{row[0]:<{widths[0]}}",
-            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
+    for n, (label, *row) in enumerate(rows):
+        cells = [f"{label:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row, widths[1:], strict=True))]
         line = Text("  ".join(cells).rstrip(), "" if n else "bold")
         if n:
             line.stylize(_COLOURS[verdict(found.measures[n - 1])], start=len("  ".join(cells[:3])))
@@ -88,10 +84,8 @@ def _changed(found: Comparison) -> list[Text]:
     width = max(len(plain(pair.class_name)) for pair in changed)
     lines = [Text("most changed", "bold")]
     for pair in changed:
-        at = f"  {plain(pair.class_name):<{width}}  {pair.place[1]:>4}"
-        lines.append(
-            Text.assemble(at, f"  pixels {100 * pair.change:4.1f} % apart", (_beside(pair, found.lead), "dim"))
-        )
+        at = f"  {plain(pair.class_name):<{width}}  {pair.place[1]:>4}  pixels {100 * pair.change:4.1f} % apart"
+        lines.append(Text.assemble(at, (_beside(pair, found.lead), "dim")))
     return lines
 
 
@@ -120,13 +114,7 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
                 "form": m.measure.unit,
                 "a": m.a,
                 "b": m.b,
-                "difference": {
-                    "mean": m.change,
-                    "ci95": list(m.ci95) if m.ci95 else None,
-                    "n": m.n,
-                    "by": m.by,
-                    "p": m.p,
-                },
+                "difference": {"mean": m.change, "ci95": m.ci95 and list(m.ci95), "n": m.n, "by": m.by, "p": m.p},
             }
             for m in found.measures
         ],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import print_json
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from concord.models.encoder import Encoder
 
 
-app = typer.Typer(
+app = Typer(
     name="concepts",
     help="Concepts: short visual phrases that tell each class from its look-alikes.",
     no_args_is_help=True,
 )
-BankName = Annotated[str, typer.Argument(metavar="BANK", help="A bundled bank (see `banks`) or a JSON file.")]
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder with a folder of images a class, or reef.")]
+BankName = Annotated[str, Argument(metavar="BANK", help="A bundled bank (see `banks`) or a JSON file.")]
+Data = Annotated[str, Argument(metavar="DATA", help="A folder with a folder of images a class, or reef.")]
 EncoderName = Annotated[
     str | None,
-    typer.Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given."),
+    Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given."),
 ]
-Images = Annotated[int, typer.Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")]
+Classes = Annotated[list[str] | None, Option(help="Only these classes: folders or names, repeated or with commas.")]
+Images = Annotated[int, Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
+SkipUnreadable = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read.")]
 MANY = 40_000
 """Pairs of classes beyond which `negatives` leaves out what would take hours."""
 
@@ -55,9 +56,9 @@ def banks() -> None:
 
 @app.command()
 def show(
-    class_name: Annotated[str, typer.Argument(metavar="CLASS", help="The class, by its name in the banks.")],
+    class_name: Annotated[str, Argument(metavar="CLASS", help="The class, by its name in the banks.")],
     bank: Annotated[
-        list[str] | None, typer.Option(help="Look in this bank (may be given again); in all bundled ones if not given.")
+        list[str] | None, Option(help="Look in this bank (may be given again); in all bundled ones if not given.")
     ] = None,
 ) -> None:
     """Show a class's phrases and look-alikes."""
@@ -83,14 +84,14 @@ def lint(bank: BankName, as_json: AsJson = False) -> None:
         faults = check(read)
         views.show_faults(read, faults, as_json)
         if faults:
-            raise typer.Exit(1)
+            raise Exit(1)
 
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A JSON object: class name to list of phrases.")],
-    out: Annotated[Path, typer.Option(help="The bank to write.")],
-    name: Annotated[str | None, typer.Option(help="The bank's name; the file's if not given.")] = None,
+    file: Annotated[Path, Argument(help="A JSON object: class name to list of phrases.")],
+    out: Annotated[Path, Option(help="The bank to write.")],
+    name: Annotated[str | None, Option(help="The bank's name; the file's if not given.")] = None,
 ) -> None:
     """Turn a published descriptor file of zero-shot classification into a bank, and say what lint thinks of it."""
     with user_errors():
@@ -108,16 +109,14 @@ def select(
     bank: BankName,
     data: Data,
     encoder: EncoderName = None,
-    keep: Annotated[int, typer.Option(min=1, help="Phrases that a class keeps.")] = 5,
+    keep: Annotated[int, Option(min=1, help="Phrases that a class keeps.")] = 5,
     images: Images = 100,
     pin: Annotated[
-        list[str] | None, typer.Option(metavar="CLASS=PHRASE", help="A phrase that is never dropped; may be repeated.")
+        list[str] | None, Option(metavar="CLASS=PHRASE", help="A phrase that is never dropped; may be repeated.")
     ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Only these classes: folders or names, repeated or with commas.")
-    ] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw the activations into this PNG file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write them as a run's concepts.json has them.")] = None,
+    classes: Classes = None,
+    chart: Annotated[Path | None, Option(help="Draw the activations into this PNG file.")] = None,
+    out: Annotated[Path | None, Option(help="Write them as a run's concepts.json has them.")] = None,
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
@@ -126,18 +125,15 @@ def select(
     concord concepts select reef reef --encoder reef:clip --chart activations.png
     """
     with user_errors():
-        from concord.cli import concepts_views as ratings
         from concord.cli import concepts_views as views
         from concord.concepts.bank import load_bank
         from concord.concepts.selection import name_similarity, select_classes, selection_record
 
         chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
-        pinned = _pins(pin or [])
+        how: dict[str, Any] = {"keep": keep, "most": images or None, "pinned": _pins(pin or [])}
         rater = _rater(encoder)
         with views.working("rating phrases on real images"):
-            selection = select_classes(
-                real, chosen, rater, keep=keep, most=images or None, pinned=pinned, skip_unreadable=skip_unreadable
-            )
+            selection = select_classes(real, chosen, rater, **how, skip_unreadable=skip_unreadable)
             names = [entry.class_name for entry in real.classes]
             similarity = name_similarity(rater, names)
         record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
@@ -146,7 +142,6 @@ def select(
 
             out.parent.mkdir(parents=True, exist_ok=True)
             write_json(out, record)
-        about = f"{chosen.name} on {data}"
         if chart is not None:
             from concord.report.charts import activation_chart, save
 
@@ -155,27 +150,23 @@ def select(
             save(activation_chart(list(zip(names, selection, strict=True)), title, note), chart)
         if as_json:
             print_json(record)
-            return
-        ratings.show_selection(about, real, selection, _encoder_name(encoder), images)
-        views.show_written(out, chart)
+        else:
+            views.show_selection(f"{chosen.name} on {data}", real, selection, _encoder_name(encoder), images)
+            views.show_written(out, chart)
 
 
 @app.command()
 def negatives(
     bank: BankName,
-    data: Annotated[
-        str, typer.Argument(metavar="DATA|LIST", help="Labelled images, or a class list (imagewoof, ...).")
-    ],
+    data: Annotated[str, Argument(metavar="DATA|LIST", help="Labelled images, or a class list (imagewoof, ...).")],
     encoder: EncoderName = None,
-    kind: Annotated[
-        str, typer.Option(help="weighted by name similarity, similar (the k nearest), or random.")
-    ] = "weighted",
-    k: Annotated[int, typer.Option(min=1, help="How many nearest classes `similar` draws from.")] = 5,
-    count: Annotated[int, typer.Option(min=0, help="Negatives a sample.")] = 10,
+    kind: Annotated[str, Option(help="weighted by name similarity, similar (the k nearest), or random.")] = "weighted",
+    k: Annotated[int, Option(min=1, help="How many nearest classes `similar` draws from.")] = 5,
+    count: Annotated[int, Option(min=0, help="Negatives a sample.")] = 10,
     class_name: Annotated[
-        list[str] | None, typer.Option("--class", help="Only this class, with all others; may be repeated.")
+        list[str] | None, Option("--class", help="Only this class, with all others; may be repeated.")
     ] = None,
-    heatmap: Annotated[Path | None, typer.Option(help="Draw the similarity of the names into this PNG file.")] = None,
+    heatmap: Annotated[Path | None, Option(help="Draw the similarity of the names into this PNG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say from which classes a sample's negatives come, and how likely.
@@ -183,7 +174,6 @@ def negatives(
     concord concepts negatives reef reef --encoder reef:clip --heatmap names.png
     """
     with user_errors():
-        from concord.cli import concepts_views as ratings
         from concord.cli import concepts_views as views
         from concord.concepts.bank import load_bank
         from concord.concepts.negatives import chances, checked_kind
@@ -211,7 +201,8 @@ def negatives(
         phrases = [chosen.phrases(key) for key in keys]
         few = len(wanted or names) * len(names) <= MANY  # else the chances to give any would take hours
         drawing = [chances(similarity[c], c, how, k, count, whole=few) for c in wanted or range(len(names))]
-        ratings.show_negatives(names, phrases, drawing, how, k, count, whole=bool(wanted), as_json=as_json)
+        settings = {"kind": how, "k": k, "count": count}
+        views.show_negatives(names, phrases, drawing, settings, bool(wanted), as_json)
         if not as_json:
             views.show_written(heatmap)
 
@@ -222,9 +213,7 @@ def score(
     data: Data,
     encoder: EncoderName = None,
     images: Images = 100,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Only these classes: folders or names, repeated or with commas.")
-    ] = None,
+    classes: Classes = None,
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
@@ -233,7 +222,6 @@ def score(
     Where the encoder cannot be had, it is written as not measured, with exit code 2.
     """
     with user_errors():
-        from concord.cli import concepts_views as ratings
         from concord.cli import concepts_views as views
         from concord.concepts.bank import load_bank
         from concord.concepts.compare import score as measure
@@ -249,26 +237,25 @@ def score(
             raise ConcordError(f"not measured: {error}") from error
         with views.working("classifying real images"):
             scores = measure(chosen, real, rater, images or None, skip_unreadable)
-        ratings.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
+        views.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
 
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A bank.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another bank.")],
+    a: Annotated[str, Argument(metavar="A", help="A bank.")],
+    b: Annotated[str, Argument(metavar="B", help="Another bank.")],
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="Labelled images, to show the phrases' activations on them.")
+        str | None, Argument(metavar="[DATA]", help="Labelled images, to show the phrases' activations on them.")
     ] = None,
     encoder: EncoderName = None,
-    keep: Annotated[int, typer.Option(min=1, help="Phrases that a class would keep.")] = 5,
+    keep: Annotated[int, Option(min=1, help="Phrases that a class would keep.")] = 5,
     images: Images = 100,
-    class_name: Annotated[list[str] | None, typer.Option("--class", help="Only this class; may be repeated.")] = None,
+    class_name: Annotated[list[str] | None, Option("--class", help="Only this class; may be repeated.")] = None,
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
 ) -> None:
     """Show two banks side by side, class by class."""
     with user_errors():
-        from concord.cli import concepts_views as ratings
         from concord.cli import concepts_views as views
         from concord.concepts.bank import find_class, load_bank
         from concord.concepts.compare import compare as pair_up
@@ -281,13 +268,11 @@ def compare(
         if data is not None:
             real = _data(data, None, skip_unreadable)
             chosen = [real.classes.find(name) for name in names] if names else list(real.classes)
-            names, rate = (
-                [entry.class_name for entry in chosen],
-                _rate(real, _rater(encoder), keep, images or None, skip_unreadable),
-            )
+            names = [entry.class_name for entry in chosen]
+            rate = _rate(real, _rater(encoder), keep, images or None, skip_unreadable)
         with views.working("rating phrases on real images" if rate else "comparing"):
             pairs = pair_up(*both, rate, names)
-        ratings.show_comparison((a, b), both, pairs, data, as_json)
+        views.show_comparison((a, b), both, pairs, data, as_json)
 
 
 def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> ImageSet:

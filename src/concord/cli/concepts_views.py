@@ -1,7 +1,4 @@
-"""What `concord concepts` shows of a bank on real images: activations, chances, accuracies, two banks side by side.
-
-What `concord concepts` shows. Class names and phrases come from outside: they are never read as markup.
-"""
+"""What `concord concepts` shows. Class names and phrases come from outside: they are never read as markup."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from rich.text import Text
 from concord.cli.console import Console, print_json
 from concord.concepts.bank import Bank, concept_text
 from concord.concepts.lint import Fault, lint
+from concord.concepts.negatives import draw_negatives
 from concord.text import counted, plain
 
 if TYPE_CHECKING:
@@ -75,12 +73,12 @@ def show_faults(bank: Bank, faults: Sequence[Fault], as_json: bool) -> None:
 
 def show_import(bank: Bank, path: Path, notes: Sequence[str], faults: Sequence[Fault]) -> None:
     out = Console()
-    out.print(Text.assemble(("imported  ", "bold green"), f"{size(bank)} into {path}"), soft_wrap=True)
+    out.say(("imported  ", "bold green"), f"{size(bank)} into {path}")
     for note in notes:
-        out.print(Text(f"  note: {plain(note)}"), soft_wrap=True)
+        out.say(f"  note: {plain(note)}")
     if faults:
-        out.print(Text(f"  lint finds {counted(len(faults), 'fault')}: {kinds(faults)}", "yellow"), soft_wrap=True)
-        out.print(Text(f"  concord concepts lint {path} names each", "dim"), soft_wrap=True)
+        out.say((f"  lint finds {counted(len(faults), 'fault')}: {kinds(faults)}", "yellow"))
+        out.say((f"  concord concepts lint {path} names each", "dim"))
     else:
         out.print(Text("  lint finds no faults"))
 
@@ -88,7 +86,7 @@ def show_import(bank: Bank, path: Path, notes: Sequence[str], faults: Sequence[F
 def show_written(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            Console().print(Text(f"written: {path}"), soft_wrap=True)
+            Console().say(f"written: {path}")
 
 
 def provenance(out: Console, bank: Bank) -> None:
@@ -128,14 +126,11 @@ def show_selection(
     out = Console()
     values = [concept.activation for concepts in selection for concept in concepts]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    out.print(
-        Text.assemble((plain(about), "bold"), f"  {some_images(images)}, rated by {plain(encoder)}"), soft_wrap=True
-    )
-    _notes(out, data)
-    legend = Text.assemble(KEPT, " kept  ", DROPPED, " dropped  ")
+    _head(out, about, data, f"{some_images(images)}, rated by {plain(encoder)}")
+    legend: list[str | tuple[str, str]] = [KEPT, " kept  ", DROPPED, " dropped  "]
     if any(concept.pinned for concepts in selection for concept in concepts):
-        legend.append_text(Text.assemble(PINNED, " pinned  "))
-    out.print(legend + Text(f"activation, bars from {low:.3f} to {high:.3f}", "dim"))
+        legend += [PINNED, " pinned  "]
+    out.print(Text.assemble(*legend, (f"activation, bars from {low:.3f} to {high:.3f}", "dim")))
     for entry, concepts in zip(data.classes, selection, strict=True):
         kept = sum(concept.kept for concept in concepts)
         out.print()
@@ -144,27 +139,24 @@ def show_selection(
         for concept in concepts:
             mark = PINNED if concept.pinned else KEPT if concept.kept else DROPPED
             style = "" if concept.kept else "dim"
-            table.add_row(
-                Text.assemble("  ", mark),
-                Text(plain(concept.phrase), style),
-                Text(f"{concept.activation:.3f}", style, justify="right"),
-                Text(_bar(concept.activation, low, high), mark[1]),
-            )
+            figure = Text(f"{concept.activation:.3f}", style, justify="right")
+            bar = Text(_bar(concept.activation, low, high), mark[1])
+            table.add_row(Text.assemble("  ", mark), Text(plain(concept.phrase), style), figure, bar)
         out.print(table)
     out.print()
     out.print(Text(_selected(data, selection)))
 
 
-def _notes(out: Console, data: ImageSet) -> None:
+def _head(out: Console, about: str, data: ImageSet, how: str) -> None:
+    out.say((plain(about), "bold"), f"  {how}")
     for note in data.notes:
-        out.print(Text(f"note: {plain(note)}"), soft_wrap=True)
+        out.say(f"note: {plain(note)}")
 
 
 def _selected(data: ImageSet, selection: Sequence[Sequence[Concept]]) -> str:
     kept = sum(concept.kept for concepts in selection for concept in concepts)
     text = f"kept {kept} of {sum(map(len, selection))} phrases of {counted(len(selection), 'class')}"
-    known = data.known_details
-    if known is None:
+    if (known := data.known_details) is None:
         return text
     true = [set(known[entry.key]) for entry in data.classes]
     right = sum(c.kept and c.phrase in some for some, concepts in zip(true, selection, strict=True) for c in concepts)
@@ -172,68 +164,50 @@ def _selected(data: ImageSet, selection: Sequence[Sequence[Concept]]) -> str:
 
 
 def show_negatives(
-    names: Sequence[str],
-    phrases: Sequence[Sequence[str]],
-    drawing: Sequence[Chances],
-    kind: str,
-    k: int,
-    count: int,
-    *,
+    names: list[str],
+    phrases: list[tuple[str, ...]],
+    drawing: list[Chances],
+    how: dict[str, Any],
     whole: bool,
     as_json: bool,
 ) -> None:
-    """The nearest classes of each with their chances; with `whole`, all of them and an example of what is drawn."""
-    shown = [(d, _nearest(d)[: None if whole else NEAREST]) for d in drawing]
+    """The nearest classes of each with their chances; with `whole`, all of them and an example of what is drawn.
+
+    how: `kind`, `k` and `count` of the drawing.
+    """
     if as_json:
-        rows = [
-            {
-                "class_name": names[d.own],
-                "others": [
-                    {
-                        "class_name": names[c],
-                        "cosine": float(d.similarity[c]),
-                        "first": float(d.first[c]),
-                        "any": None if np.isnan(d.any[c]) else float(d.any[c]),
-                    }
-                    for c in _nearest(d)
-                ],
-            }
-            for d, _ in shown
-        ]
-        print_json({"kind": kind, "k": k, "count": count, "classes": rows})
+        rows = [{"class_name": names[d.own], "others": [_other(names[c], d, c) for c in _nearest(d)]} for d in drawing]
+        print_json({**how, "classes": rows})
         return
     out = Console()
-    how = f"{kind}, k {k}" if kind == "similar" else kind
-    out.print(Text.assemble(("negatives", "bold"), f"  {how}, {count} a sample, of {counted(len(names), 'class')}"))
+    kind, of = how["kind"] + (f", k {how['k']}" if how["kind"] == "similar" else ""), counted(len(names), "class")
+    out.print(Text.assemble(("negatives", "bold"), f"  {kind}, {how['count']} a sample, of {of}"))
     out.print(Text("cosine of names · chance to give the first · chance to give one of all", "dim"))
-    for d, nearest in shown:
+    for d in drawing:
         out.print()
         out.print(Text(plain(names[d.own]), "bold"))
         table = _table(out)
-        table.add_row(Text(""), Text(""), *(Text(word, "dim") for word in ("cosine", "first", f"in {count}")))
-        for c in nearest:
+        table.add_row(Text(""), Text(""), *(Text(word, "dim") for word in ("cosine", "first", f"in {how['count']}")))
+        for c in _nearest(d)[: None if whole else NEAREST]:
             style = "dim" if d.any[c] <= 0 else ""
             any_of_all = "-" if np.isnan(d.any[c]) else _percent(d.any[c])
             figures = f"{d.similarity[c]:.3f}", _percent(d.first[c]), any_of_all
             table.add_row(Text("  "), Text(plain(names[c]), style), *(Text(f, style, justify="right") for f in figures))
         out.print(table)
         if whole:
-            _example(out, names, phrases, d, kind, count)
+            out.print(Text("  a draw from all the bank's phrases (a run draws from the kept ones)", "dim"))
+            rng = np.random.default_rng(0)
+            for c, phrase in draw_negatives(phrases, d.own, d.weights, how["count"], rng, how["kind"]):
+                out.print(grid([Text("  -", "dim"), Text(plain(concept_text(names[c], phrase)))]))
+
+
+def _other(name: str, d: Chances, c: int) -> dict[str, Any]:
+    any_of_all = None if np.isnan(d.any[c]) else float(d.any[c])
+    return {"class_name": name, "cosine": float(d.similarity[c]), "first": float(d.first[c]), "any": any_of_all}
 
 
 def _nearest(d: Chances) -> list[int]:
     return [int(c) for c in np.argsort(-d.similarity, kind="stable") if c != d.own]
-
-
-def _example(
-    out: Console, names: Sequence[str], phrases: Sequence[Sequence[str]], d: Chances, kind: Any, count: int
-) -> None:
-    from concord.concepts.negatives import draw_negatives
-
-    drawn = draw_negatives(phrases, d.own, d.weights, count, np.random.default_rng(0), kind)
-    out.print(Text("  a draw from all the bank's phrases (a run draws from the kept ones)", "dim"))
-    for c, phrase in drawn:
-        out.print(grid([Text("  -", "dim"), Text(plain(concept_text(names[c], phrase)))]))
 
 
 def show_scores(
@@ -244,29 +218,24 @@ def show_scores(
     by_bank, by_name = (np.concatenate([getattr(s, side) for s in scores]) for side in ("by_bank", "by_name"))
     groups = np.concatenate([np.full(len(s.by_bank), i) for i, s in enumerate(scores)])
     gain: dict[str, Any] = paired_interval(by_bank, by_name, groups)
+    means = float(by_bank.mean()), float(by_name.mean())
     rows = [(s.entry.class_name, len(s.by_bank), float(s.by_bank.mean()), float(s.by_name.mean())) for s in scores]
     if as_json:
         keys = ("class_name", "images", "bank", "names")
-        total = {"bank": float(by_bank.mean()), "names": float(by_name.mean()), "gain": gain}
+        total = {"bank": means[0], "names": means[1], "gain": gain}
         classes = [dict(zip(keys, row, strict=True)) for row in rows]
         print_json({"measured": True, "encoder": encoder, "images": len(groups), "top1": total, "classes": classes})
         return
     out = Console()
-    out.print(
-        Text.assemble((plain(about), "bold"), f"  {some_images(images)}, classified by {plain(encoder)}"),
-        soft_wrap=True,
-    )
-    _notes(out, data)
+    _head(out, about, data, f"{some_images(images)}, classified by {plain(encoder)}")
     out.print()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("zero-shot top-1", overflow="fold")
     for heading in ("images", "bank", "names", "difference"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, count, bank, bare in rows:
-        table.add_row(Text(plain(name)), str(count), _percent(bank), _percent(bare), f"{100 * (bank - bare):+.1f}")
-    bank, bare = float(by_bank.mean()), float(by_name.mean())
-    figures = str(len(groups)), _percent(bank), _percent(bare), f"{100 * (bank - bare):+.1f}"
-    table.add_row(Text("all", "bold"), *(Text(figure, "bold") for figure in figures))
+    for i, (name, count, bank, bare) in enumerate([*rows, ("all", len(groups), *means)]):
+        cells = plain(name), str(count), _percent(bank), _percent(bare), f"{100 * (bank - bare):+.1f}"
+        table.add_row(*(Text(cell, "bold" if i == len(rows) else "") for cell in cells))
     out.print(table)
     low, high = (100 * value for value in gain["ci95"])
     out.print()
@@ -284,54 +253,37 @@ def show_comparison(
     faults = [lint(bank) for bank in banks]
     missing = only_in(a, b), only_in(b, a)
     if as_json:
-        print_json(
-            {
-                "data": data,
-                "banks": [
-                    {
-                        "bank": word,
-                        "name": bank.name,
-                        "classes": len(bank.classes),
-                        "faults": dict(Counter(f.kind for f in found)),
-                        "only": only,
-                    }
-                    for word, bank, found, only in zip(given, banks, faults, missing, strict=True)
-                ],
-                "classes": [
-                    {
-                        "class_name": p.class_name,
-                        "phrases": [[vars(x) for x in side] for side in p.lines],
-                        "faults": p.faults,
-                    }
-                    for p in pairs
-                ],
-            }
-        )
+        about = []
+        for word, bank, found, only in zip(given, banks, faults, missing, strict=True):
+            entry = {"bank": word, "name": bank.name, "classes": len(bank.classes)}
+            about.append({**entry, "faults": dict(Counter(f.kind for f in found)), "only": only})
+        classes = [
+            {"class_name": p.class_name, "phrases": [[*map(vars, side)] for side in p.lines], "faults": p.faults}
+            for p in pairs
+        ]
+        print_json({"data": data, "banks": about, "classes": classes})
         return
     out = Console()
     titles = [plain(bank.name if a.name != b.name else word) for word, bank in zip(given, banks, strict=True)]
     for title, bank, found, only in zip(titles, banks, faults, missing, strict=True):
         wrong = f"{counted(len(found), 'fault')}: {kinds(found)}" if found else "no faults"
-        out.print(Text.assemble((title, "bold"), f"  {size(bank)}, {wrong}"), soft_wrap=True)
+        out.say((title, "bold"), f"  {size(bank)}, {wrong}")
         provenance(out, bank)
         if only:
             some = ", ".join(map(plain, only[:5])) + (" ..." if len(only) > 5 else "")
             out.print(Text(f"  {counted(len(only), 'class')} in this bank alone: {some}"))
-    legend = Text.assemble(("=", "cyan"), " said by both")
+    legend: list[str | tuple[str, str]] = [("=", "cyan"), " said by both"]
     if data is not None:
-        legend = (
-            Text.assemble(KEPT, " kept  ", DROPPED, " dropped  ") + legend + Text("  with activations on real images")
-        )
-    out.print(legend)
+        legend = [KEPT, " kept  ", DROPPED, " dropped  ", *legend, "  with activations on real images"]
+    out.print(Text.assemble(*legend))
     half = (out.width - 2) // 2
     for pair in pairs:
         out.print()
         out.print(Text(plain(pair.class_name), "bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
         for title, count in zip(titles, pair.faults, strict=True):
-            table.add_column(
-                Text(f"{title}  {counted(count, 'fault')}" if count else title), width=half - 1, overflow="fold"
-            )
+            head = Text(f"{title}  {counted(count, 'fault')}" if count else title)
+            table.add_column(head, width=half - 1, overflow="fold")
         for i in range(max(map(len, pair.lines))):
             table.add_row(*(_line(side[i]) if i < len(side) else Text("") for side in pair.lines))
         if data is not None:
@@ -341,11 +293,11 @@ def show_comparison(
         out.print(Text("no class is in both banks" + (" and in the data" if data is not None else "")))
 
 
-def _line(line: Line) -> Text | Table:
-    marks = Text.assemble(("=" if line.common else " ", "cyan"))
+def _line(line: Line) -> Table:
+    marks: list[str | tuple[str, str]] = [("=" if line.common else " ", "cyan")]
     if line.activation is not None:
-        marks = Text.assemble(KEPT if line.kept else DROPPED, " ") + marks + Text(f" {line.activation:6.3f}", "dim")
-    return grid([marks, Text(plain(line.phrase), "dim" if line.kept is False else "")], gap=1)
+        marks = [KEPT if line.kept else DROPPED, " ", *marks, (f" {line.activation:6.3f}", "dim")]
+    return grid([Text.assemble(*marks), Text(plain(line.phrase), "dim" if line.kept is False else "")], gap=1)
 
 
 def _mean_kept(lines: Sequence[Line]) -> str:

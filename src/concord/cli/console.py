@@ -1,8 +1,7 @@
 """The one way to a terminal: nothing that came from outside can steer it, and JSON that a program reads is JSON.
 
 Class names, phrases and paths may hold what a terminal obeys (escape sequences, line breaks, marks that turn the
-direction of writing). They are shown as text: `Console` drops what is not printable from everything it writes, and
-`plain` also keeps a text to one line.
+direction of writing): `Console` writes only what is printable, and `plain` also keeps a text to one line.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from concord.storage.atomic import as_json
 from concord.text import _printable
@@ -28,6 +28,10 @@ class Console(rich.console.Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else _printable(text), style, control)
+
+    def say(self, *parts: str | Text | tuple[str, str], style: str = "") -> None:
+        """Print one line of texts and (text, style) pairs, which the terminal alone wraps."""
+        self.print(Text.assemble(*parts, style=style), soft_wrap=True)
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-import typer
+from typer import Argument, Option
 
 from concord.choices import Weights
 from concord.cli.common import user_errors
@@ -28,19 +28,19 @@ class Precision(StrEnum):
 
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file with the original names.")
+        Path, Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file with the original names.")
     ],
-    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    out: Annotated[Path, Option(help="The directory to make.")],
     weights: Annotated[
-        Part, typer.Option(help="Which weights of a training checkpoint; the original samplers take ema.")
+        Part, Option(help="Which weights of a training checkpoint; the original samplers take ema.")
     ] = EMA,
     heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads; known for the published sizes S, B, L and XL.")
+        int | None, Option(min=1, help="Attention heads; known for the published sizes S, B, L and XL.")
     ] = None,
     vae: Annotated[
-        str | None, typer.Option(metavar="DIR_OR_ID", help="A VAE to put in, such as stabilityai/sd-vae-ft-ema.")
+        str | None, Option(metavar="DIR_OR_ID", help="A VAE to put in, such as stabilityai/sd-vae-ft-ema.")
     ] = None,
-    dtype: Annotated[Precision, typer.Option(help="Of the weights that are written.")] = Precision.float32,
+    dtype: Annotated[Precision, Option(help="Of the weights that are written.")] = Precision.float32,
 ) -> None:
     """Turn an original DiT or Minimax checkpoint into a directory of diffusers.
 
@@ -52,14 +52,8 @@ def convert(
 
         from concord.models.dit_checkpoint import export_dit
 
-        export = export_dit(
-            checkpoint,
-            out,
-            weights=cast(Weights, weights.value),
-            heads=heads,
-            vae=vae,
-            dtype=getattr(torch, dtype.value),
-        )
+        part, form = cast(Weights, weights.value), getattr(torch, dtype.value)
+        export = export_dit(checkpoint, out, weights=part, heads=heads, vae=vae, dtype=form)
     print(_summary(export, checkpoint, out, dtype, vae is not None))
 
 
@@ -78,14 +72,11 @@ def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whol
     if export.folded:
         lines.append(f"  DiffFit    factors of {len(export.folded)} blocks folded into the weights")
     lines.append(f"  written    {plain(str(out))} ({export.size / 1e6:,.0f} MB, {dtype.value})")
-    if whole:
-        lines.append(f"next: concord distill RECIPE pipeline.model={plain(str(out))}")
-    else:
-        lines.append(
-            "It holds no VAE: use it as a checkpoint (`pipeline.checkpoints`), and the VAE of the recipe's "
-            "`pipeline.model` decodes; or convert again with --vae for a directory that stands alone."
-        )
-    lines.append(
-        "concord samples it with the original's timestep frequencies; diffusers alone would not (docs/convert.md)."
-    )
+    lines += [
+        f"next: concord distill RECIPE pipeline.model={plain(str(out))}"
+        if whole
+        else "It holds no VAE: use it as a checkpoint (`pipeline.checkpoints`), and the VAE of the recipe's "
+        "`pipeline.model` decodes; or convert again with --vae for a directory that stands alone.",
+        "concord samples it with the original's timestep frequencies; diffusers alone would not (docs/convert.md).",
+    ]
     return "\n".join(lines)

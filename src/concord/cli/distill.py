@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
@@ -12,18 +12,16 @@ from concord.text import file_name
 
 
 def distill(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A bundled recipe (reef, photos, ...) or a YAML file.")
-    ],
+    recipe: Annotated[str, Argument(metavar="RECIPE", help="A bundled recipe (reef, photos, ...) or a YAML file.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys of the recipe to set, as in ipc=50.")
+        list[str] | None, Argument(metavar="KEY=VALUE", help="Keys of the recipe to set, as in ipc=50.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The directory to fill or grow; out/RECIPE if not given.")] = None,
+    out: Annotated[Path | None, Option(help="The directory to fill or grow; out/RECIPE if not given.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as the machine can hold if not given.")
+        int | None, Option(min=1, help="Processes; as many as the machine can hold if not given.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made, and what it needs.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be made, and what it needs.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a small set.

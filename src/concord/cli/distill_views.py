@@ -1,4 +1,4 @@
-"""What the terminal shows: the plan of a dry run, the closing summary, the doctor's findings."""
+"""What `concord distill` shows: the plan of a dry run, and the closing summary."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ from concord.workflows.preview import Preview
 
 Line = tuple[str, str]
 _UNKNOWN = "unknown"
+_PLACES = (
+    ("images", "images", "an image folder: one folder a class, metadata.jsonl beside them"),
+    ("before", "uninformed", "the same samples without informing"),
+    ("concepts", "concepts.png", "concepts kept and dropped, by activation on real images"),
+    ("", "similarity.png", "how alike the classes' names are"),
+    ("details", "details.json", "which detail each image is likely to lack"),
+    ("look", "samples.png", "a sheet of samples, class by class"),
+    ("report", "report.html", "open it"),
+    ("figures", "results.json", "all that was measured"),
+    ("recipe", "recipe.yaml", "every setting"),
+)
 
 
 def show_results(results: Mapping[str, Any], out: Path, console: Console | None = None) -> None:
@@ -25,31 +36,18 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     each = f", {results['seconds_per_image']:.2g} s an image" if results["seconds_per_image"] else ""
     share = "nothing to do: all there already" if not made else f"{made} made now" + (f", {kept} kept" if kept else "")
     console.print()
-    console.print(
-        Text.assemble(("done  ", "bold green"), (what, "bold"), f" ({share}) in {duration(results['seconds'])}{each}"),
-        soft_wrap=True,
-    )
+    console.say(("done  ", "bold green"), (what, "bold"), f" ({share}) in {duration(results['seconds'])}{each}")
     for warning in _warnings(results):
-        console.print(Text(f"      {plain(warning)}", "yellow"), soft_wrap=True)
-    rows = list(_measures(results))
-    if rows:
+        console.say((f"      {plain(warning)}", "yellow"))
+    if rows := list(_measures(results)):
         console.print()
         for line in _table(rows):
-            console.print(line, soft_wrap=True)
+            console.say(line)
     console.print()
-    places = [("images", "images", "an image folder: one folder a class, metadata.jsonl beside them")]
-    places += [("before", "uninformed", "the same samples without informing")]
-    places += [("concepts", "concepts.png", "concepts kept and dropped, by activation on real images")]
-    places += [("", "similarity.png", "how alike the classes' names are")]
-    places += [("details", "details.json", "which detail each image is likely to lack")]
-    places += [("look", "samples.png", "a sheet of samples, class by class"), ("report", "report.html", "open it")]
-    places += [("figures", "results.json", "all that was measured"), ("recipe", "recipe.yaml", "every setting")]
-    there = [(about, plain(str(out / name)), meaning) for about, name, meaning in places if (out / name).exists()]
+    there = [(about, plain(str(out / name)), meaning) for about, name, meaning in _PLACES if (out / name).exists()]
     width = max((len(path) for _, path, _ in there), default=0)
     for about, path, meaning in there:
-        console.print(
-            Text.assemble((f"  {about:<9}", "dim"), f"{path:<{width}}", (f"  {meaning}", "dim")), soft_wrap=True
-        )
+        console.say((f"  {about:<9}", "dim"), f"{path:<{width}}", (f"  {meaning}", "dim"))
 
 
 def show_preview(plan: Preview, console: Console | None = None) -> None:
@@ -77,31 +75,21 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
         ("memory", f"about {size(plan.memory)}" if plan.memory is not None else _UNKNOWN),
         ("time", f"about {duration(plan.seconds)}" if plan.seconds is not None else f"{_UNKNOWN} until it runs"),
     ]
-    console.print(
-        Text.assemble(
-            ("concord ", "bold"), plain(f"{recipe.name} · {recipe.method} · {plan.out}") + " ", ("(dry run)", "yellow")
-        ),
-        soft_wrap=True,
-    )
-    _lines(console, lines)
-    for note in plan.notes:
-        console.print(Text(f"  note: {plain(note)}", "dim"), soft_wrap=True)
-    if plan.disk is not None and plan.disk > plan.disk_free:
-        console.print(Text("  the disk is too small for this plan", "bold red"), soft_wrap=True)
-
-
-def _lines(console: Console, lines: Sequence[Line]) -> None:
+    about = plain(f"{recipe.name} · {recipe.method} · {plan.out}")
+    console.say(("concord ", "bold"), f"{about} ", ("(dry run)", "yellow"))
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), plain(text)), soft_wrap=True)
+        console.say((f"  {name:<{width}}  ", "dim"), plain(text))
+    for note in plan.notes:
+        console.say((f"  note: {plain(note)}", "dim"))
+    if plan.disk is not None and plan.disk > plan.disk_free:
+        console.say(("  the disk is too small for this plan", "bold red"))
 
 
 def _warnings(results: Mapping[str, Any]) -> list[str]:
     lines = []
-    if results.get("uninformed_steps"):
-        lines.append(
-            f"{counted(results['uninformed_steps'], 'image-step')} left uninformed: the gradient was not finite"
-        )
+    if steps := results.get("uninformed_steps"):
+        lines.append(f"{counted(steps, 'image-step')} left uninformed: the gradient was not finite")
     if results.get("unreadable"):
         files = results["unreadable_files"]
         some = ", ".join(files[:3]) + (" ..." if len(files) > 3 else "")
@@ -123,12 +111,8 @@ def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[Text]:
     headings = ("what informing changed", "uninformed", "informed", "gain [95 % interval]")
     widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(4)]
     lines = []
-    for number, row in enumerate([headings, *rows]):
-        label, *cells = row
-        line = Text(f"  {label:<{widths[0]}}")
-        for column, cell in enumerate(cells, 1):
-            line.append(f"  {cell:>{widths[column]}}", "bold" if column == 2 and number else "")
-        if not number:
-            line.stylize("dim")
-        lines.append(line)
+    for number, (label, *cells) in enumerate([headings, *rows]):
+        styles = ("", "bold" if number else "", "")
+        figures = [(f"  {c:>{w}}", style) for c, w, style in zip(cells, widths[1:], styles, strict=True)]
+        lines.append(Text.assemble(f"  {label:<{widths[0]}}", *figures, style="" if number else "dim"))
     return lines

@@ -5,32 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
 
 
 def evaluate(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
-    test: Annotated[str, typer.Option(metavar="DATA", help="Real images to test on: a folder, Parquet, reef-test.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    test: Annotated[str, Option(metavar="DATA", help="Real images to test on: a folder, Parquet, reef-test.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="student, protocol, ipc, seeds, teacher, ...; lists with commas."),
+        Argument(metavar="KEY=VALUE", help="student, protocol, ipc, seeds, teacher, ...; lists with commas."),
     ] = None,
-    remap: Annotated[
-        bool, typer.Option("--remap", help="Put the teacher's classes in order by its own confusions.")
-    ] = False,
+    remap: Annotated[bool, Option("--remap", help="Put the teacher's classes in order by its own confusions.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where results go; DIR/evaluation.json if not given.")
+        Path | None, Option(metavar="FILE", help="Where results go; DIR/evaluation.json if not given.")
     ] = None,
     random: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores.")
+        Path | None, Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores.")
     ] = None,
-    full: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    full: Annotated[Path | None, Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")] = None,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train students on a small set from nothing: top-1 by student, protocol and IPC, over seeds.

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from concord.cli.console import Console
 from concord.evaluation.table import protocol, table
 from concord.text import plain
@@ -18,10 +16,8 @@ def show(record: Mapping[str, Any], path: Path) -> None:
     console = Console()
     console.print()
     for line, is_head in table(record):
-        console.print(Text(f"  {line}" if line else "", "dim" if is_head else ""), soft_wrap=True)
-    console.print(
-        Text.assemble(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim")), soft_wrap=True
-    )
+        console.say(f"  {line}" if line else "", style="dim" if is_head else "")
+    console.say(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim"))
 
 
 def title(cell: Mapping[str, Any]) -> str:

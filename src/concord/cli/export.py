@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import user_errors
 from concord.registry import LAYOUTS
@@ -20,14 +20,14 @@ class Variant(StrEnum):
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `concord distill` left.")],
-    layout: Annotated[Layout, typer.Option(help="Whose layout to write.")],
-    out: Annotated[Path, typer.Option(metavar="TARGET", help="The directory to make; it must not be there yet.")],
-    variant: Annotated[Variant, typer.Option(help="The set, or the same samples without informing.")] = Variant.images,
+    directory: Annotated[Path, Argument(metavar="DIR", help="What `concord distill` left.")],
+    layout: Annotated[Layout, Option(help="Whose layout to write.")],
+    out: Annotated[Path, Option(metavar="TARGET", help="The directory to make; it must not be there yet.")],
+    variant: Annotated[Variant, Option(help="The set, or the same samples without informing.")] = Variant.images,
     shard_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a file of webdataset and parquet; 1000 if not given.")
+        int | None, Option(min=1, help="Images a file of webdataset and parquet; 1000 if not given.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Write a finished set for another tool, with a data card (README.md).
 

@@ -42,14 +42,12 @@ def examine() -> dict[str, list[Finding]]:
 
 
 def _machine() -> list[Finding]:
-    here = shutil.disk_usage(Path.cwd())
+    here, free = platform.system(), shutil.disk_usage(Path.cwd()).free
     return [
-        Finding(
-            "concord", f"{version()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-        ),
+        Finding("concord", f"{version()}, Python {platform.python_version()}, {here} {platform.machine()}"),
         _device(),
         Finding("CPU", f"{cores()} core{'s' if cores() != 1 else ''}, {memory() / 2**30:.1f} GB of memory"),
-        Finding("disk", f"{here.free / 2**30:.1f} GB free here", here.free > 2**30, "free some space"),
+        Finding("disk", f"{free / 2**30:.1f} GB free here", free > 2**30, "free some space"),
         Finding("hub cache", str(hub_cache()) + ("" if hub_cache().is_dir() else " (empty)")),
         Finding("offline", "HF_HUB_OFFLINE is set: nothing is downloaded")
         if os.environ.get("HF_HUB_OFFLINE")
@@ -92,15 +90,11 @@ def _recipes() -> list[Finding]:
             continue
         needed = needed_models(recipe)
         missing = [one for one in needed if one.path is None]
-        if not needed:
-            findings.append(Finding(name, "needs no model", True))
-        elif missing:
+        if missing:
             found = f"{len(needed) - len(missing)} of {len(needed)} models present"
-            findings.append(Finding(name, found, False, lines=_lines(needed)))
         else:
-            size = sum(one.bytes for one in needed)
-            found = f"{len(needed)} models present, {size / 1e6:.0f} MB"
-            findings.append(Finding(name, found, True, lines=_lines(needed)))
+            found = f"{len(needed)} models present, {sum(one.bytes for one in needed) / 1e6:.0f} MB"
+        findings.append(Finding(name, found if needed else "needs no model", not missing, lines=_lines(needed)))
     return findings
 
 
@@ -131,7 +125,6 @@ def show_doctor(findings: Mapping[str, Sequence[Finding]], console: Console | No
         width = max(len(f.about) for f in group)
         for f in group:
             advice = (f"  {f.advice}", "yellow") if f.well is False and f.advice else ("", "")
-            line = Text.assemble("  ", marks[f.well], f" {f.about:<{width}}  ", plain(f.found), advice)
-            console.print(line, soft_wrap=True)
+            console.say("  ", marks[f.well], f" {f.about:<{width}}  ", plain(f.found), advice)
             for detail in f.lines:
-                console.print(Text(f"      {detail}", "dim"), soft_wrap=True)
+                console.say((f"      {detail}", "dim"))

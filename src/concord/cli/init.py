@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import user_errors
 from concord.cli.console import Console
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One folder of images for each class.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="One folder of images for each class.")],
     out: Annotated[
-        Path | None, typer.Option(help="The recipe to write; named after FOLDER, in this directory, if not given.")
+        Path | None, Option(help="The recipe to write; named after FOLDER, in this directory, if not given.")
     ] = None,
     bank: Annotated[
-        str | None, typer.Option(help="A concept bank, bundled or a file; one that has all classes if not given.")
+        str | None, Option(help="A concept bank, bundled or a file; one that has all classes if not given.")
     ] = None,
-    ipc: Annotated[int, typer.Option(min=1, help="Images per class.")] = 10,
-    model: Annotated[str | None, typer.Option(help="Another unCLIP pipeline: a directory or hub id.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    ipc: Annotated[int, Option(min=1, help="Images per class.")] = 10,
+    model: Annotated[str | None, Option(help="Another unCLIP pipeline: a directory or hub id.")] = None,
+    force: Annotated[bool, Option("--force", help="Write over a recipe that is there.")] = False,
 ) -> None:
     """Look at a folder of photographs and write a recipe for it (unCLIP, informed, no training).
 
@@ -36,6 +36,7 @@ def init(
     concord init my-photos --bank my-bank.json --ipc 50
     """
     with user_errors():
+        from concord.concepts.bank import load_bank
         from concord.data import open_data
         from concord.data.checks import held_out, survey
         from concord.recipe import load
@@ -48,7 +49,7 @@ def init(
             raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
         chosen = bank if bank is not None else _covering_bank(found.classes)
         if bank is not None:
-            _check_bank(bank, found.classes)
+            load_bank(bank).require(found.classes)
         text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
         path.write_text(text, encoding="utf-8")
         load(str(path))  # what is written must be a recipe
@@ -66,9 +67,6 @@ def recipe_text(
     shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
     side = f"{found.median_side} px (median of the shorter side)"
     objective, concepts = "", f"concepts:\n  bank: {_scalar(bank)}"
-    if bank is None:
-        objective = "\n  objective: {contrastive: 0, class_name: 1} # no bank has these classes: see above"
-        concepts = "concepts:"
     head = [
         f"{len(found.classes)} classes, {found.images} images, {side}: {shown}",
         "",
@@ -78,6 +76,8 @@ def recipe_text(
         "Each key below can be set on the command line, too, as in ipc=50 (a finished set grows in place).",
     ]
     if bank is None:
+        objective = "\n  objective: {contrastive: 0, class_name: 1} # no bank has these classes: see above"
+        concepts = "concepts:"
         head += [
             "",
             "No bundled bank has all these classes, so the class names alone inform. Concepts tell look-alikes apart:",
@@ -151,22 +151,11 @@ def _covering_bank(classes: Sequence[str]) -> str | None:
     return min(covering, key=lambda name: (len(banks[name]), name), default=None)
 
 
-def _check_bank(bank: str, classes: Sequence[str]) -> None:
-    from concord.concepts.bank import load_bank
-
-    load_bank(bank).require(classes)
-
-
 def _show(
     folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None, splits: Sequence[Split]
 ) -> None:
-    from rich.text import Text
-
     console = Console()
-
-    def line(*parts: Any) -> None:
-        console.print(Text.assemble(*parts), soft_wrap=True)
-
+    line = console.say
     low, high = min(found.counts), max(found.counts)
     each = f"{low}" if low == high else f"{low} to {high}"
     what = f"{counted(len(found.classes), 'class')}, {counted(found.images, 'image')}"

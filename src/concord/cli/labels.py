@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
@@ -13,16 +13,16 @@ from concord.text import duration, plain, size
 
 
 def labels(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
-    out: Annotated[Path, typer.Option(metavar="LABELS", help="The directory to fill.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    out: Annotated[Path, Option(metavar="LABELS", help="The directory to fill.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="teacher, student, protocol, ipc, seeds (one of each), top_k, bits."),
+        Argument(metavar="KEY=VALUE", help="teacher, student, protocol, ipc, seeds (one of each), top_k, bits."),
     ] = None,
     test: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Images to check the teacher on; the set's own if not given.")
+        str | None, Option(metavar="DATA", help="Images to check the teacher on; the set's own if not given.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Store soft labels ahead (Fast Knowledge Distillation): a training with them needs no teacher.

@@ -32,14 +32,12 @@ def _row(name: str, package: str, spec: Any) -> dict[str, Any]:
 
 
 def _show(found: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.text import Text
-
     out = Console()
     rows = [row for group in found.values() for row in group]
     name, package = (max([len(row[key]) for row in rows], default=0) for key in ("name", "package"))
     for group, entries in found.items():
-        out.print(Text(group if entries else f"{group}  none", "bold"))
+        out.say((group if entries else f"{group}  none", "bold"))
         for row in entries:
             text = row.get("error") or row["about"] + (f" Keys: {', '.join(row['keys'])}." if "keys" in row else "")
             figures = f"  {row['name']:<{name}}  {row['package']:<{package}}  "
-            out.print(Text.assemble(figures, (text, "red" if "error" in row else "dim")), soft_wrap=True)
+            out.say(figures, (text, "red" if "error" in row else "dim"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Group
@@ -44,13 +43,13 @@ class Bar:
         self._display = Live(get_renderable=self._render, console=self._console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Bar:
-        self._console.print(Text.assemble(("concord ", "bold"), self._title), soft_wrap=True)
+        self._console.say(("concord ", "bold"), self._title)
         self._begun = time.monotonic()
         if self._live:
             self._display.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         if self._live:
             self._display.stop()
         if kind is not None and self._done > self._at_start:
@@ -75,21 +74,17 @@ class Bar:
     def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
         before, self._done, self._last = self._done, self._done + count, time.monotonic()
         for name in _WATCHED:
-            values = [scores[name] for scores in facts if name in scores]
-            if values:
+            if values := [scores[name] for scores in facts if name in scores]:
                 total, number = self._scores.get(name, (0.0, 0))
                 self._scores[name] = total + sum(values), number + len(values)
         if not self._live and 10 * self._done // self._total > 10 * before // self._total:
-            figures = [f"{self._count()} images ({100 * self._done // self._total} %)", *self._figures()]
-            self._say(", ".join(figures))
+            share = 100 * self._done // self._total
+            self._say(", ".join([f"{self._done} of {self._total} images ({share} %)", *self._figures()]))
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
 
     def watch(self, total: int, seen: Callable[[], int]) -> None: ...
-
-    def _count(self) -> str:
-        return f"{self._done} of {self._total}"
 
     def _figures(self) -> list[str]:
         """Pace, time left and the watched scores, as far as they are known."""
@@ -105,10 +100,7 @@ class Bar:
         return figures
 
     def _render(self) -> Group:
-        return Group(self._trail(), self._present())
-
-    def _trail(self) -> Text:
-        """The stages: those that are done, the present one, those to come; and the time since the start."""
+        """The stages: those that are done, the present one, those to come; the time since the start; the bar."""
         parts: list[str | tuple[str, str]] = ["  "]
         for i, name in enumerate(self._stages):
             if i < self._current:
@@ -117,26 +109,23 @@ class Bar:
                 parts += [("● ", "cyan"), (name, "bold")] if i == self._current else [("○ " + name, "dim")]
             parts.append("  ")
         parts.append((duration(time.monotonic() - self._begun), "dim"))
-        return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+        return Group(Text.assemble(*parts, no_wrap=True, overflow="ellipsis"), self._present())
 
     def _present(self) -> Table:
         """The bar of the present stage with its figures; it pulses where there is nothing to count."""
         counts = not self._text
-        figures = [self._count(), *(self._figures() or ["making the first"])] if counts else [self._text]
+        made = f"{self._done} of {self._total}"
+        figures = [made, *(self._figures() or ["making the first"])] if counts else [self._text]
         said = Text(" · ".join(figures), no_wrap=True, overflow="ellipsis")
         room = self._console.width - said.cell_len - 4
-        bar = ProgressBar(
-            total=max(1, self._total - self._at_start),
-            completed=self._done - self._at_start if self._total > self._at_start else 1,
-            width=max(10, min(32, room)),
-            pulse=not counts,
-        )
+        total, done = self._total - self._at_start, self._done - self._at_start
+        width = max(10, min(32, room))
         line = Table.grid(padding=(0, 2, 0, 0))
-        line.add_row(Text(" "), bar, said)
+        line.add_row(Text(" "), ProgressBar(max(1, total), done if total > 0 else 1, width, pulse=not counts), said)
         return line
 
     def _say(self, text: str) -> None:
-        self._console.print(Text("  " + plain(text), "dim" if self._live else ""), soft_wrap=True)
+        self._console.say(("  " + plain(text), "dim" if self._live else ""))
 
 
 def pace(seconds: float) -> str:
@@ -161,7 +150,7 @@ class Counting(Silent):
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bar.stop()
 
     def note(self, text: str) -> None:
@@ -174,10 +163,8 @@ class Counting(Silent):
     def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
         self._done += count
         self._bar.advance(self._task, count)
-        for fact in facts:
-            line = self.line(fact)
-            if line is not None:
-                self.say(line)
+        for line in filter(None, map(self.line, facts)):
+            self.say(line)
 
     def line(self, fact: Mapping[str, Any]) -> Text | None:
         """What is said of a unit that is done, if anything."""
@@ -186,7 +173,7 @@ class Counting(Silent):
     def say(self, line: Text) -> None:
         """Print a line above the bar, whatever brackets are in it."""
         if not self._quiet:
-            self._console.print(line, soft_wrap=True)
+            self._console.say(line)
 
 
 class Epochs(Counting):
@@ -197,9 +184,8 @@ class Epochs(Counting):
         super().__init__(console, quiet, *columns)
 
     def line(self, fact: Mapping[str, Any]) -> Text | None:
-        if fact["accuracy"] is None:
-            return None
-        return Text(f"  epoch {fact['epoch']} of {fact['epochs']}: {fact['accuracy']:.1f} %")
+        text = f"  epoch {fact['epoch']} of {fact['epochs']}: "
+        return None if fact["accuracy"] is None else Text(f"{text}{fact['accuracy']:.1f} %")
 
 
 class Asking(Counting):
@@ -227,9 +213,8 @@ class Trainings(Counting):
     """
 
     def __init__(self, console: Console, quiet: bool, title: Callable[[Mapping[str, Any]], str]) -> None:
-        super().__init__(
-            console, quiet, TextColumn("  {task.description}"), BarColumn(24), _Left(self), at_first="reading"
-        )
+        columns = TextColumn("  {task.description}"), BarColumn(24), _Left(self)
+        super().__init__(console, quiet, *columns, at_first="reading")
         self._title, self._since = title, time.monotonic()
         self._seen: Callable[[], int] = lambda: 0
 
@@ -245,14 +230,14 @@ class Trainings(Counting):
         self._seen, self._since = seen, time.monotonic()
         self._bar.update(self._task, description="training", total=max(1, total), completed=0)
 
-    def left(self, task: Task) -> str:
+    def left(self, task: Task) -> Text:
         """How far the trainings are, and when they will be done; it moves the bar to there."""
         if task.total is None:
-            return ""
+            return Text("")
         task.completed = self._seen()
         share, passed = task.completed / task.total, time.monotonic() - self._since
         when = f" · {duration(passed * (1 - share) / share)} left" if 0.01 < share < 1 else ""
-        return f"{self._done} of {self._total} · {share:.0%}{when}"
+        return Text(f"{self._done} of {self._total} · {share:.0%}{when}")
 
     def line(self, fact: Mapping[str, Any]) -> Text:
         cell, place = fact["cell"], fact["cell"]["seeds"].index(fact["seed"])
@@ -273,4 +258,4 @@ class _Left(ProgressColumn):
         self._trainings = trainings
 
     def render(self, task: Task) -> Text:
-        return Text(self._trainings.left(task))
+        return self._trainings.left(task)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def recipes(
-    keys: Annotated[bool, typer.Option("--keys", help="Print every key of a recipe, its default and meaning.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --keys: as docs/recipe.md.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a recipe, for editors.")] = False,
+    keys: Annotated[bool, Option("--keys", help="Print every key of a recipe, its default and meaning.")] = False,
+    markdown: Annotated[bool, Option("--markdown", help="With --keys: as docs/recipe.md.")] = False,
+    schema: Annotated[bool, Option("--schema", help="Print the JSON schema of a recipe, for editors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the bundled recipes: what each is, what it needs, and the paper's accuracy; or the keys of a recipe."""
@@ -51,7 +51,7 @@ def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:
         out = Console()
         for row in keys.rows():
             default = f" = {row['default']}" if row["default"] else ""
-            out.print(Text.assemble((row["key"], "bold"), default, (f"  {row['type']}", "dim")), soft_wrap=True)
+            out.say((row["key"], "bold"), default, (f"  {row['type']}", "dim"))
             out.print(Text(f"    {row['description']}"), soft_wrap=not out.is_terminal)
 
 
@@ -91,12 +91,8 @@ def _show(entries: Sequence[Entry]) -> None:
         figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}"
         text = Text.assemble("  ", mark, (f" {name:<{widths[0]}}  ", "bold"), (figures, "dim"))
         # On a narrow terminal what it is stands below, on a wide one beside.
-        parts = (
-            [text, Text(f"      {about}", "dim")]
-            if out.width < 120 and out.is_terminal
-            else [text + Text(f"  {about}")]
-        )
-        for part in parts:
+        beside = out.width >= 120 or not out.is_terminal
+        for part in [text + Text(f"  {about}")] if beside else [text, Text(f"      {about}", "dim")]:
             part.stylize(style)
             if out.is_terminal:
                 part.truncate(out.width, overflow="ellipsis")
@@ -106,19 +102,16 @@ def _show(entries: Sequence[Entry]) -> None:
     for entry, row in zip(entries, rows, strict=True):
         line((" ", "") if entry.missing else ("✓", "green"), row)
     out.print()
-    notes = [
-        ("models", f"those on this machine; {counted(ready, 'recipe')} can run now (✓)"),
-        ("paper", "top-1 in %, ResNet-18, IPC 10: informed / uninformed"),
-        ("next", "concord distill NAME data=DIR --dry-run; concord doctor names the models"),
-    ]
-    for about, text in notes:
-        out.print(Text(f"  {about:<7} {text}", "dim"), soft_wrap=True)
+    for note in (
+        f"models  those on this machine; {counted(ready, 'recipe')} can run now (✓)",
+        "paper   top-1 in %, ResNet-18, IPC 10: informed / uninformed",
+        "next    concord distill NAME data=DIR --dry-run; concord doctor names the models",
+    ):
+        out.say((f"  {note}", "dim"))
 
 
 def _models(entry: Entry) -> str:
-    if not entry.models:
-        return "none"
-    return f"{len(entry.models) - len(entry.missing)} of {len(entry.models)}"
+    return f"{len(entry.models) - len(entry.missing)} of {len(entry.models)}" if entry.models else "none"
 
 
 def _paper(entry: Entry) -> str:

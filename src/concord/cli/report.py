@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from concord.cli.common import user_errors
 
 
 def report(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The directory of a run, as distill --out filled it.")
-    ],
+    directory: Annotated[Path, Argument(metavar="DIR", help="The directory of a run, as distill --out filled it.")],
 ) -> None:
     """Write the page of a run: DIR/report.html, one file that opens anywhere.
 

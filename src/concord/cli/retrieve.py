@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import user_errors
 
@@ -13,31 +13,31 @@ from concord.cli.common import user_errors
 def retrieve(
     source: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="SOURCE",
             help="Class names: a text, CSV or Parquet file, a folder of images, or a list (imagenet-100, ...).",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="The bank to fill; SOURCE.json here if not given.")] = None,
+    out: Annotated[Path | None, Option(help="The bank to fill; SOURCE.json here if not given.")] = None,
     prompt: Annotated[
-        str, typer.Option(help="distinctive: what look-alikes do not have; descriptive: the whole look.")
+        str, Option(help="distinctive: what look-alikes do not have; descriptive: the whole look.")
     ] = "distinctive",
-    about: Annotated[str, typer.Option(help='What the images are, as in "clothing on plain backgrounds".')] = "",
-    base_url: Annotated[str | None, typer.Option(help="The server; OPENAI_BASE_URL if not given.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model; OPENAI_MODEL if not given.")] = None,
+    about: Annotated[str, Option(help='What the images are, as in "clothing on plain backgrounds".')] = "",
+    base_url: Annotated[str | None, Option(help="The server; OPENAI_BASE_URL if not given.")] = None,
+    model: Annotated[str | None, Option(help="The model; OPENAI_MODEL if not given.")] = None,
     key_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The environment variable with the key; OPENAI_API_KEY.")
+        str | None, Option(metavar="NAME", help="The environment variable with the key; OPENAI_API_KEY.")
     ] = None,
-    phrases: Annotated[int, typer.Option(min=1, max=50, help="Phrases a class.")] = 10,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests at the same time.")] = 4,
-    attempts: Annotated[int, typer.Option(min=1, max=20, help="Answers to ask for until a class is complete.")] = 3,
-    retries: Annotated[int, typer.Option(min=0, max=20, help="Of a request that fails for the moment.")] = 5,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = 180,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="The server's own if not given.")] = None,
-    stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Receive answers piece by piece.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Begin the bank anew, whatever is in it.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    backoff: Annotated[float, typer.Option(min=0, hidden=True, help="Seconds before the first retry.")] = 1,
+    phrases: Annotated[int, Option(min=1, max=50, help="Phrases a class.")] = 10,
+    concurrency: Annotated[int, Option(min=1, max=64, help="Requests at the same time.")] = 4,
+    attempts: Annotated[int, Option(min=1, max=20, help="Answers to ask for until a class is complete.")] = 3,
+    retries: Annotated[int, Option(min=0, max=20, help="Of a request that fails for the moment.")] = 5,
+    timeout: Annotated[float, Option(min=0.1, help="Seconds to wait for one answer.")] = 180,
+    temperature: Annotated[float | None, Option(min=0, max=2, help="The server's own if not given.")] = None,
+    stream: Annotated[bool, Option("--stream/--no-stream", help="Receive answers piece by piece.")] = True,
+    force: Annotated[bool, Option("--force", help="Begin the bank anew, whatever is in it.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    backoff: Annotated[float, Option(min=0, hidden=True, help="Seconds before the first retry.")] = 1,
 ) -> None:
     """Ask a language model for every class's phrases, and write a bank.
 
@@ -54,15 +54,9 @@ def retrieve(
         from concord.concepts.llm.prompts import prompt_named
 
         address, wanted, key = find_server(base_url, model, key_env)
-        run(
-            source,
-            where,
-            prompt_named(prompt),
+        server, asked = (
             Server(address, wanted, key, temperature, stream, timeout, retries, backoff),
-            about=about,
-            count=phrases,
-            attempts=attempts,
-            concurrency=concurrency,
-            anew=force,
-            quiet=quiet,
+            prompt_named(prompt),
         )
+        patience = {"attempts": attempts, "concurrency": concurrency}
+        run(source, where, asked, server, about, phrases, force, quiet, **patience)

@@ -15,8 +15,7 @@ from concord.concepts.bank import ClassConcepts
 from concord.concepts.llm.class_names import class_names
 from concord.concepts.llm.client import OPENAI, Server
 from concord.concepts.llm.prompts import Prompt
-from concord.concepts.llm.retrieve import GrowingBank, provenance
-from concord.concepts.llm.retrieve import retrieve_bank as retrieve
+from concord.concepts.llm.retrieve import GrowingBank, provenance, retrieve_bank
 from concord.errors import ConcordError
 from concord.storage.atomic import write_atomically
 
@@ -49,15 +48,13 @@ def run(
     path: Path,
     prompt: Prompt,
     server: Server,
-    *,
     about: str,
     count: int,
-    attempts: int,
-    concurrency: int,
     anew: bool,
     quiet: bool,
+    **patience: int,
 ) -> None:
-    """Fill a bank, and say what it has and lacks.
+    """Fill a bank, and say what it has and lacks; `patience` goes to `retrieve_bank`.
 
     Raises:
         ConcordError: the bank is not complete; every class that it lacks is named, with the reason.
@@ -82,17 +79,8 @@ def run(
 
         ended = ""
         if asked:
-            asking = retrieve(
-                asked,
-                prompt,
-                server,
-                done,
-                failed,
-                everyone=names,
-                about=about,
-                count=count,
-                attempts=attempts,
-                concurrency=concurrency,
+            asking = retrieve_bank(
+                asked, prompt, server, done, failed, everyone=names, about=about, count=count, **patience
             )
             try:
                 asyncio.run(asking)
@@ -105,7 +93,7 @@ def run(
 
 
 def _lacking(missing: list[str], reasons: Mapping[str, str], ended: str, total: int, path: Path) -> str:
-    each = ", ".join(f'"{name}"' + (f" ({reasons[name]})" if name in reasons else " (not asked)") for name in missing)
+    each = ", ".join(f'"{name}" ({reasons.get(name, "not asked")})' for name in missing)
     there = f"{path} holds the other {total - len(missing)}" if len(missing) < total else f"nothing is in {path}"
     stopped = f"{ended}; " if ended else ""
     lack = f"{len(missing)} of {total} classes lack phrases"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
@@ -13,15 +13,15 @@ from concord.text import counted, duration
 
 
 def teacher(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="The real images: a folder, Parquet, or reef.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes, a name in .safetensors.")],
+    data: Annotated[str, Argument(metavar="DATA", help="The real images: a folder, Parquet, or reef.")],
+    out: Annotated[Path, Option(metavar="FILE", help="Where it goes, a name in .safetensors.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="student, size, epochs, lr, batch, seed, ...")
+        list[str] | None, Argument(metavar="KEY=VALUE", help="student, size, epochs, lr, batch, seed, ...")
     ] = None,
     test: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Images to judge it on; a split of DATA if it has one.")
+        str | None, Option(metavar="DATA", help="Images to judge it on; a split of DATA if it has one.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a teacher from nothing on real images, 300 epochs unless told otherwise.
@@ -46,17 +46,8 @@ def teacher(
                 progress.note(note)
             made = teach(images, held, settings, protocol, out, progress)
         if as_json:
-            print_json(
-                {
-                    "file": str(out),
-                    "student": made.student,
-                    "images": made.images,
-                    "size": made.size,
-                    "epochs": made.epochs,
-                    "accuracy": made.accuracy,
-                    "seconds": round(made.seconds, 1),
-                }
-            )
+            facts = {key: getattr(made, key) for key in ("student", "images", "size", "epochs", "accuracy")}
+            print_json({"file": str(out), **facts, "seconds": round(made.seconds, 1)})
         elif not quiet:
             said = f", {made.accuracy:.1f} % of the test images" if made.accuracy is not None else ""
             print(

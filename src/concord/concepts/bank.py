@@ -1,14 +1,10 @@
-"""Published descriptor files of zero-shot classification: a JSON object, class name to list of phrases.
-
-The bank: for every class its phrases, and where they come from. JSON, so that a person can read and edit it.
-"""
+"""The bank: for every class its phrases, and where they come from. JSON, so that a person can read and edit it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,35 +34,28 @@ class Bank(BaseModel):
     classes: dict[str, ClassConcepts]
 
     def phrases(self, class_name: str) -> tuple[str, ...]:
-        """Phrases of a class.
-
-        Raises:
-            ConcordError: the bank does not have the class; the message names the ways out.
-        """
+        """Phrases of a class; a `ConcordError` names the ways out where the bank lacks it."""
         self.require([class_name])
         return self.classes[class_name].phrases
 
     def require(self, class_names: Sequence[str]) -> None:
         """Check that every class is in the bank, and say all that are missing at once."""
-        missing = [name for name in class_names if name not in self.classes]
-        if not missing:
-            return
-        lacking = listed(f'"{name}"' for name in missing)
-        raise ConcordError(
-            f'the concept bank "{self.name}" has no phrases for {lacking}{nearest(missing[0], self.classes)}:'
-            " retrieve phrases from a language model (concord concepts retrieve), import a descriptor file (concord"
-            " concepts import), or inform by the class name alone"
-            " (informing.objective.contrastive=0 informing.objective.class_name=1)"
-        )
+        if missing := [name for name in class_names if name not in self.classes]:
+            lacking = listed(f'"{name}"' for name in missing)
+            raise ConcordError(
+                f'the concept bank "{self.name}" has no phrases for {lacking}{nearest(missing[0], self.classes)}:'
+                " retrieve phrases from a language model (concord concepts retrieve), import a descriptor file (concord"
+                " concepts import), or inform by the class name alone"
+                " (informing.objective.contrastive=0 informing.objective.class_name=1)"
+            )
+
+
+_BANKS = files("concord.concepts") / "banks"
 
 
 def bundled_banks() -> list[str]:
     """Return the names of the banks that come with the package."""
-    return sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json"))
-
-
-def _folder() -> Traversable:
-    return files("concord.concepts") / "banks"
+    return sorted(entry.name.removesuffix(".json") for entry in _BANKS.iterdir() if entry.name.endswith(".json"))
 
 
 def load_bank(name_or_path: str) -> Bank:
@@ -78,7 +67,7 @@ def load_bank(name_or_path: str) -> Bank:
     bundled = bundled_banks()
     path = Path(name_or_path)
     if name_or_path in bundled:
-        text = (_folder() / f"{name_or_path}.json").read_text(encoding="utf-8")
+        text = (_BANKS / f"{name_or_path}.json").read_text(encoding="utf-8")
     elif path.is_file():
         try:
             text = path.read_text(encoding="utf-8")
@@ -134,13 +123,10 @@ def find_class(banks: Sequence[Bank], class_name: str) -> list[tuple[Bank, str]]
 
 
 def read_descriptors(path: Path, name: str | None = None) -> tuple[Bank, list[str]]:
-    """Read a descriptor file into a bank, with a note for everything that was left out.
+    """Read a descriptor file of zero-shot classification into a bank, with a note for everything that was left out.
 
-    Empty phrases and classes without any are left out; nothing else is judged here (`concord.concepts.lint` does).
-
-    Args:
-        path: the file.
-        name: the bank's name; the file's if not given.
+    The file is a JSON object, class name to list of phrases. Empty phrases and classes without any are left out;
+    nothing else is judged here (`concord.concepts.lint` does). name: the bank's; the file's if not given.
 
     Raises:
         ConcordError: the file cannot be read, or is not an object of lists of texts.
@@ -168,8 +154,7 @@ def read_descriptors(path: Path, name: str | None = None) -> tuple[Bank, list[st
             notes.append(f'"{class_name}" has no phrases and is left out')
         else:
             classes.setdefault(class_name, []).extend(phrases)
-            empty = len(given) - len(phrases)
-            if empty:
+            if empty := len(given) - len(phrases):
                 notes.append(f'"{class_name}": {empty} empty phrase{"s" if empty > 1 else ""} left out')
     if not classes:
         raise ConcordError(f"the descriptor file {path} has no class with a phrase")

@@ -1,7 +1,4 @@
-"""Two banks side by side, class by class: prompts or models are judged by what they say of the same class (Fig. 7).
-
-Zero-shot classification: do a bank's phrases recognise the classes better than their bare names?
-"""
+"""Banks judged: zero-shot against the classes' bare names, and by what two say of the same class (Fig. 7)."""
 
 from __future__ import annotations
 
@@ -38,12 +35,8 @@ def score(
     A class's similarity is the mean cosine over "{class} with {phrase}" for all its phrases in the bank, against that
     with the class's name alone: both without a template around them.
 
-    Args:
-        bank: must have every class.
-        data: the labelled images.
-        encoder: embeds both.
-        most: images a class, evenly spaced; None takes all.
-        skip_unreadable: leave out images that cannot be read.
+    bank: must have every class. most: images a class, evenly spaced; None takes all. skip_unreadable: leave out images
+    that cannot be read.
 
     Raises:
         ConcordError: the bank lacks a class.
@@ -91,10 +84,8 @@ class Pair:
 def compare(a: Bank, b: Bank, rate: Rate | None = None, names: Sequence[str] | None = None) -> list[Pair]:
     """Compare the classes that both banks have, in the first one's order; names match whatever their case and hyphens.
 
-    Args:
-        a, b: the banks.
-        rate: rates phrases on real images; None leaves activations out, and the phrases in the banks' own order.
-        names: only these classes, by their names in texts.
+    rate: rates phrases on real images; None leaves activations out, and the phrases in the banks' own order.
+    names: only these classes, by their names in texts.
     """
     in_a, in_b = ({words(name): name for name in bank.classes} for bank in (a, b))
     faults = [Counter(fault.class_name for fault in lint(bank)) for bank in (a, b)]

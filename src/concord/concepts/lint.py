@@ -84,13 +84,11 @@ def _of_phrase(name: str, phrase: str) -> Iterator[Fault]:
 
 
 def _shared(bank: Bank, name: str, phrase: str, others: list[str]) -> Fault:
-    alike = [other for other in others if _look_alikes(bank, name, other)]
-    if alike:
+    if alike := [other for other in others if _look_alikes(bank, name, other)]:
         text = f"also stands in {listed(alike, 3)}, a look-alike of this class: it cannot tell them apart"
         return Fault("shared-by-look-alikes", name, phrase, text)
-    return Fault(
-        "shared", name, phrase, f"also stands in {listed(others, 3)}; if it must, declare it in the bank's shared"
-    )
+    text = f"also stands in {listed(others, 3)}; if it must, declare it in the bank's shared"
+    return Fault("shared", name, phrase, text)
 
 
 def _look_alikes(bank: Bank, a: str, b: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 
@@ -19,11 +19,9 @@ def checked_kind(word: str) -> Kind:
     Raises:
         ConcordError: it is none; the nearest is named.
     """
-    for kind in get_args(Kind):
-        if kind == word:
-            return kind
-    kinds = get_args(Kind)
-    raise ConcordError(f'no kind of negatives "{word}"{nearest(word, kinds)}; there are {", ".join(kinds)}')
+    if word not in (kinds := get_args(Kind)):
+        raise ConcordError(f'no kind of negatives "{word}"{nearest(word, kinds)}; there are {", ".join(kinds)}')
+    return cast(Kind, word)
 
 
 def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted", k: int = 5) -> np.ndarray:
@@ -52,26 +50,19 @@ def draw_negatives(
     rng: np.random.Generator,
     kind: Kind = "weighted",
 ) -> list[tuple[int, str]]:
-    """Draw concepts of other classes for one sample.
+    """Draw up to `count` concepts of other classes for one sample: (class index, phrase) pairs.
 
     Classes are drawn without replacement by weight, and a phrase uniformly from those that the class kept. With fewer
     classes than negatives, every class is drawn once before any is drawn twice; each further round draws by weight
     again. Classes of weight 0 come last in their round, all alike; with `kind` "similar" they wait until the others
-    have no phrase left, for there weight 0 means that a class is not among the `k` nearest.
-
-    No phrase comes twice, and none that is also the sample's own: a fish cannot be pushed away from the stripe that it
-    should show. Where this leaves fewer than `count`, fewer are returned.
+    have no phrase left, for there weight 0 means that a class is not among the `k` nearest. No phrase comes twice, and
+    none that is also the sample's own: a fish cannot be pushed away from the stripe that it should show.
 
     Args:
         concepts: the kept phrases of every class.
         own: index of the sample's class.
-        weights: from `class_weights`.
-        count: how many; 0 gives none.
+        weights: from `class_weights`, and so is `kind`.
         rng: the sample's own generator.
-        kind: as given to `class_weights`.
-
-    Returns:
-        (class index, phrase) pairs.
     """
     used = set(concepts[own])
     drawn: list[tuple[int, str]] = []
@@ -149,12 +140,9 @@ def chances(similarity: np.ndarray, own: int, kind: Kind, k: int, count: int, wh
     whole: also the chance to give any of them, which takes long for many classes (seconds for a thousand); else NaN.
     """
     weights = class_weights(similarity.tolist(), own, kind, k)
-    first = inclusion(weights, own, min(1, count), kind) if whole else _shares(weights, min(1, count))
-    every = inclusion(weights, own, count, kind) if whole else np.full(len(weights), np.nan)
+    once = min(1, count)
+    if whole:
+        first, every = inclusion(weights, own, once, kind), inclusion(weights, own, count, kind)
+    else:  # the first comes by the weights' shares
+        first, every = weights / (weights.sum() or 1) * once, np.full(len(weights), np.nan)
     return Chances(own, similarity, weights, first, every)
-
-
-def _shares(weights: np.ndarray, count: int) -> np.ndarray:
-    """Chances to give the first negative: the weights' shares."""
-    total = weights.sum()
-    return weights / total * count if total else np.zeros(len(weights))

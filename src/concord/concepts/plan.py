@@ -32,9 +32,7 @@ class ConceptPlan:
 
     @cached_property
     def _bank(self) -> Bank | None:
-        if self._recipe.concepts.bank is None:
-            return None
-        return load_bank(self._recipe.concepts.bank)
+        return None if (name := self._recipe.concepts.bank) is None else load_bank(name)
 
     @cached_property
     def selection(self) -> list[list[Concept]]:

@@ -1,7 +1,4 @@
-"""Selection by validity: of an over-abundant list, keep the phrases that the real images bear out (Eq. 10).
-
-A bank on a data set: what the real images say of its phrases (Eq. 10), and how alike the classes' names are.
-"""
+"""Selection by validity: of an over-abundant list, keep the phrases that the real images bear out (Eq. 10)."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from concord.concepts.bank import Bank, concept_text
@@ -71,9 +69,7 @@ def select_classes(
     """Rate every class's phrases on its real images and keep the best, in label order; see `select`.
 
     Args:
-        data: the labelled images.
         bank: must have every class; None where all phrases are pinned.
-        encoder: rates the phrases.
         keep: how many a class keeps.
         most: images a class that rate them, evenly spaced; None takes all.
         pinned: class (folder, name or WordNet id) to phrases that are never dropped.
@@ -112,8 +108,6 @@ class Concept:
 
 def mean_embedding(embeddings: Tensor) -> Tensor:
     """Average of image embeddings (N, D), each normalised first, so that every image has one vote; unit length (D,)."""
-    import torch.nn.functional as F
-
     return F.normalize(F.normalize(embeddings.float(), dim=-1).mean(0), dim=-1)
 
 
@@ -128,19 +122,15 @@ def select(
     """Rate the phrases of a class on its real images and keep the best (Eq. 10).
 
     Args:
-        class_name: fills the text form "{class} with {phrase}".
         phrases: the bank's phrases, in any order; repeated ones count once.
         mean_image: mean image embedding of the class, (D,); see `mean_embedding`.
         embed_texts: texts to unit embeddings (N, D).
-        keep: how many to keep.
         pinned: phrases of the user's own; always kept, whatever their activation, and part of the `keep`. More pins
             than `keep` keep all pins.
 
     Returns:
         Every phrase, the most active first; ties keep the bank's order.
     """
-    import torch.nn.functional as F
-
     candidates = list(dict.fromkeys([*phrases, *pinned]))
     texts = embed_texts([concept_text(class_name, phrase) for phrase in candidates])
     # Images were embedded batch by batch and lie on the CPU; texts lie where the encoder does.
@@ -159,7 +149,6 @@ def selection_record(
     Args:
         bank: name of the bank; None where all phrases are pinned.
         encoder: directory or model id of the encoder that rated them.
-        classes: the classes, in label order.
         selection: from `select`, for each class.
         similarity: cosines of the bare class names' text embeddings, (C, C).
     """

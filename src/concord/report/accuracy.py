@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -73,9 +72,8 @@ def protocol(cell: Mapping[str, Any]) -> str:
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Keys and plain values of a JSON object as a reader sees them: words, megabytes, yes and no."""
-    return [
-        (key.removesuffix("_bytes").replace("_", " "), text) for key, v in values.items() if (text := _fact(key, v))
-    ]
+    named = ((key.removesuffix("_bytes").replace("_", " "), _fact(key, value)) for key, value in values.items())
+    return [(name, text) for name, text in named if text]
 
 
 def _cell(evaluation: Mapping[str, Any], cell: Mapping[str, Any], place: int) -> Cell:
@@ -107,10 +105,9 @@ def _confusion(cell: Mapping[str, Any], place: int) -> np.ndarray:
     """Counts (K, K), rows by true class; (0, 0) where the cell has none."""
     counts = cell.get("confusion") or []
     try:
-        matrix = np.array(counts, dtype=float).reshape(len(counts), len(counts))
+        return np.array(counts, dtype=float).reshape(len(counts), len(counts))
     except (TypeError, ValueError):
         raise ConcordError(f"{FILE} is damaged: the confusion of cell {place} is not square; evaluate again") from None
-    return matrix
 
 
 def _bars(
@@ -122,11 +119,9 @@ def _bars(
         if recall is None:
             continue  # no image of the class was tested
         others = np.delete(shares[label], label) if len(shares) else np.zeros(0)
-        if others.any():
-            other = int(others.argmax())
-            bars.append(Bar(names[label], recall, names[other + (other >= label)], float(others.max())))
-        else:
-            bars.append(Bar(names[label], recall))
+        other = int(others.argmax()) if others.any() else None
+        taken = ("", 0.0) if other is None else (names[other + (other >= label)], float(others[other]))
+        bars.append(Bar(names[label], recall, *taken))
     bars.sort(key=lambda bar: bar.recall.number)
     return (bars, 0) if len(bars) <= BARS else (bars[:ENDS] + bars[-ENDS:], len(bars) - 2 * ENDS)
 
@@ -140,11 +135,11 @@ def _mistakes(names: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, 
 
 
 def _chart(names: Sequence[str], shares: np.ndarray) -> str:
-    from concord.report.charts import png
+    from concord.report.charts import png_uri
     from concord.report.similarity import heatmap
 
-    figure = heatmap(names, shares, "Confusion", "share of a true class (row) that is taken for a class", diagonal=True)
-    return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
+    note = "share of a true class (row) that is taken for a class"
+    return png_uri(heatmap(names, shares, "Confusion", note, diagonal=True))
 
 
 def _fact(key: str, value: Any) -> str:

@@ -1,16 +1,12 @@
-"""Activations of phrases on real images (Eq. 10), drawn: which were kept, which dropped, and by how much.
-
-For a few classes a panel each, with its phrases written out; for many a row each, with a dot a phrase.
-
-The look that all charts share: drawn without a display, in the colours of the contact sheet.
-"""
+"""Activations of phrases on real images (Eq. 10), drawn; and the look that all charts share, without a display."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,6 +45,11 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def png_uri(figure: Figure) -> str:
+    """A figure as the data URI of a PNG file."""
+    return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     from concord.storage.atomic import write_atomically
@@ -65,11 +66,10 @@ _LINE = 0.235
 
 
 def activation_chart(selection: Sequence[tuple[str, Sequence[Concept]]], title: str, note: str = "") -> Figure:
-    """Draw the activations of classes' phrases.
+    """Draw the activations of classes' phrases: which were kept, which dropped, and by how much.
 
-    Args:
-        selection: class name and what `select` says of its phrases, for each class.
-        title: stands above; `note` in small letters below it.
+    selection: class name and what `select` says of its phrases, for each class; a few have a panel each, with the
+    phrases written out, many a row each, with a dot a phrase. title: stands above, `note` in small letters below it.
 
     Raises:
         ValueError: there is no class.
@@ -122,9 +122,8 @@ def _panels(
         for column, (name, concepts) in enumerate(pair):
             left = column * (words + plot + gap) + words
             rows = max(1, len(concepts))
-            axes = figure.add_axes(
-                (left / width, (top - 0.32 - _LINE * rows) / height, plot / width, _LINE * rows / height)
-            )
+            lines = _LINE * rows
+            axes = figure.add_axes((left / width, (top - 0.32 - lines) / height, plot / width, lines / height))
             _plain(axes, limits, rows)
             axes.set_yticks(range(len(concepts)), [literal(shortened(c.phrase, LONGEST)) for c in concepts], fontsize=9)
             for label, concept in zip(axes.get_yticklabels(), concepts, strict=True):
@@ -133,15 +132,8 @@ def _panels(
                 axes.plot([limits[0], concept.activation], [y, y], color=RULE, linewidth=1.2, zorder=1)
                 _dot(axes, concept, y, 6)
             x = column * (words + plot + gap) + 0.25
-            figure.text(
-                x / width,
-                (top - 0.14) / height,
-                literal(shortened(name, 60)),
-                fontsize=11.5,
-                color=INK,
-                weight="bold",
-                va="center",
-            )
+            looks: dict[str, Any] = {"fontsize": 11.5, "color": INK, "weight": "bold", "va": "center"}
+            figure.text(x / width, (top - 0.14) / height, literal(shortened(name, 60)), **looks)
         top -= tall
     return figure
 
@@ -179,8 +171,7 @@ def _plain(axes: Axes, limits: tuple[float, float], rows: int) -> None:
         axes.axvline(0, color=DROPPED, linewidth=1, zorder=0.5)
     axes.set_axisbelow(True)
     axes.locator_params(axis="x", nbins=5)
-    for edge in axes.spines.values():
-        edge.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _dot(axes: Axes, concept: Concept, y: float, size: float) -> None:

@@ -130,7 +130,10 @@ def compare(a: Run, b: Run) -> Comparison:
     with ThreadPoolExecutor(cores()) as pool:
         both = [(a.by_place[place], b.by_place[place]) for place in places]
         changes = list(pool.map(lambda samples: _change(*samples), both))
-    pairs = [_pair(*samples, *change, rated) for samples, change in zip(both, changes, strict=True)]
+    pairs = [
+        Pair((x.folder, x.index), x.class_name, *change, x.seed == y.seed, _details(x.details, y.details, rated))
+        for (x, y), change in zip(both, changes, strict=True)
+    ]
     if not same_test(a.evaluation, b.evaluation):
         notes.append("accuracies were read on different test images and are not compared")
     if not all(pair.same_seed for pair in pairs):
@@ -138,19 +141,9 @@ def compare(a: Run, b: Run) -> Comparison:
     lacking = sum(not pair.details for pair in pairs)
     if rated and 0 < lacking < len(pairs):
         notes.append(f"{lacking} pairs have no phrase on which both were rated")
-    return Comparison(
-        a,
-        b,
-        tuple((key, _at(a.recipe, key), _at(b.recipe, key)) for key in differing(a.recipe, b.recipe)),
-        tuple(sorted(pairs, key=lambda pair: (-pair.change, pair.place))),
-        tuple(_measures(a, b, pairs)),
-        tuple(notes),
-    )
-
-
-def _pair(a: StoredSample, b: StoredSample, change: float, identical: bool, rated: Sequence[str]) -> Pair:
-    details = _details(a.details, b.details, rated)
-    return Pair((a.folder, a.index), a.class_name, change, identical, a.seed == b.seed, details)
+    keys = tuple((key, _at(a.recipe, key), _at(b.recipe, key)) for key in differing(a.recipe, b.recipe))
+    ordered = tuple(sorted(pairs, key=lambda pair: (-pair.change, pair.place)))
+    return Comparison(a, b, keys, ordered, tuple(_measures(a, b, pairs)), tuple(notes))
 
 
 def _change(a: StoredSample, b: StoredSample) -> tuple[float, bool]:
@@ -185,8 +178,7 @@ def _details(first: Sequence[Json], second: Sequence[Json], keys: Sequence[str])
 
 def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Compared]:
     for measure in phrase_measures(a.results):
-        rated = [pair for pair in pairs if measure.key in pair.details]
-        if rated:
+        if rated := [pair for pair in pairs if measure.key in pair.details]:
             yield _paired(measure, rated, [pair.details[measure.key] for pair in rated])
     for name in _common_scores(a, b, pairs):
         values = [(float(a.by_place[p.place].scores[name]), float(b.by_place[p.place].scores[name])) for p in pairs]
@@ -201,11 +193,8 @@ def _measures(a: Run, b: Run, pairs: Sequence[Pair]) -> Iterator[Compared]:
 def _common_scores(a: Run, b: Run, pairs: Sequence[Pair]) -> list[str]:
     """Scores that every image of both runs bears in its row, in the first's order."""
     rows = [run.by_place[pair.place].scores for run in (a, b) for pair in pairs]
-    return [
-        name
-        for name in (rows[0] if rows else {})
-        if name != "uninformed_steps" and all(isinstance(row.get(name), int | float) for row in rows)
-    ]
+    names = [name for name in (rows[0] if rows else {}) if name != "uninformed_steps"]
+    return [name for name in names if all(isinstance(row.get(name), int | float) for row in rows)]
 
 
 def _paired(measure: Measure, pairs: Sequence[Pair], values: Sequence[tuple[float, float]]) -> Compared:
@@ -213,9 +202,8 @@ def _paired(measure: Measure, pairs: Sequence[Pair], values: Sequence[tuple[floa
     first, second = np.array(values).T
     interval: Any = paired_interval(second, first, np.array([pair.place[0] for pair in pairs]))
     low, high = interval["ci95"]
-    return Compared(
-        measure, float(first.mean()), float(second.mean()), interval["mean"], (low, high), len(pairs), "pairs"
-    )
+    means = float(first.mean()), float(second.mean())
+    return Compared(measure, *means, interval["mean"], (low, high), len(pairs), "pairs")
 
 
 def _of_results(a: Run, b: Run) -> Iterator[Compared]:
@@ -235,7 +223,7 @@ def _of_evaluation(a: Json, b: Json) -> Iterator[Compared]:
     if not same_test(a, b):
         return
     first, second = ({name_of(c): c for c in e.get("cells", ()) if c.keys() >= _NAMED} for e in (a, b))
-    for cell in [cell for cell in first if cell in second]:
+    for cell in (cell for cell in first if cell in second):
         student, protocol, ipc = cell[0], way(first[cell]), cell[2]
         of_a, of_b = (_of_predictions(cells[cell]) for cells in (first, second))
         for metric, which in product([metric for metric in of_a if metric in of_b], ("last", "best")):

@@ -1,8 +1,7 @@
-"""Figures of a comparison as text, alike on the terminal and on the page.
+"""The comparison as one HTML file: figures, recipe keys, and the images side by side, the most changed first.
 
-The comparison as one HTML file: figures, recipe keys, and the images side by side, the most changed first.
-
-Nothing is fetched (a strict content security policy says so, too); everything from outside is escaped.
+Nothing is fetched (a strict content security policy says so, too); everything from outside is escaped. Figures are
+written alike on the terminal.
 """
 
 from __future__ import annotations

@@ -79,20 +79,16 @@ def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, band: Band, top: i
             draw.text((left, top + row * cell + TILE // 2 - 8), name, _INK if row else _SOFT, _font(13))
         left += 86
     for column, (before, after) in enumerate(band.samples):
-        x = left + column * (TILE + _GAP)
-        tiles = (before, after) if paired else (after,)
-        for row, tile in enumerate(tiles):
+        for row, tile in enumerate((before, after) if paired else (after,)):
             if tile is not None:
-                _draw_tile(sheet, draw, tile, x, top + row * cell)
+                _draw_tile(sheet, draw, tile, left + column * (TILE + _GAP), top + row * cell)
 
 
 def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, x: int, y: int) -> None:
     scale = TILE / max(tile.image.size)
-    size = (max(1, round(tile.image.width * scale)), max(1, round(tile.image.height * scale)))
-    resampling = Image.Resampling.LANCZOS
-    sheet.paste(
-        tile.image.convert("RGB").resize(size, resampling), (x + (TILE - size[0]) // 2, y + (TILE - size[1]) // 2)
-    )
+    width, height = (max(1, round(side * scale)) for side in tile.image.size)
+    small = tile.image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    sheet.paste(small, (x + (TILE - width) // 2, y + (TILE - height) // 2))
     step = min(_MARK + 2, TILE // max(1, len(tile.found)))
     for i, found in enumerate(tile.found):
         _number(draw, x + 9 + i * step, y + TILE + 11, i + 1, _FOUND if found else _MISSING, filled=found)

@@ -77,9 +77,8 @@ def _read(path: Path) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
         with np.load(path, allow_pickle=False) as archive:
             values = {name: np.asarray(archive[name]) for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile):
-        raise ConcordError(
-            f"{path} is damaged: expected the arrays of embeddings; take it away to do without"
-        ) from None
+        damaged = f"{path} is damaged: expected the arrays of embeddings; take it away to do without"
+        raise ConcordError(damaged) from None
     sets = {}
     for name in SETS:
         if name not in values:

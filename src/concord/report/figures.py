@@ -29,9 +29,8 @@ def lead(rows: Sequence[Figures], results: Mapping[str, Any]) -> Lead | None:
             needed = [name for name in SETS if f"{{{name}}}" in sentence]
             if all(getattr(row, name) for name in needed) and (gain or n or not measure.did):
                 did = measure.did[("better", "worse", "unclear").index(row.verdict)] if gain and measure.did else ""
-                said = Markup.escape(sentence).format(
-                    **{name: figure(getattr(row, name), measure.unit) for name in needed}
-                )
+                shown_by = {name: figure(getattr(row, name), measure.unit) for name in needed}
+                said = Markup.escape(sentence).format(**shown_by)
                 beside = measure.key.format("informed").rpartition(".")[0]
                 return Lead(row, did, said, pick(results, "results.json", f"{beside}.n"))
     return None

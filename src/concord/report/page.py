@@ -55,34 +55,37 @@ def render(run: Run, budget: int = BUDGET) -> str:
     inside = contents(run, judge, budget)
     compared = [row for row in figures(run.results, "report") if row.uninformed or row.informed]
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
-    page = _environment().get_template("page.html")
-    return page.render(
-        run=run,
-        recipe=run.recipe,
-        results=run.results,
-        inside=inside,
-        compared=compared,
-        reach=reach(compared),
-        lead=lead(compared, run.results),
-        helped=_helped(run, judge),
-        flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(run)],
-        judged=any(pair.after.details for pair in run.pairs),
-        detected=any("found" in d for pair in run.pairs for d in pair.after.details),
-        present_from=PRESENT_FROM,
-        missing_below=judge.missing_below,
-        likeness=likeness(run.concepts),
-        distributions=pictures(run.out / EMBEDDINGS),
-        plane=(WIDTH, HEIGHT),
-        near=_near(run.near_copies),
-        again=_again(run),
-        value=lambda key, values=run.results, file="results.json": pick(values, file, key),
-        evaluation=run.evaluation,
-        of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
-        cells=detailed_cells(run.evaluation),
-        metrics=metric_columns(run.evaluation),
-        style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            recipe=run.recipe,
+            results=run.results,
+            inside=inside,
+            compared=compared,
+            reach=reach(compared),
+            lead=lead(compared, run.results),
+            helped=_helped(run, judge),
+            flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(run)],
+            judged=any(pair.after.details for pair in run.pairs),
+            detected=any("found" in d for pair in run.pairs for d in pair.after.details),
+            present_from=PRESENT_FROM,
+            missing_below=judge.missing_below,
+            likeness=likeness(run.concepts),
+            distributions=pictures(run.out / EMBEDDINGS),
+            plane=(WIDTH, HEIGHT),
+            near=_near(run.near_copies),
+            again=_again(run),
+            value=lambda key, values=run.results, file="results.json": pick(values, file, key),
+            evaluation=run.evaluation,
+            of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
+            cells=detailed_cells(run.evaluation),
+            metrics=metric_columns(run.evaluation),
+            style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 
@@ -119,13 +122,9 @@ def _near(near_copies: Mapping[str, Any]) -> Json | None:
     if not isinstance(images, dict):
         return None
     order = sorted(images.items(), key=lambda one: (not one[1].get("flagged"), -one[1].get("similarity", 0.0), one[0]))
-    return {
-        "nearest": order[:NEAREST],
-        "flagged": sum(bool(found.get("flagged")) for found in images.values()),
-        "of": len(images),
-        "threshold": near_copies.get("threshold"),
-        "encoder": near_copies.get("encoder"),
-    }
+    flagged = sum(bool(found.get("flagged")) for found in images.values())
+    same = {key: near_copies.get(key) for key in ("threshold", "encoder")}
+    return {"nearest": order[:NEAREST], "flagged": flagged, "of": len(images), **same}
 
 
 def _again(run: Run) -> str:

@@ -1,15 +1,13 @@
-"""Which samples are good, which are bad, and which informing did not help, from the percentiles of `details.json`.
+"""What the page's scripts draw from (plain JSON values), and which samples are good, bad, or not helped by informing.
 
-A detail at or above the median of the real images counts as present, one in the lowest quarter as likely missing, one
-in between as weak. Where a row says `found`, a detector's word, that decides alone.
-
-What the page's scripts draw from: classes, samples, marks and pictures, as plain JSON values.
+Of `details.json`, a detail at or above the median of the real images counts as present, one in the lowest quarter as
+likely missing, one in between as weak. Where a row says `found`, a detector's word, that decides alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from concord.report import thumbnails
@@ -19,18 +17,11 @@ SHOWN = 50
 """Samples of a class that a page shows at most; a set of many classes shows fewer, as its bytes are bounded."""
 
 
-@dataclass
-class Texts:
-    """Phrases and prompts, each written once: samples of a class share nearly all of theirs."""
-
-    all: list[str] = field(default_factory=list)
-    _places: dict[str, int] = field(default_factory=dict)
+class Texts(dict[str, int]):
+    """Places of phrases and prompts, each written once: samples of a class share nearly all of theirs."""
 
     def __call__(self, text: str) -> int:
-        if text not in self._places:
-            self._places[text] = len(self.all)
-            self.all.append(text)
-        return self._places[text]
+        return self.setdefault(text, len(self))
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ def contents(run: Run, judge: Judge, budget: int) -> Contents:
         classes.append(_class(run, of_class, shown, judge, texts))
         uris.append([pictures[id(pair)] for pair in shown])
     data = {
-        "texts": texts.all,
+        "texts": list(texts),
         "classes": classes,
         "lists": {name: [place[id(pair)] for pair in listed if id(pair) in place] for name, listed in lists.items()},
         "after": run.made_as,
@@ -91,9 +82,7 @@ def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Jud
     return {
         "name": first.class_name,
         "phrases": [texts(phrase) for phrase in phrases],
-        "concepts": [
-            [texts(c["phrase"]), c["activation"], int(c["kept"]) + int(c.get("pinned", False))] for c in rated
-        ],
+        "concepts": [[texts(c["phrase"]), c["activation"], c["kept"] + c.get("pinned", False)] for c in rated],
         "count": len(of_class),
         "helped": judge.class_helped(of_class),
         "samples": [_sample(pair, phrases, judge, near, texts) for pair in shown],

@@ -1,11 +1,7 @@
-"""How alike classes are, or how often one is taken for another, as a heat map: light is little, dark is much.
-
-How alike the class names are, for the report: the closest pairs, and all as a table while it can be read.
-"""
+"""How alike classes are, or how often one is taken for another: a heat map, the closest pairs, a table of a few."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from concord.report.charts import INK, RULE, SOFT, literal, new_figure, shortened
+from concord.report.charts import INK, RULE, SOFT, literal, new_figure, png_uri, shortened
 
 TABLE, CHART, PAIRS = 24, 100, 10
 """Classes up to which it is a table, and a picture; and how many of the closest pairs are named."""
@@ -46,14 +42,11 @@ def likeness(concepts: Mapping[str, Any]) -> Likeness | None:
     record = concepts.get("similarity")
     if not isinstance(record, dict) or len(record.get("classes", [])) < 2:
         return None
-    from concord.report.similarity import by_likeness
-
     names, cosine = list(record["classes"]), np.array(record["cosine"], dtype=float)
     rows, columns = np.triu_indices(len(names), 1)
     top = np.argsort(-cosine[rows, columns], kind="stable")[:PAIRS]
-    closest = [
-        (int(i), int(j), names[i], names[j], float(cosine[i, j])) for i, j in zip(rows[top], columns[top], strict=True)
-    ]
+    places = [(int(i), int(j)) for i, j in zip(rows[top], columns[top], strict=True)]
+    closest = [(i, j, names[i], names[j], float(cosine[i, j])) for i, j in places]
     if len(names) > CHART:
         return Likeness(names, [], [], [], closest)
     order = [int(i) for i in by_likeness(cosine)]
@@ -63,11 +56,7 @@ def likeness(concepts: Mapping[str, Any]) -> Likeness | None:
     if len(names) <= TABLE:
         shade = ((ordered - low) / span).clip(0, 1)
         return Likeness(named, order, ordered.tolist(), shade.round(3).tolist(), closest)
-    from concord.report.charts import png
-    from concord.report.similarity import heatmap
-
-    picture = base64.b64encode(png(heatmap(named, ordered))).decode()
-    return Likeness(named, order, [], [], closest, f"data:image/png;base64,{picture}")
+    return Likeness(named, order, [], [], closest, png_uri(heatmap(named, ordered)))
 
 
 _WRITTEN = 14
@@ -94,8 +83,7 @@ def heatmap(
     """Draw a matrix over classes, in the order given (`by_likeness` finds a telling one); legible to some 100 classes.
 
     Args:
-        names: of the classes, C of them.
-        similarity: cosines, or other values that belong to a row and a column, (C, C).
+        similarity: cosines, or other values that belong to a row and a column, (C, C), light for little.
         title: stands above, and `note` in smaller letters below it.
         diagonal: whether it is drawn; where each class meets itself alone, it would hide how the others differ.
 
@@ -122,28 +110,19 @@ def heatmap(
     axes.set_xticks(range(count), labels, rotation=90, fontsize=font, color=INK)
     axes.set_yticks(range(count), labels, fontsize=font, color=INK)
     axes.tick_params(length=0, pad=4)
-    for edge in axes.spines.values():
-        edge.set_visible(False)
+    axes.spines[:].set_visible(False)
     if count <= 60:
         axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
         axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.2 if count <= _WRITTEN else 0.6)
         axes.tick_params(which="minor", length=0)
     if count <= _WRITTEN:
-        for row in range(count):
-            for column in range(count):
-                if diagonal or row != column:
-                    value = similarity[row, column]
-                    dark = value > low + 0.55 * (high - low)
-                    axes.text(
-                        column,
-                        row,
-                        f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
-                        ha="center",
-                        va="center",
-                        fontsize=9,
-                        color="white" if dark else INK,
-                    )
+        for row, column in np.ndindex(count, count):
+            if diagonal or row != column:
+                value = similarity[row, column]
+                dark = value > low + 0.55 * (high - low)
+                text, colour = f"{value:.2f}".replace("-", "\N{MINUS SIGN}"), "white" if dark else INK
+                axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     legend = figure.add_axes(((margin + side + gap) / width, margin / height, bar / width, side / height))
     scale = figure.colorbar(picture, cax=legend)
     scale.outline.set_visible(False)

@@ -33,8 +33,7 @@ def class_names(source: str) -> list[str]:
     if path.is_dir():
         names = _of_folder(path)
     elif path.is_file():
-        read = {".csv": _of_csv, ".parquet": _of_parquet}.get(path.suffix.lower(), _of_text)
-        names = read(path)
+        names = {".csv": _of_csv, ".parquet": _of_parquet}.get(path.suffix.lower(), _of_text)(path)
     elif source in class_lists():
         names = [listed.name for listed in class_list(source)]
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
@@ -96,9 +95,8 @@ def _of_hub(name: str) -> list[str]:
     try:
         from datasets import load_dataset_builder
     except ImportError:
-        raise ConcordError(
-            f"the labels of {name} need the datasets library: pip install 'concord-distill[hub]'"
-        ) from None
+        needs = f"the labels of {name} need the datasets library: pip install 'concord-distill[hub]'"
+        raise ConcordError(needs) from None
     from huggingface_hub import HfApi
 
     try:
@@ -118,16 +116,13 @@ def _the_labels(where: str, metadata: Any) -> list[str]:
             " give the class names as a text file, one a line"
         )
     if len(labels) > 1:
-        raise ConcordError(
-            f"{where} has more than one label column ({', '.join(labels)}); give the names as a text file"
-        )
+        several = ", ".join(labels)
+        raise ConcordError(f"{where} has more than one label column ({several}); give the names as a text file")
     return [_translated(name.replace("_", " "), Path(where)) for names in labels.values() for name in names]
 
 
 def _translated(name: str, where: Path) -> str:
-    """Return the class name of a WordNet id, with or without names behind it, or of all an ImageNet class's names.
-
-    Any other name is returned as it is.
+    """The class of a WordNet id, with or without names behind it, or of all an ImageNet class's names; else the name.
 
     Raises:
         ConcordError: ImageNet-1K has no such id, and there is no name behind it.

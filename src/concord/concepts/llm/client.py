@@ -1,7 +1,4 @@
-"""Keeping the key to a server out of everything that is written or shown.
-
-Talking to one server that speaks the OpenAI chat protocol, with patience and without giving away its key.
-"""
+"""Talking to one server that speaks the OpenAI chat protocol, with patience and without giving away its key."""
 
 from __future__ import annotations
 
@@ -13,13 +10,12 @@ from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from concord.concepts.llm.parse import one_line
 from concord.concepts.llm.prompts import Message
 from concord.errors import ConcordError
+from concord.text import plain
 
 OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"  # the client insists on one; servers without keys do not look at it
@@ -85,27 +81,21 @@ class _Passing(Exception):
 
 
 class Chat:
-    """A server in use, as an async context. What it turns out not to offer is remembered and no longer asked for."""
+    """A server in use, until `aclose`. What it turns out not to offer is remembered and no longer asked for."""
 
     def __init__(self, server: Server) -> None:
         try:
             import openai
         except ImportError:
-            raise ConcordError(
-                "asking a language model needs the package openai: pip install 'concord-distill[llm]'"
-            ) from None
+            needs = "asking a language model needs the package openai: pip install 'concord-distill[llm]'"
+            raise ConcordError(needs) from None
         self._openai, self.server = openai, server
         self._client = openai.AsyncOpenAI(
             base_url=server.base_url, api_key=server.key or _NO_KEY, max_retries=0, timeout=server.timeout
         )
         self._format, self._stream = 0, server.stream
 
-    async def __aenter__(self) -> Chat:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         await self._client.close()
 
     async def ask(self, messages: list[Message], schema: dict[str, Any]) -> Reply:
@@ -155,30 +145,25 @@ class Chat:
         wanted: dict[str, Any] = {"model": self.server.model, "messages": messages}
         if self.server.temperature is not None:
             wanted["temperature"] = self.server.temperature
-        if form == "json_schema":
-            named = {"name": "concepts", "strict": True, "schema": schema}
-            wanted["response_format"] = {"type": form, "json_schema": named}
-        elif form:
-            wanted["response_format"] = {"type": form}
+        if form:
+            named = {"json_schema": {"name": "concepts", "strict": True, "schema": schema}}
+            wanted["response_format"] = {"type": form, **(named if form == "json_schema" else {})}
         answer: Any = await self._client.chat.completions.create(**wanted, stream=stream)
         if not stream:
             self._check(answer)
             text, end = _said(answer, "message")
             return Reply(hide(text, self.server.secrets), end == "length")
-        pieces: list[str] = []
-        size, end, events = 0, None, 0
+        text, end, events = "", None, 0
         async with answer:
             async for event in answer:
                 self._check(event)
                 events += 1
                 piece, stopped = _said(event, "delta")
+                text += piece
                 end = stopped or end
-                pieces.append(piece)
-                size += len(piece)
-                if size > _LONGEST_SAID:
+                if len(text) > _LONGEST_SAID:
                     break
-        text = hide("".join(pieces), self.server.secrets)
-        return Reply(text, end in (None, "length")) if events else None
+        return Reply(hide(text, self.server.secrets), end in (None, "length")) if events else None
 
     def _can_do_without(self, error: Any, form: int, stream: bool) -> bool:
         """Say whether the server only refuses a form of answer, and leave it out from now on."""
@@ -187,11 +172,11 @@ class Chat:
             return False
         if _FORMATS[form] and _OF_FORMATS.search(about):
             self._format = max(self._format, form + 1)
-            return True
-        if stream and _OF_STREAMS.search(about):
+        elif stream and _OF_STREAMS.search(about):
             self._stream = False
-            return True
-        return False
+        else:
+            return False
+        return True
 
     def _refusal(self, error: Any) -> Exception:
         """Return what a status that is no success means: wait, go on to the next class, or stop."""
@@ -201,15 +186,13 @@ class Chat:
         if status == 401:
             return ConcordError(f"{reason}; check the key in the environment")
         if status in (404, 405):
-            return ConcordError(f"{reason}; check the model {self.server.model} and the address {self._address()}")
+            address = public_url(self.server.base_url)
+            return ConcordError(f"{reason}; check the model {self.server.model} and the address {address}")
         if error.code == "insufficient_quota":
             return ConcordError(f"{reason}; the account has no quota left")
         if status in (408, 409, 425, 429) or status >= 500:
             return _Passing(reason, _retry_after(error.response.headers.get("retry-after")))
         return Unanswered(reason)
-
-    def _address(self) -> str:
-        return public_url(self.server.base_url)
 
     def _check(self, answer: Any) -> None:
         """Raise on a body that came with a status of success and is none."""
@@ -221,7 +204,7 @@ class Chat:
 
     def _told(self, said: object) -> str:
         """Return the beginning of what a server said, after a colon; what is secret goes before anything is cut."""
-        text = scrub(one_line(str(said or "")), self.server.secrets)
+        text = scrub(plain(str(said or "")), self.server.secrets)
         return f": {text[:200]}{'...' if len(text) > 200 else ''}" if text else ""
 
 

@@ -1,8 +1,7 @@
-"""Finding the pieces of a language model's answer: in lists of quoted strings, whole or cut off, or line by line.
+"""From whatever a language model answers to the phrases of a class, or to the reason why not.
 
-Nothing here backtracks or looks twice at a character: the time is linear in the text, whatever it is.
-
-From whatever a language model answers to the phrases of a class, or to the reason why not.
+Its pieces are found in lists of quoted strings, whole or cut off, or line by line. Nothing here backtracks or looks
+twice at a character: the time is linear in the text, whatever it is.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from concord.concepts.bank import ClassConcepts
+from concord.text import plain
 
 MOST_CHARACTERS = 127
 """The paper asks for phrases shorter than 128 characters (App. B)."""
@@ -24,8 +25,8 @@ _NUMBERING = re.compile(r"(?:[-*•·–—‣▪●+#>]+(?=\s|\w)|[(（]?\d{1,3
 _AROUND = " \"'“”„‘’«»「」『』`*_"
 _AT_THE_END = _AROUND + ".,;。，；、．…"
 _PLACEHOLDER = re.compile(r"(?:\w+ )?(?:phrase|concept|description|feature|class|string)[ _-]?\d*", re.I)
+_ALIKE = re.compile(r"alike|similar|confus", re.I)
 _OF_PHRASES = re.compile(r"phrase|concept|descri|feature|attribute|detail|answer", re.I)
-_OF_LOOK_ALIKES = re.compile(r"alike|similar|confus", re.I)
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,10 @@ def read_answer(
     characters or more, those that name the class, and repetitions.
 
     Args:
-        text: what the model said.
-        class_name: the class that it was asked about.
-        wanted: how many phrases make an entry; more are left out.
+        text: what the model said of the class.
+        wanted: how many phrases make an entry; with fewer it is a refusal.
         have: an earlier answer's refusal, whose phrases count and come first.
         cut_off: the model was stopped; the last line, if it is no quoted string, is half a phrase then.
-
-    Returns:
-        An entry of exactly `wanted` phrases, or the refusal with the phrases that there are.
     """
     kept = list(have.phrases) if have else []
     spoken = _answer_part(text)
@@ -78,18 +75,15 @@ def _answer_part(text: str) -> str:
         text = text[start + len("<answer>") :].partition("</answer>")[0]
     text = text[:_LONGEST_ANSWER].strip()
     if text.startswith('"'):
-        try:  # JSON inside a JSON string
-            decoded = json.loads(text)
-        except ValueError:
-            return text
-        return decoded if isinstance(decoded, str) else text
+        with suppress(ValueError):  # JSON inside a JSON string
+            return str(json.loads(text))
     return text
 
 
 def _found(text: str, cut_off: bool) -> tuple[list[str], list[str]]:
     """Return candidates for phrases, and look-alikes."""
     groups = quoted_groups(text)
-    alike = [group for group in groups if _OF_LOOK_ALIKES.search(group.key)]
+    alike = [group for group in groups if _ALIKE.search(group.key)]
     rest = [group for group in groups if group not in alike]
     names = [name for group in alike for name in (group.strings if group.listed else split_names(group.strings[0]))]
     if phrases := [group for group in rest if _OF_PHRASES.search(group.key)]:
@@ -179,16 +173,11 @@ def _clean(text: str) -> str:
     return _NUMBERING.sub("", line, count=1) if _NUMBERING.match(line) else line
 
 
-def one_line(text: str) -> str:
-    """Return a text that a terminal can show: without line ends, and without characters that command it."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _reason(text: str, usable: int, wanted: int, dropped: Counter[str]) -> str:
     if not text:
         return "the answer is empty"
     if not usable and not dropped:
-        shown = one_line(text[:200])
+        shown = plain(text[:200])
         return f'there are no phrases in the answer "{shown[:60]}{"..." if len(shown) > 60 else ""}"'
     why = f" ({', '.join(f'{n} {what}' for what, n in dropped.items())})" if dropped else ""
     return f"it gives {usable} of {wanted} usable phrases{why}"
@@ -204,7 +193,6 @@ _TOKEN = re.compile(rf"{_DOUBLE}|{_OTHERS}|(?P<mark>[\[\](){{}}:,'])|(?P<word>[^
 # An apostrophe inside a word, or one that no list goes on after, is no end.
 _SINGLE = re.compile(r"'(?P<text>(?:[^'\\\n]|\\.|'(?![ \t]*(?:[\])},:\n]|\Z)))*)(?P<end>'?)")
 _ITEM = re.compile(r"\s*(?:[-*•·–—‣▪●+]+\s|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*(?P<text>.+)")
-_ALIKE = re.compile(r"alike|similar|confus", re.I)
 _ALIKE_LINE = re.compile(r"[^:：]{0,60}(?:alike|similar|confus)[^:：]{0,60}[:：](?P<names>.+)", re.I)
 _LONGEST_LINE = 500
 
@@ -238,13 +226,11 @@ def quoted_groups(text: str) -> list[Group]:
                 by_key[name] = Group(name, is_list or not key)
                 groups.append(by_key[name])
             by_key[name].strings.append(value)
-        elif kind == "mark" and value in "[({":
-            open_.append((key or (open_[-1][0] if open_ else ""), value != "{", {}))
-            key = ""
-        elif kind == "mark" and value in "])}":
-            del open_[-1:]
-            key = ""
-        elif kind == "mark" and value == ",":
+        elif kind == "mark" and value not in ":'":
+            if value in "[({":
+                open_.append((key or (open_[-1][0] if open_ else ""), value != "{", {}))
+            elif value != ",":
+                del open_[-1:]
             key = ""
     return groups
 
@@ -263,10 +249,8 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         position = match.end()
         parts = match.groupdict()
         after = found if found in "[({,:" else ""
-        if parts.get("word"):
-            yield "word", found
-        elif parts.get("mark"):
-            yield "mark", found
+        if kind := next((kind for kind in ("word", "mark") if parts.get(kind)), None):
+            yield kind, found
         else:
             body, closed = next(((parts[t], parts[e]) for t, e in _STRING_PARTS if parts.get(t) is not None), ("", ""))
             if closed:
@@ -317,9 +301,8 @@ def split_names(text: str) -> list[str]:
     return [name for part in re.split(r"[,;，；、]", text) for name in part.split(" and ") if name.strip()]
 
 
-def _phrases_alone(lines: Iterable[str]) -> list[str]:
+def _phrases_alone(lines: list[str]) -> list[str]:
     """Return lines without any mark if most of them can be phrases: short and no sentences."""
-    lines = list(lines)
     short = [
         line
         for line in lines

@@ -31,7 +31,6 @@ Every phrase
 - starts in lower case and has no full stop
 - leaves the name of the class out: it is read as "{name} with" followed by the phrase
 - is about another detail than the other phrases"""
-_LOOK_ALIKES_FORM = {"look_alikes": ["class", "class"], "phrases": ["phrase", "phrase"]}
 _PHRASES_FORM = {"phrases": ["phrase", "phrase"]}
 
 
@@ -61,17 +60,13 @@ class Prompt:
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def messages(self, name: str, count: int, others: Sequence[str] = (), about: str = "") -> list[Message]:
-        """What to send for one class.
+        """What to send for `count` phrases of one class.
 
-        Args:
-            name: the class.
-            count: how many phrases are wanted.
-            others: the other classes of the set, from which look-alikes are to be taken; none leaves the choice free.
-            about: what kind of images these are, in the user's words.
+        others: the other classes of the set, from which look-alikes are to be taken; none leaves the choice free.
+        about: what kind of images these are, in the user's words.
         """
         among = ", from the list of the other classes as far as it has any" if others else ""
-        lines = [f"Class: {name}"]
-        lines += [f"The images: {about}"] if about else []
+        lines = [f"Class: {name}", *([f"The images: {about}"] if about else [])]
         lines += [f"The other classes: {'; '.join(others)}"] if others else []
         task = self.task.format(count=count, among=among)
         rules = _RULES.format(most=MOST_CHARACTERS + 1, name=name)
@@ -81,12 +76,9 @@ class Prompt:
 
 
 def again(reason: str, lacking: int, have: Sequence[str]) -> Message:
-    """What to send after an answer that could not be used in full.
+    """What to send after an answer that could not be used in full, for some `reason`.
 
-    Args:
-        reason: what was wrong with it.
-        lacking: how many phrases are still wanted.
-        have: phrases that are fine already, not to be repeated.
+    lacking: how many phrases are still wanted. have: those that are fine already, not to be repeated.
     """
     kept = f" These are fine, do not repeat them: {'; '.join(have)}." if have else ""
     return _user(
@@ -96,11 +88,8 @@ def again(reason: str, lacking: int, have: Sequence[str]) -> Message:
 
 
 PROMPTS = {
-    prompt.name: prompt
-    for prompt in (
-        Prompt("distinctive", _DISTINCTIVE, _LOOK_ALIKES_FORM),
-        Prompt("descriptive", _DESCRIPTIVE, _PHRASES_FORM),
-    )
+    "distinctive": Prompt("distinctive", _DISTINCTIVE, {"look_alikes": ["class", "class"], **_PHRASES_FORM}),
+    "descriptive": Prompt("descriptive", _DESCRIPTIVE, _PHRASES_FORM),
 }
 
 

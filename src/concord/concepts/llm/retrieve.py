@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,8 +40,6 @@ async def retrieve_bank(
 
     Args:
         names: the classes to ask for, in this order.
-        prompt: how to ask.
-        server: whom to ask.
         done: called with every class as soon as it has its phrases.
         failed: called with every class that gets none, and the reason.
         everyone: all classes of the set, from which look-alikes are chosen; not used if they are very many.
@@ -74,7 +73,7 @@ async def retrieve_bank(
             else:
                 done(name, answer)
 
-    async with Chat(server) as chat:
+    async with aclosing(Chat(server)) as chat:
         workers = [asyncio.create_task(work(chat)) for _ in range(min(concurrency, len(names)))]
         try:
             await asyncio.gather(*workers)
@@ -128,10 +127,9 @@ class GrowingBank:
         secrets: frozenset[str] = frozenset(),
         anew: bool = False,
     ) -> None:
-        """Open the bank to go on with it, or begin it.
+        """Open the bank at `path` to go on with it, or begin it.
 
         Args:
-            path: its JSON file.
             origin: from `provenance`; a bank that was made otherwise is refused.
             order: the classes as they shall stand in the file.
             write: writes a file so that a kill leaves the old one or the new one.

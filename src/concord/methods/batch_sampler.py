@@ -38,8 +38,6 @@ from concord.registry import METHODS
 from concord.storage import images
 
 _log = logging.getLogger("concord")
-
-
 SMALL = 2**28
 """Bytes of a diffusion model that is loaded only to count its operations."""
 

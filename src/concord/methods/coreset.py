@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 PIXELS = 32
 """Side of an image in the space of its pixels."""
-
-
 ANY = 224
 """Side at which a network that takes any size sees an image, where nothing else says."""
 
@@ -131,8 +129,6 @@ def _teacher(recipe: Recipe, model: str, classes: ClassTable) -> Space:
 SLACK = 1e-12
 """Squared distances closer than this part of the largest from the mean are as good: two images, say, lie equally far
 from their mean, and rounding shall not choose among them."""
-
-
 ROWS = 256
 """Features whose distances are taken at once: their differences stay in the processor's cache."""
 

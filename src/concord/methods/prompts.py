@@ -10,8 +10,6 @@ import hashlib
 from collections.abc import Sequence
 
 SLOT = "{class}"
-
-
 TEMPLATES = (
     "a photo of {class}",
     "a sharp photo of {class}",

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 SCALE = (0.08, 1.0)
 """A crop's share of its image's area, uniform between these."""
-
-
 ATTEMPTS = 10
 """Draws of a share before the middle is taken: a large square does not fit into a long image."""
 
@@ -108,8 +106,6 @@ def on_canvas(crops: Tensor, size: int, mean: Tensor) -> Tensor:
 
 TRIED = 10
 """Real images a class that the teacher is tried on first."""
-
-
 AT_ONCE = 64
 """Crops that the teacher sees at once, or those of one image."""
 

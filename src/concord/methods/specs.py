@@ -110,9 +110,7 @@ K_CENTER = MethodSpec(
     defaults=_near,
 )
 HERDING = replace(
-    K_CENTER,
-    name="herding",
-    about="real images chosen so that their mean feature is that of the class (herding)",
+    K_CENTER, name="herding", about="real images chosen so that their mean feature is that of the class (herding)"
 )
 RDED = MethodSpec(
     "rded",

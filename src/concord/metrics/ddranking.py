@@ -50,12 +50,7 @@ def label_robust_score(
 
 
 def augmentation_robust_score(
-    *,
-    made_augmented: float,
-    random_augmented: float,
-    made_plain: float,
-    random_plain: float,
-    weight: float = WEIGHT,
+    *, made_augmented: float, random_augmented: float, made_plain: float, random_plain: float, weight: float = WEIGHT
 ) -> dict[str, float]:
     """ARS: what a set gains over random real images with the protocol's augmentation and without any.
 

@@ -32,11 +32,7 @@ class AnyPipeline(FrozenPipeline):
     """
 
     def __init__(
-        self,
-        pipeline: Any,
-        tiny: Any | None = None,
-        size: int | None = None,
-        image_strength: float | None = None,
+        self, pipeline: Any, tiny: Any | None = None, size: int | None = None, image_strength: float | None = None
     ) -> None:
         if image_strength is not None:
             pipeline = _image_to_image(pipeline)

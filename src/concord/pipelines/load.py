@@ -17,7 +17,6 @@ from concord.registry import FAMILIES, METHODS, FamilySpec, imported
 from concord.storage.atomic import read_json
 
 _log = logging.getLogger("concord")
-
 MODEL, TINY, CHECKPOINTS = "pipeline.model", "pipeline.tiny_decoder", "pipeline.checkpoints"
 
 
@@ -137,11 +136,7 @@ def _class_named(name: str, default: Any = None) -> Any:
 
 
 def load_pipeline(
-    model: str,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-    transformer: str | None = None,
+    model: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", transformer: str | None = None
 ) -> Any:
     """Load a pipeline by directory or model id.
 

@@ -16,15 +16,7 @@ from concord.recipe.model import (
     models,
     recipe_class,
 )
-from concord.recipe.sections import (
-    Device,
-    Format,
-    Fraction,
-    Informing,
-    Pipeline,
-    Weight,
-    Workers,
-)
+from concord.recipe.sections import Device, Format, Fraction, Informing, Pipeline, Weight, Workers
 
 __all__ = [
     "RUNTIME_KEYS",

@@ -12,7 +12,6 @@ from concord.recipe.model import Recipe, recipe_class
 from concord.registry import GUIDES, METHODS, OURS, SCORERS, Registry
 
 Json = dict[str, Any]
-
 _BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
 _TYPES = {
     "integer": "whole number",
@@ -22,8 +21,6 @@ _TYPES = {
     "null": "null",
     "object": "keys and values",
 }
-
-
 HEAD = """# Every key of a recipe
 
 A recipe is one YAML file that decides everything a run does. A key left out takes its default. On the command line

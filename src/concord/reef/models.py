@@ -15,7 +15,6 @@ from concord.reef.text import PHRASES, vocabulary
 from concord.reef.world import DETAILS, NUISANCES, SIZE, SPECIES
 
 LATENT_SIZE = SIZE // 4
-
 TEXT_LENGTH = 32
 
 

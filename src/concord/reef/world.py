@@ -20,13 +20,9 @@ from PIL import Image, ImageDraw
 
 SIZE = 64
 """Width and height of an image in pixels."""
-
 _SUPERSAMPLING = 3
-
 TAILS = ("forked tail", "rounded tail", "pointed tail")
-
 DORSALS = ("spiky dorsal fin", "sail dorsal fin")
-
 MARKS = (
     "dark bars",
     "pale stripe",
@@ -38,13 +34,10 @@ MARKS = (
     "white belly",
     "orange snout",
 )
-
 DETAILS = TAILS + DORSALS + MARKS
 """The fourteen details in label order; tails exclude one another, and so do dorsal fins."""
-
 MISSING = 0.27
 """Probability that an instance lacks any one of its species' defining details."""
-
 FOREIGN = 0.12
 """Probability that an instance shows one detail that its species does not have."""
 
@@ -77,7 +70,6 @@ SPECIES = (
     Species("winter damsel", "deep", ("pointed tail", "spiky dorsal fin", "dark spots", "pale stripe", "chin barbels")),
     Species("coral perch", "deep", ("forked tail", "spiky dorsal fin", "dark bars", "chin barbels", "yellow side fin")),
 )  # fmt: skip
-
 NUISANCES = ("x", "y", "scale", "tilt", "hue (cos)", "hue (sin)", "water", "plants", "bubbles")
 """What varies without meaning, in the order of `Fish.nuisance`."""
 
@@ -196,9 +188,7 @@ def render(fish: Fish) -> Image.Image:
 
 
 _CREAM = (255, 244, 214)
-
 _INK = (24, 22, 36)
-
 _WHITE = (250, 250, 246)
 
 

@@ -17,6 +17,7 @@ GONE = {
     "concord.cli:distill": "a file of that name stands there",
     "concord.cli:doctor": "a file of that name stands there",
     "concord.export:Layout": "names of concord.registry.LAYOUTS",
+    "concord.methods.coreset:coreset": "a function of each order, as k_center_set",
     "concord.methods.outcome:Outcome": "measured by metrics.measure_run, drawn by workflows.draw",
     "concord.methods.outcome:SHEET_CLASSES": "private to workflows.draw",
     "concord.methods.outcome:SHEET_SAMPLES": "private to workflows.draw",

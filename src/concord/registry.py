@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from concord.errors import ConcordError
 from concord.text import nearest
 
 OURS = "concord-distill"
+Place = Literal["terminal", "report", "comparison", "card"]
 T = TypeVar("T")
 
 
@@ -35,13 +36,6 @@ def imported(target: str) -> Any:
     """
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _nothing(_: Any) -> Mapping[str, Any]:
-    return {}
-
-
-def _no_check(_: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -72,9 +66,9 @@ class MethodSpec:
     pipeline_keys: frozenset[str] = frozenset()
     families: tuple[str, ...] = ()
     settings: type[Any] | None = None
-    models: Callable[[Any], Mapping[str, str]] = _nothing
-    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
-    check: Callable[[Any], None] = _no_check
+    models: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    check: Callable[[Any], None] = lambda _: None
     ipc: Literal["prefix", "all", "joint"] = "prefix"
 
 
@@ -120,7 +114,7 @@ class GuideSpec:
     settings: type[Any]
     about: str
     across: bool = False
-    models: Callable[[Any], Mapping[str, str]] = _nothing
+    models: Callable[[Any], Mapping[str, str]] = lambda _: {}
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ class ScorerSpec:
     name: str
     build: str
     about: str
-    models: Callable[[Any], Mapping[str, str]] = _nothing
+    models: Callable[[Any], Mapping[str, str]] = lambda _: {}
 
 
 @dataclass(frozen=True)
@@ -173,12 +167,7 @@ class Measure:
     of: Literal["set", "phrase"] = "set"
     lead: tuple[str, ...] = ()
     did: tuple[str, ...] = ()
-    places: tuple[Literal["terminal", "report", "comparison", "card"], ...] = (
-        "terminal",
-        "report",
-        "comparison",
-        "card",
-    )
+    places: tuple[Place, ...] = get_args(Place)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Recipes are read by it; it knows none of their keys.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -35,17 +35,14 @@ def known(registry: Registry[Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def keys(model: type[BaseModel]) -> list[str]:
+def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Return every dotted key that the values of a model may hold."""
-    return list(_walk(model))
-
-
-def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    found = []
     for name, field in model.model_fields.items():
-        key = prefix + (field.alias or name)
-        yield key
+        found.append(key := prefix + (field.alias or name))
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _walk(field.annotation, f"{key}.")
+            found += keys(field.annotation, f"{key}.")
+    return found
 
 
 def override(model: type[BaseModel], values: dict[str, Any], text: str) -> None:
@@ -69,8 +66,7 @@ def override(model: type[BaseModel], values: dict[str, Any], text: str) -> None:
 
 def _target(root: type[BaseModel], key: str) -> tuple[list[str], Any]:
     """Return the path and the annotation of a dotted key; what follows a free map's name is one key of it."""
-    model = root
-    names = key.split(".")
+    model, names = root, key.split(".")
     for depth, name in enumerate(names):
         field = next((f for n, f in model.model_fields.items() if (f.alias or n) == name), None)
         if field is None:
@@ -92,8 +88,7 @@ def _nearest_key(model: type[BaseModel], key: str) -> str:
     if len(same_leaf) == 1:
         return f' (did you mean "{same_leaf[0]}"?)'
     leaves = {known.rpartition(".")[2]: known for known in reversed(keys(model))}
-    whole = nearest(key, keys(model))
-    leaf = nearest(key, leaves)
+    whole, leaf = nearest(key, keys(model)), nearest(key, leaves)
     if whole or not leaf:
         return whole
     name = leaf.split('"')[1]
@@ -131,19 +126,14 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
 
 
 _EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
+    **dict.fromkeys(("int_parsing", "int_from_float", "int_type"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("dict_type", "model_type"), "keys and values"),
     "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
     "string_type": "text (in YAML, put it in quotes)",
     "list_type": "a list, as in [a, b]",
     "tuple_type": "a list, as in [0, 1]",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
     "string_pattern_mismatch": "auto, cpu, mps, cuda or cuda:0",
 }
 """What pydantic's error types mean to a user."""

@@ -46,7 +46,8 @@ def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
             "the scheduler has %s on, which cuts off part of each shift: for latents it should be off", clips[0]
         )
     with _restored(scheduler):
-        scheduler.step = _wrapped(scheduler, scheduler.step, guides, _doubles(pipe))
+        doubles = any(kind.__name__ == "DiTPipeline" for kind in type(pipe).__mro__)  # it steps [x ; x] under guidance
+        scheduler.step = _wrapped(scheduler, scheduler.step, guides, doubles)
         yield
 
 
@@ -56,10 +57,8 @@ def _wrapped(scheduler: Any, step: Callable[..., Any], guides: Sequence[Guide], 
     @functools.wraps(step)  # pipelines look at the signature to see which arguments they may give
     def informed(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        given = bound.arguments
-        given["model_output"] = _edited(
-            scheduler, given["model_output"], given["timestep"], given["sample"], guides, doubles
-        )
+        output, t, sample = (bound.arguments[name] for name in ("model_output", "timestep", "sample"))
+        bound.arguments["model_output"] = _edited(scheduler, output, t, sample, guides, doubles)
         return step(*bound.args, **bound.kwargs)
 
     return informed
@@ -111,11 +110,6 @@ def _position(scheduler: Any, t: Tensor | float) -> int:
 def _fine(values: Tensor) -> Tensor:
     """A copy in float32 at least, free to take part in a graph."""
     return values.detach().clone().to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _doubles(pipe: Any) -> bool:
-    """Whether the pipeline steps its batch twice, [x ; x], under guidance: DiTPipeline does."""
-    return any(kind.__name__ == "DiTPipeline" for kind in type(pipe).__mro__)
 
 
 @contextlib.contextmanager

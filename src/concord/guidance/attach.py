@@ -98,17 +98,12 @@ def inform(
 @contextlib.contextmanager
 def _frozen(*networks: Any) -> Iterator[None]:
     """Take no gradients for weights inside the block: nobody needs them, and their graph takes memory."""
-    names = {
-        network: [name for name, weight in network.named_parameters() if weight.requires_grad]
-        for network in networks
-        if isinstance(network, torch.nn.Module)
-    }
-    for network in names:
-        network.requires_grad_(False)
+    modules = [network for network in networks if isinstance(network, torch.nn.Module)]
+    trained = [(module, name) for module in modules for name, w in module.named_parameters() if w.requires_grad]
+    for module, name in trained:
+        module.get_parameter(name).requires_grad_(False)
     try:
         yield
-    finally:
-        for network, trained in names.items():
-            weights = dict(network.named_parameters())
-            for name in trained:
-                weights[name].requires_grad_(True)
+    finally:  # by name: a call may have put other tensors there
+        for module, name in trained:
+            module.get_parameter(name).requires_grad_(True)

@@ -73,16 +73,11 @@ class ConceptGuide:
         for name, value in (("weight", weight), ("strength", strength)):
             if not math.isfinite(value):
                 raise ConcordError(f"`informing.{name}` is {value}; expected a finite number")
-        self.objectives = tuple(objectives)
-        self.decode = decode
-        self.encoder = encoder
+        self.objectives, self.decode, self.encoder = tuple(objectives), decode, encoder
         self.mode: Mode = mode
-        self.weight = weight
-        self.strength = strength
+        self.weight, self.strength, self.every, self.thresholds = weight, strength, every, thresholds
         self.window = check_window(window)
-        self.every = every
         self.between: Between = between
-        self.thresholds = thresholds
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_calls = 0
@@ -139,7 +134,7 @@ class ConceptGuide:
 
     def __call__(self, step: Step) -> Tensor | None:
         """dx0, (B, C, h, w); None at pure noise (alpha = 0), where there is no clean estimate to move."""
-        if _is_zero(step.level.alpha):
+        if bool(torch.as_tensor(step.level.alpha == 0).all()):
             return None
         if not self.takes_gradient(step.index, step.count):
             return self._held(step)
@@ -213,22 +208,14 @@ class ConceptGuide:
         if self.mode == "exact":
             return exact_shift(gradient, step.level, self.weight)
         if self.mode == "mean":
-            previous = previous_level(_ddpm(step.scheduler), step.t)
+            if not any(kind.__name__ == "DDPMScheduler" for kind in type(step.scheduler).__mro__):
+                raise ConcordError(
+                    f'informing mode "mean" (Eq. 6) is for DDPM, not {type(step.scheduler).__name__}; set '
+                    "`pipeline.scheduler` to ddpm, or `informing.mode` to exact or fast"
+                )
+            previous = previous_level(step.scheduler, step.t)
             kind = str(step.scheduler.config.variance_type)
             variance = ddpm_variance(step.level, previous, kind, step.prediction.variance)
             return mean_shift(gradient, step.level, previous, variance, self.weight)
         eps = noise_estimate(step.prediction, step.x_t, step.level)
         return fast_shift(gradient, eps, step.level, self.strength)
-
-
-def _is_zero(value: float | Tensor) -> bool:
-    return bool((value == 0).all()) if isinstance(value, Tensor) else value == 0
-
-
-def _ddpm(scheduler: object) -> object:
-    if not any(kind.__name__ == "DDPMScheduler" for kind in type(scheduler).__mro__):
-        raise ConcordError(
-            f'informing mode "mean" (Eq. 6) is for DDPM, not {type(scheduler).__name__}; set `pipeline.scheduler` to '
-            "ddpm, or `informing.mode` to exact or fast"
-        )
-    return scheduler

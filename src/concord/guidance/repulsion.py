@@ -30,10 +30,8 @@ class Repulsion:
 
     s_i is the mean of the squares, so that near ones count most. An image that is alone of its class stays as it is.
 
-    Args:
-        labels: (B,) the classes of the batch's images.
-        strength: the size of the shift, as in `fast_shift`.
-        window: the part of the schedule, as fractions [start, end).
+    labels: (B,) the classes of the batch's images. strength: the size of the shift, as in `fast_shift`. window: the
+    part of the schedule, as fractions [start, end).
     """
 
     needs_graph = False

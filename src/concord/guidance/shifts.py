@@ -18,10 +18,8 @@ def exact_shift(gradient: Tensor, level: Level, weight: float = 1.0) -> Tensor:
 
     It holds in sigma space, too: x_t is larger by 1 / alpha there and its gradient smaller: sigma g is the same.
 
-    Args:
-        gradient: (B, C, h, w) g, of the loss by x_t, through encoder, decoder and denoiser.
-        level: of x_t. The shift is 0 where alpha is 0.
-        weight: the paper's lambda.
+    gradient: (B, C, h, w) g, of the loss by x_t, through encoder, decoder and denoiser. level: of x_t. The shift is 0
+    where alpha is 0. weight: the paper's lambda.
     """
     return -weight * ratio(level.sigma**2, level.alpha) * gradient
 

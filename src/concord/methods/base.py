@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 class GeneratedImage:
     """A finished image (RGB) and what was measured on it.
 
-    Args:
-        image: what is stored as a picture.
-        scores: kept in its row; one called ``uninformed_steps`` is summed over the set into results.json.
-        tensor: float32 (3, H, W) in [-1, 1] or beyond, for methods whose pixels are parameters: stored beside the
-            picture without rounding, as ``tensors/<class>/<index>.npy``.
+    image: what is stored as a picture. scores: kept in its row; one called ``uninformed_steps`` is summed over the set
+    into results.json. tensor: float32 (3, H, W) in [-1, 1] or beyond, for methods whose pixels are parameters: stored
+    beside the picture without rounding, as ``tensors/<class>/<index>.npy``.
     """
 
     image: Image.Image
@@ -46,10 +44,8 @@ class GeneratedImage:
 class Cost:
     """What a method knows beforehand, for ``--dry-run``; None is unknown.
 
-    Args:
-        bytes_per_image: of one stored file.
-        seconds_per_image: of one worker, all variants together.
-        memory: bytes of one worker.
+    bytes_per_image: of one stored file. seconds_per_image: of one worker, all variants together. memory: bytes of one
+    worker.
     """
 
     bytes_per_image: float | None = None
@@ -67,12 +63,10 @@ class Method(Protocol):
     @property
     def batch_size(self) -> int:
         """Samples a batch; 1 where the supply of samples is limited."""
-        ...
 
     @property
     def variants(self) -> tuple[str, ...]:
         """Directories to fill; the first is ``images``, others are counterparts such as ``uninformed``."""
-        ...
 
     def count(self, class_index: int, ipc: int) -> int:
         """Return how many samples this class has at this IPC (at least 1): `ipc` where samples can be generated.
@@ -80,19 +74,15 @@ class Method(Protocol):
         Raises:
             ConcordError: there are fewer than asked for.
         """
-        ...
 
     def sample(self, class_index: int, index: int) -> Sample:
         """Return sample (class_index, index); pure, and the same whatever the IPC, but for a method that `Fits`."""
-        ...
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
         """Make a batch, one `GeneratedImage` a sample, in order; a function of batch and variant alone."""
-        ...
 
     def cost(self) -> Cost:
         """Return what an image will cost, as far as it is known without loading a model."""
-        ...
 
 
 @runtime_checkable
@@ -101,11 +91,9 @@ class Resumes(Protocol):
 
     def resume(self, concepts: Mapping[str, Any]) -> None:
         """Take the concepts.json of an earlier call with the same identity, instead of working it out again."""
-        ...
 
     def record(self) -> dict[str, Any] | None:
         """Return what concepts.json shall hold, or None; asked for once, before the first image is made."""
-        ...
 
 
 @runtime_checkable
@@ -118,7 +106,6 @@ class Fits(Protocol):
         Called once, in the parent, before the first batch and only where images are missing. The folder is the
         method's own and is removed when the set is finished.
         """
-        ...
 
 
 @runtime_checkable
@@ -127,7 +114,6 @@ class Tells(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Return further keys of results.json, when every image is stored."""
-        ...
 
 
 @runtime_checkable
@@ -139,4 +125,3 @@ class Informed(Protocol):
 
     def operations(self, sample: Sample) -> int | None:
         """Floating-point operations of making an image of the first variant, or None where they cannot be counted."""
-        ...

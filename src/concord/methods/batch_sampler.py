@@ -51,8 +51,6 @@ class BatchSampler:
         self._at_once = recipe.memory.batch
         self._loaded: tuple[str, FrozenPipeline] | None = None
 
-    # --- models ------------------------------------------------------------------------------------------------
-
     @cached_property
     def _judge(self) -> Classifier | None:
         """The classifier of the classifier objective."""
@@ -70,14 +68,14 @@ class BatchSampler:
 
     def _load(self, checkpoint: str) -> FrozenPipeline:
         recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
-        tiny = settings.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
-        if informing.enabled and informing.decoder == "tiny" and tiny is None:
+        wants_tiny = informing.enabled and informing.decoder == "tiny"
+        if wants_tiny and settings.tiny_decoder is None:
             raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
         options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
         options |= {key: value for key in ("size", "image_strength") if (value := getattr(settings, key)) is not None}
         loaded: FrozenPipeline = load_family(
             settings.model or "",
-            tiny_decoder=tiny,
+            tiny_decoder=settings.tiny_decoder if wants_tiny else None,
             checkpoint=checkpoint or None,
             among=METHODS.get(recipe.method).families,
             **options,
@@ -89,8 +87,6 @@ class BatchSampler:
         # A decoder's own forward is not what `decode` calls: its inner network is.
         self._models.hasten([denoiser, pipeline.vae.decoder, getattr(loaded.tiny_decoder, "decoder", None)])
         return loaded
-
-    # --- images ------------------------------------------------------------------------------------------------
 
     def make(self, batch: Sequence[Sample], guided: bool, steps: int | None = None) -> list[GeneratedImage]:
         """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost.
@@ -155,12 +151,11 @@ class BatchSampler:
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
         planned = Planned(batch, self._data, self._recipe.pipeline, drawing)
         pixels = model.make(planned, steps=steps, guides=guides)
-        made = []
-        for image, scores in zip(images.to_pil(pixels), self._scores(concept_guide, len(batch)), strict=True):
-            if self._recipe.size:
-                image = image.resize((self._recipe.size, self._recipe.size), Image.Resampling.BICUBIC)
-            made.append(GeneratedImage(image, scores))
-        return made
+        pictures, side = images.to_pil(pixels), self._recipe.size
+        if side:
+            pictures = [image.resize((side, side), Image.Resampling.BICUBIC) for image in pictures]
+        scores = self._scores(concept_guide, len(batch))
+        return [GeneratedImage(image, of_image) for image, of_image in zip(pictures, scores, strict=True)]
 
     def _scores(self, concept_guide: ConceptGuide | None, count: int) -> list[dict[str, float | int]]:
         """What informing came to for each image; with `stop`, also the share of its gradients that were taken."""
@@ -213,10 +208,9 @@ class BatchSampler:
         if size != "auto":
             return size
         uses_encoder = any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
-        seen = [self._models.encoder.preprocess.side] if uses_encoder else []
-        if self._judge is not None:
-            seen.append(self._judge.preprocess.side)
-        return None if None in seen else max(side for side in seen if side is not None)
+        sides = [self._models.encoder.preprocess.side] if uses_encoder else []
+        sides += [self._judge.preprocess.side] if self._judge is not None else []
+        return None if None in sides else max(side for side in sides if side is not None)
 
     @functools.cache  # noqa: B019 - a maker lives as long as its process
     def _real(self, class_index: int) -> Tensor:

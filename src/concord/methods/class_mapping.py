@@ -29,8 +29,7 @@ def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: 
         labels = {label for word in ([words] if isinstance(words, str) else words) for label in _labels(word, classes)}
         for label in labels:
             owners[label].append(path)
-    without = [entry.key for entry, paths in zip(classes, owners, strict=True) if not paths]
-    if without:
+    if without := [entry.key for entry, paths in zip(classes, owners, strict=True) if not paths]:
         raise ConcordError(f"pipeline.checkpoints has no checkpoint for the classes {listed(without)}; add them to one")
     for entry, paths in zip(classes, owners, strict=True):
         if len(paths) > 1:
@@ -41,8 +40,7 @@ def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: 
 def _labels(word: str, classes: ClassTable) -> list[int]:
     if word == "all":
         return [entry.label for entry in classes]
-    numbers = _RANGE.fullmatch(word)
-    if numbers:
+    if numbers := _RANGE.fullmatch(word):
         first, last = map(int, numbers.groups())
         return [e.label for e in classes if e.model_id is not None and first <= e.model_id <= last]
     if word in class_lists():

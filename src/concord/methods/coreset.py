@@ -12,8 +12,8 @@ has a default of 1.7 GB, and a choice among real images shall not fail, nor fetc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +22,21 @@ from PIL import Image
 
 from concord.data import ClassTable, ImageSet
 from concord.data.prefetch import read_ahead
-from concord.methods.base import Cost
 from concord.methods.real import ImagePool, RealImages
-from concord.models.hub import model_path
 from concord.recipe import Recipe
 from concord.storage.images import square
-from concord.system import resolve_device
 
 if TYPE_CHECKING:
     from concord.models.teachers import Teacher
-
 
 PIXELS = 32
 """Side of an image in the space of its pixels."""
 ANY = 224
 """Side at which a network that takes any size sees an image, where nothing else says."""
+
+
+Greedy = Callable[[np.ndarray], Iterator[int]]
+"""Features (N, D) to their rows in the order in which they are taken."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,30 @@ def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
     Raises:
         ConcordError: the model cannot be loaded, or does not know the classes.
     """
-    if recipe.features == "encoder":
-        return _encoder(recipe)
-    if recipe.features == "teacher" and recipe.teacher is not None:
-        return _teacher(recipe, recipe.teacher, classes)
-    return Space(
-        f"pixels at {PIXELS} px", PIXELS, lambda bytes_: bytes_.reshape(len(bytes_), -1).astype(np.float32) / 255
-    )
+    if recipe.features not in ("encoder", "teacher"):
+        return Space(f"pixels at {PIXELS} px", PIXELS, lambda b: b.reshape(len(b), -1).astype(np.float32) / 255)
+    import torch
+
+    from concord.models.cache import ModelCache
+    from concord.models.encoder import Encoder
+    from concord.models.hub import model_path
+    from concord.models.teachers import load_teacher
+
+    def space(name: str, side: int, network: Callable[[torch.Tensor], torch.Tensor]) -> Space:
+        @torch.no_grad()
+        def embed(bytes_: np.ndarray) -> np.ndarray:
+            return network(torch.from_numpy(bytes_).permute(0, 3, 1, 2).float()).cpu().numpy()
+
+        return Space(name, side, embed)
+
+    models = ModelCache(recipe)
+    if recipe.features == "teacher":
+        teacher = load_teacher(str(recipe.teacher), classes, device=str(models.device))
+        side = seen_side(teacher, recipe.size)
+        return space(f"teacher {recipe.teacher}", side, lambda pixels: teacher.features(pixels.div(255)))
+    encoder = Encoder.from_pretrained(model_path(recipe.encoder), dtype=models.dtype, device=models.device)
+    side = encoder.preprocess.side or ANY
+    return space(f"encoder {recipe.encoder}", side, lambda pixels: encoder.images(pixels.div(127.5).sub(1)).float())
 
 
 def class_features(
@@ -78,52 +95,16 @@ def class_features(
     def seen(item: str, image: Image.Image) -> np.ndarray:
         return np.asarray(square(image, space.side))
 
-    names: list[str] = []
-    rows = [np.empty((0, 0), np.float32)]
-    for batch in read_ahead(data, items, seen, skip_unreadable=skip_unreadable):
-        if batch:
-            names += [name for name, _ in batch]
-            rows.append(space.embed(np.stack([pixels for _, pixels in batch])))
-    return names, np.concatenate(rows[1:] or rows)
+    names, rows = list[str](), list[np.ndarray]()
+    for batch in filter(None, read_ahead(data, items, seen, skip_unreadable=skip_unreadable)):
+        names += [name for name, _ in batch]
+        rows.append(space.embed(np.stack([pixels for _, pixels in batch])))
+    return names, np.concatenate(rows or [np.empty((0, 0), np.float32)])
 
 
 def seen_side(teacher: Teacher, size: int | None) -> int:
     """Side at which a teacher is shown images: what it was trained at, else `size`, that of the stored ones."""
     return teacher.size or size or teacher.network.size or ANY
-
-
-def _encoder(recipe: Recipe) -> Space:
-    import torch
-
-    from concord.models.encoder import Encoder
-    from concord.system import resolve_dtype
-
-    device = resolve_device(recipe.device)
-    dtype = getattr(torch, resolve_dtype(recipe.dtype, device))
-    encoder = Encoder.from_pretrained(model_path(recipe.encoder), dtype=dtype, device=device)
-
-    @torch.no_grad()
-    def embed(bytes_: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(bytes_).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        return encoder.images(pixels).float().cpu().numpy()
-
-    return Space(f"encoder {recipe.encoder}", encoder.preprocess.side or ANY, embed)
-
-
-def _teacher(recipe: Recipe, model: str, classes: ClassTable) -> Space:
-    import torch
-
-    from concord.models.teachers import load_teacher
-
-    device = resolve_device(recipe.device)
-    teacher = load_teacher(model, classes, device=device)
-
-    @torch.no_grad()
-    def embed(bytes_: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(bytes_).permute(0, 3, 1, 2).float().div(255)
-        return teacher.features(pixels).cpu().numpy()
-
-    return Space(f"teacher {model}", seen_side(teacher, recipe.size), embed)
 
 
 SLACK = 1e-12
@@ -191,15 +172,8 @@ class CoresetPool(ImagePool):
     not kept, but the first `most` of the order are.
     """
 
-    def __init__(
-        self,
-        data: ImageSet,
-        order: Callable[[np.ndarray], Iterator[int]],
-        space: Callable[[], Space],
-        most: int,
-        skip_unreadable: bool,
-    ) -> None:
-        super().__init__(data, lambda entry, items: list(items), skip_unreadable)
+    def __init__(self, data: ImageSet, order: Greedy, space: Callable[[], Space], most: int, skip: bool) -> None:
+        super().__init__(data, lambda entry, items: list(items), skip)
         self._greedy, self._space, self._most = order, space, most
         self._chosen: dict[int, list[str]] = {}
 
@@ -219,7 +193,9 @@ class CoresetPool(ImagePool):
 class Coreset(RealImages):
     """Real images in the order of `k_center` or `herding`; a `Method`. Where they are copied no model is loaded."""
 
-    def __init__(self, recipe: Recipe, data: ImageSet, order: Callable[[np.ndarray], Iterator[int]]) -> None:
+    quick = False
+
+    def __init__(self, recipe: Recipe, data: ImageSet, order: Greedy) -> None:
         skip = recipe.unreadable == "skip"
         super().__init__(recipe, data, CoresetPool(data, order, lambda: self._space, recipe.ipc, skip))
 
@@ -230,11 +206,5 @@ class Coreset(RealImages):
     def facts(self) -> dict[str, Any]:
         return {"features": self._space.name, **super().facts()}
 
-    def cost(self) -> Cost:
-        """Bytes alone: choosing takes most of the time and memory, and is not tried out."""
-        return replace(super().cost(), seconds_per_image=None, memory=None)
 
-
-def coreset(recipe: Recipe, data: ImageSet) -> Coreset:
-    """Return the coreset that the recipe names."""
-    return Coreset(recipe, data, {"k_center": k_center, "herding": herding}[recipe.method])
+k_center_set, herding_set = partial(Coreset, order=k_center), partial(Coreset, order=herding)

@@ -40,15 +40,11 @@ class Generate:
         self._reads = recipe_family(recipe).reads
         conditioned = "image" in self._reads or recipe.pipeline.image_strength is not None
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
-        self._checkpoints = (
-            assign_checkpoints(recipe.pipeline.checkpoints, data.classes)
-            if recipe.pipeline.checkpoints
-            else [""] * len(data.classes)
-        )
-        if "class" in self._reads:
-            labels = pipeline_labels(recipe.pipeline.model or "")
-            if labels is not None:  # else the model is not here yet, and it is checked when it is loaded
-                class_ids(labels, data.classes, str(recipe.pipeline.model))
+        owners = recipe.pipeline.checkpoints
+        self._checkpoints = assign_checkpoints(owners, data.classes) if owners else [""] * len(data.classes)
+        # Where the model is not here yet, its classes are checked when it is loaded.
+        if "class" in self._reads and (labels := pipeline_labels(recipe.pipeline.model or "")) is not None:
+            class_ids(labels, data.classes, str(recipe.pipeline.model))
 
     @property
     def batch_size(self) -> int:
@@ -62,25 +58,21 @@ class Generate:
         return ipc
 
     def sample(self, class_index: int, index: int) -> Sample:
-        seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, index)
+        entry, recipe, text = self._data.classes[class_index], self._recipe, self._data.classes[class_index].class_name
+        seed = sample_seed(recipe.seed, entry.key, index)
         positives, negatives = self.concepts.draw(class_index, seed)
+        if "prompt" in self._reads:
+            text = prompt(text, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
         return Sample(
             class_index,
             index,
             seed,
             positives,
             negatives,
-            prompt=self._prompt(class_index, index),
+            prompt=text,
             source=self._pool.cyclic(class_index, index) if self._pool else "",
             checkpoint=self._checkpoints[class_index],
         )
-
-    def _prompt(self, class_index: int, index: int) -> str:
-        """What the sample's text says: a template with the class's name, or the name where no text is read."""
-        entry, recipe = self._data.classes[class_index], self._recipe
-        if "prompt" not in self._reads:
-            return entry.class_name
-        return prompt(entry.class_name, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
 
     def resume(self, concepts: Mapping[str, Any]) -> None:
         self.concepts.resume(concepts)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from PIL import Image
 from concord.data import ImageSet
 from concord.data.prefetch import read_ahead
 from concord.errors import ConcordError
-from concord.methods.base import Cost, GeneratedImage
+from concord.methods.base import GeneratedImage
 from concord.methods.coreset import seen_side
 from concord.methods.real import ImagePool, RealImages, shuffled
 from concord.plan import Crop, Sample, sample_seed
@@ -38,11 +37,8 @@ if TYPE_CHECKING:
 
     from concord.models.teachers import Teacher
 
-
-SCALE = (0.08, 1.0)
-"""A crop's share of its image's area, uniform between these."""
-ATTEMPTS = 10
-"""Draws of a share before the middle is taken: a large square does not fit into a long image."""
+SCALE, ATTEMPTS = (0.08, 1.0), 10
+"""A crop's share of its image's area, uniform between these; draws of it before the middle is taken."""
 
 
 def random_square(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -104,14 +100,14 @@ def on_canvas(crops: Tensor, size: int, mean: Tensor) -> Tensor:
     return canvas
 
 
-TRIED = 10
-"""Real images a class that the teacher is tried on first."""
-AT_ONCE = 64
-"""Crops that the teacher sees at once, or those of one image."""
+TRIED, AT_ONCE = 10, 64
+"""Real images a class that the teacher is tried on first; crops that it sees at once, or those of one image."""
 
 
 class Rded(RealImages):
     """See the module's text; a `Method`. Where images are put together no teacher is loaded: samples have the crops."""
+
+    quick = False
 
     def __init__(self, recipe: Recipe, data: ImageSet) -> None:
         super().__init__(recipe, data, ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip"))
@@ -143,8 +139,7 @@ class Rded(RealImages):
 
     def sample(self, class_index: int, index: int) -> Sample:
         key = self._data.classes[class_index].key
-        ranked = self._ranked(class_index)[index * self._cells : (index + 1) * self._cells]
-        crops = tuple(crop for crop, _ in ranked)
+        crops = tuple(crop for crop, _ in self._ranked(class_index)[index * self._cells : (index + 1) * self._cells])
         sources = " + ".join(dict.fromkeys(crop.source for crop in crops))
         return Sample(class_index, index, sample_seed(self._recipe.seed, key, index), source=sources, crops=crops)
 
@@ -162,10 +157,6 @@ class Rded(RealImages):
         mean = round(float(np.mean(losses)), 4) if losses else None
         return {"teacher_loss": mean, **super().facts()}
 
-    def cost(self) -> Cost:
-        """Bytes alone: scoring takes most of the time and memory, and is not tried out."""
-        return replace(super().cost(), seconds_per_image=None, memory=None)
-
     def _trial(self, class_index: int, source: str) -> Sample:
         boxes = self._boxes(class_index, source, self._data.read(source).size)
         return Sample(class_index, 0, 0, crops=tuple(boxes[i % len(boxes)] for i in range(self._cells)))
@@ -180,10 +171,10 @@ class Rded(RealImages):
         from concord.data.tensors import TensorSet
         from concord.models.teachers import check_teacher, load_teacher, require_sound
 
-        device = resolve_device(self._recipe.device)
-        teacher = load_teacher(self._recipe.teacher or "", self._data.classes, device=device)
+        device, classes = resolve_device(self._recipe.device), self._data.classes
+        teacher = load_teacher(self._recipe.teacher or "", classes, device=device)
         side, images, labels = seen_side(teacher, self._recipe.size), list[np.ndarray](), list[int]()
-        for entry in self._data.classes:
+        for entry in classes:
             some = self._pool.readable(entry.label, TRIED)
             for batch in read_ahead(self._data, some, lambda _, image: np.asarray(square(image, side))):
                 images += [pixels for _, pixels in batch]
@@ -203,8 +194,7 @@ class Rded(RealImages):
 
     def _boxes(self, class_index: int, item: str, size: tuple[int, int]) -> list[Crop]:
         """Random crops of an image; they depend on it and the seed, not on what else is cropped."""
-        seed = sample_seed(self._recipe.seed, self._data.classes[class_index].key, item)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(sample_seed(self._recipe.seed, self._data.classes[class_index].key, item))
         return [Crop(item, *random_square(*size, rng)) for _ in range(self._settings.crops)]
 
     def _score(self, class_index: int, items: Sequence[str]) -> tuple[list[list[Crop]], np.ndarray]:
@@ -223,10 +213,8 @@ class Rded(RealImages):
 
         for batch in read_ahead(self._data, items, cropped, max(1, AT_ONCE // self._settings.crops)):
             crops += [boxes for _, (boxes, _) in batch]
-            pixels = (
-                torch.from_numpy(np.concatenate([squares for _, (_, squares) in batch])).permute(0, 3, 1, 2).float()
-                / 255
-            )
+            bytes_ = torch.from_numpy(np.concatenate([squares for _, (_, squares) in batch]))
+            pixels = bytes_.permute(0, 3, 1, 2).float() / 255
             with torch.no_grad():
                 logits = teacher.logits(on_canvas(pixels, size, teacher.network.mean))
             labels = torch.full((len(logits),), class_index, device=logits.device)

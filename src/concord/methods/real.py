@@ -41,10 +41,7 @@ class ImagePool:
             self._rest[class_index] = iter(self._order(self._data.classes[class_index], items))
             self._taken[class_index] = []
         taken = self._taken[class_index]
-        while len(taken) < count:
-            item = next(self._rest[class_index], None)
-            if item is None:
-                break
+        while len(taken) < count and (item := next(self._rest[class_index], None)) is not None:
             if self._skip and not self._readable(item):
                 self.unreadable.append(item)
             else:
@@ -93,6 +90,8 @@ class RealImages:
 
     batch_size = 1
     variants = ("images",)
+    quick = True
+    """Whether choosing takes no time and memory to speak of; else what it takes is not tried out."""
 
     def __init__(self, recipe: Recipe, data: ImageSet, pool: ImagePool, everything: bool = False) -> None:
         self._recipe, self._data, self._pool, self._everything = recipe, data, pool, everything
@@ -144,8 +143,8 @@ class RealImages:
                 sizes.append(len(encode(made.image, self._recipe.format)))
         if not sizes:
             return Cost()
-        seconds = (time.perf_counter() - start) / len(sizes)
-        return Cost(bytes_per_image=sum(sizes) / len(sizes), seconds_per_image=seconds, memory=2e8)
+        one, seconds = sum(sizes) / len(sizes), (time.perf_counter() - start) / len(sizes)
+        return Cost(one, seconds, memory=2e8) if self.quick else Cost(one)
 
 
 def random_choice(recipe: Recipe, data: ImageSet) -> RealImages:

@@ -103,14 +103,17 @@ RANDOM = MethodSpec(
 FULL = MethodSpec("full", "concord.methods.real:full_set", "real", "all the real images of each class", ipc="all")
 K_CENTER = MethodSpec(
     "k_center",
-    "concord.methods.coreset:coreset",
+    "concord.methods.coreset:k_center_set",
     "real",
     "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
     models=_features_model,
     defaults=_near,
 )
 HERDING = replace(
-    K_CENTER, name="herding", about="real images chosen so that their mean feature is that of the class (herding)"
+    K_CENTER,
+    name="herding",
+    build="concord.methods.coreset:herding_set",
+    about="real images chosen so that their mean feature is that of the class (herding)",
 )
 RDED = MethodSpec(
     "rded",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,15 @@ class Counts:
 
     def summary(self) -> dict[str, float | int]:
         """Means over images, as `results.json` has them."""
-        return {
-            "mean": float(self.share.mean()),
-            "complete": float(self.complete.mean()),
-            "foreign": float(self.foreign.mean()),
-            "n": len(self.share),
-        }
+        means = {"mean": self.share.mean(), "complete": self.complete.mean(), "foreign": self.foreign.mean()}
+        return {name: float(mean) for name, mean in means.items()} | {"n": len(self.share)}
 
 
 def count_details(found: np.ndarray, own: np.ndarray) -> Counts:
     """Count own and foreign details.
 
-    Args:
-        found: details that a scorer finds in each image, booleans (N, K).
-        own: details that each image's class has, booleans (N, K), at least one an image.
+    found: details that a scorer finds in each image, booleans (N, K). own: details that each image's class has,
+    booleans (N, K), at least one an image.
 
     Raises:
         ValueError: the shapes differ or an image's class has no detail.
@@ -65,9 +61,8 @@ def count_details(found: np.ndarray, own: np.ndarray) -> Counts:
 def spread_within_classes(values: np.ndarray, groups: np.ndarray) -> float:
     """Diversity: standard deviation of each column within each class, averaged over classes and columns.
 
-    Args:
-        values: (N, D), such as nuisances that a regressor reads; columns of about unit deviation in real images.
-        groups: class of each row, (N,). Classes with fewer than two rows are left out; 0 if none remains.
+    values: (N, D), such as nuisances that a regressor reads; columns of about unit deviation in real images. groups:
+    class of each row, (N,). Classes with fewer than two rows are left out; 0 if none remains.
     """
     deviations = [values[groups == g].std(0, ddof=1) for g in np.unique(groups) if (groups == g).sum() > 1]
     return float(np.mean(deviations)) if deviations else 0.0
@@ -112,11 +107,8 @@ def completeness(scorer: Scorer, vocabulary: Vocabulary, sets: Mapping[str, Pict
 
 def teacher_accuracy(teacher: Teacher, sets: Mapping[str, Pictures]) -> dict[str, Any]:
     """Share of each set's images that a teacher recognises as their class, with the gain and its interval."""
-
-    def logits(pixels: torch.Tensor) -> torch.Tensor:
-        return teacher.logits((pixels + 1) / 2)  # teachers take [0, 1]
-
-    right = {name: _read(logits, p.images).argmax(1) == p.labels for name, p in sets.items()}
+    read = partial(_read, lambda pixels: teacher.logits((pixels + 1) / 2))  # teachers take [0, 1]
+    right = {name: read(p.images).argmax(1) == p.labels for name, p in sets.items()}
     report: dict[str, Any] = {name: float(values.mean()) for name, values in right.items()}
     if {"informed", "uninformed"} <= right.keys():
         report["gain"] = paired_interval(right["informed"], right["uninformed"], sets["informed"].labels)

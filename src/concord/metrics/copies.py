@@ -99,8 +99,7 @@ def near_copies(
     for row, (label, _) in enumerate(conditions):
         of_class[label].append(row)
 
-    gaps: dict[int, Tensor] = {}
-    found: dict[str, dict[str, Any]] = {}
+    gaps, found = dict[int, Tensor](), dict[str, dict[str, Any]]()
     for label in sorted(of_class):  # class by class: the embeddings of all real images would be too many
         rows = of_class[label]
         real = _real(encoder, data, label, most, {conditions[row][1] for row in rows} - {""}, skip_unreadable)
@@ -112,12 +111,15 @@ def near_copies(
         one, threshold = found[all_made.names[row]], thresholds[label]
         one["flagged"] = one["same_pixels"] or (threshold is not None and one["similarity"] > threshold)
         one["similarity"] = round(one["similarity"], 4)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, digest in zip(all_made.names, all_made.digests, strict=True):
+        groups[name.partition("/")[0], digest].append(name)
     return {
         "encoder": encoder_name,
         "real_images_a_class": most,
         "threshold": {data.classes[c].folder: None if t is None else round(t, 4) for c, t in thresholds.items()},
         "images": {name: found[name] for name in all_made.names},
-        "duplicates": _duplicates(all_made),
+        "duplicates": [group for group in groups.values() if len(group) > 1],
     }
 
 
@@ -163,17 +165,15 @@ def _real(encoder: Encoder, data: ImageSet, label: int, most: int, conditions: s
 
     seen = _see(encoder, pictures())
     if not seen.names:
-        raise ConcordError(
-            f'no image of the class "{data.classes[label].key}" can be read to compare the made ones with'
-        )
+        key = data.classes[label].key
+        raise ConcordError(f'no image of the class "{key}" can be read to compare the made ones with')
     return seen
 
 
 def _nearest_others(real: _Seen) -> Tensor:
     """The similarity of each real image with its nearest other one; those with equal pixels count as one image."""
-    firsts = [real.digests.index(digest) for digest in dict.fromkeys(real.digests)]
-    embeddings = real.embeddings[firsts]
-    if len(firsts) < 2:
+    embeddings = real.embeddings[[real.digests.index(digest) for digest in dict.fromkeys(real.digests)]]
+    if len(embeddings) < 2:
         return torch.empty(0)
     return (embeddings @ embeddings.T).fill_diagonal_(-1).amax(1)
 
@@ -197,10 +197,3 @@ def _compared(all_made: _Seen, row: int, real: _Seen, condition: str) -> dict[st
         "same_pixels": same,
         "same_as_condition": condition in equal,
     }
-
-
-def _duplicates(all_made: _Seen) -> list[list[str]]:
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, digest in zip(all_made.names, all_made.digests, strict=True):
-        groups[name.partition("/")[0], digest].append(name)
-    return [group for group in groups.values() if len(group) > 1]

@@ -56,11 +56,9 @@ def augmentation_robust_score(
 
         ARS = score(weight (made_augmented - random_augmented) + (1 - weight) (made_plain - random_plain))
 
-    Args:
-        made_augmented, random_augmented: accuracies of students trained on the made set and on as many random real
-            images, with the protocol's augmentation, per cent.
-        made_plain, random_plain: the same, with no augmentation at all, per cent.
-        weight: of the difference with augmentation, in [0, 1].
+    made_augmented, random_augmented: accuracies of students trained on the made set and on as many random real images,
+    with the protocol's augmentation, per cent. made_plain, random_plain: the same, with no augmentation at all, per
+    cent. weight: of the difference with augmentation, in [0, 1].
 
     Returns:
         `score` in per cent, the differences `augmented` and `plain` in percentage points, and `weight`.

@@ -51,16 +51,13 @@ def details(
     return found
 
 
-@dataclass
 class Evidence:
     """The evidence of a whole set, gathered class by class: for `details.json`, and in short for results.json."""
 
-    threshold: float
-
-    def __post_init__(self) -> None:
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
         self.images: dict[str, list[dict[str, Any]]] = {}
-        self._missing: Counter[tuple[str, str]] = Counter()
-        self._total: Counter[tuple[str, str]] = Counter()
+        self._missing, self._total = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
 
     def add(
         self,
@@ -75,19 +72,13 @@ class Evidence:
         there is one; its word is kept beside the evidence.
         """
         for number, (file, of_image) in enumerate(zip(files, found, strict=True)):
-            self.images[file] = [
-                {
-                    "phrase": d.phrase,
-                    "similarity": round(d.similarity, 4),
-                    "percentile": round(d.percentile, 3),
-                    "likely_missing": d.percentile < self.threshold,
-                }
-                for d in of_image
-            ]
-            for k, row in enumerate(self.images[file] if shown is not None else ()):
-                row["found"] = shown[number][k]  # type: ignore[index]
-            self._total.update((name, d.phrase) for d in of_image)
-            self._missing.update((name, d.phrase) for d in of_image if d.percentile < self.threshold)
+            rows = self.images[file] = []
+            for k, d in enumerate(of_image):
+                missing, rounded = d.percentile < self.threshold, round(d.similarity, 4)
+                row = {"phrase": d.phrase, "similarity": rounded, "percentile": round(d.percentile, 3)}
+                rows.append({**row, "likely_missing": missing, **({"found": shown[number][k]} if shown else {})})
+                self._total[name, d.phrase] += 1
+                self._missing[name, d.phrase] += missing
 
     def summary(self) -> dict[str, Any]:
         """The share of details that are likely missing, and which they are most often."""
@@ -106,9 +97,7 @@ def measure(run: Measuring) -> dict[str, Any] | None:
     """The metric `details`, where concepts inform: leave details.json, and return it in short for each set."""
     if run.concepts is None or not run.concepts.used:
         return None
-    scorer = run.percentile
-    short: dict[str, Any] = {}
-    everything: dict[str, Any] = {}
+    scorer, short, everything = run.percentile, dict[str, Any](), dict[str, Any]()
     for variant in run.variants:
         evidence, samples = Evidence(scorer.threshold), run.stored.samples(variant)
         for label, group in groupby(samples, attrgetter("label")):  # class by class: not all fit into memory

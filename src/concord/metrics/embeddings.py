@@ -34,8 +34,7 @@ def measure(run: Measuring) -> None:
     """The metric `embeddings`, where concepts inform: leave embeddings.npz, some of each set with their labels."""
     if run.concepts is None or not run.concepts.used:
         return
-    encoder = run.models.encoder
-    sets: dict[str, tuple[np.ndarray, Sequence[int]]] = {}
+    encoder, sets = run.models.encoder, dict[str, tuple[np.ndarray, Sequence[int]]]()
     for variant in run.variants:
         every = run.stored.samples(variant)
         samples = [every[i] for i in spread(len(every))]

@@ -40,9 +40,7 @@ Features = np.ndarray | torch.Tensor
 def neighbour_scores(made: Features, real: Features, k: int = K) -> dict[str, float | None]:
     """Precision, recall, density and coverage of made points among real ones.
 
-    Args:
-        made: (M, D); real: (N, D): features in one space.
-        k: the neighbour whose distance is a point's radius.
+    made: (M, D); real: (N, D): features in one space. k: the neighbour whose distance is a point's radius.
 
     Returns:
         The four, by `NAMES`. None where a radius has no k-th neighbour (all four with N <= k; recall with M <= k, as
@@ -62,7 +60,7 @@ def neighbour_scores(made: Features, real: Features, k: int = K) -> dict[str, fl
     y, x = y - x.mean(0), x - x.mean(0)  # far from 0, differences would drown in the rounding of squares
     inside = torch.zeros(len(y), dtype=torch.long)  # (M,) real balls that hold y
     covered = 0
-    for block, radii in zip(_blocks(x), _blocks(_radii(x, k)), strict=True):
+    for block, radii in zip(x.split(BLOCK), _radii(x, k).split(BLOCK), strict=True):
         within = _distances(block, y) < radii[:, None]  # (B, M)
         inside += within.sum(0)
         covered += int(within.any(1).sum())
@@ -72,7 +70,7 @@ def neighbour_scores(made: Features, real: Features, k: int = K) -> dict[str, fl
         scores["density"] = float(inside.double().mean()) / k
     if len(y) > k:
         radii = _radii(y, k)
-        scores["recall"] = sum(int((_distances(block, y) < radii).any(1).sum()) for block in _blocks(x)) / len(x)
+        scores["recall"] = sum(int((_distances(block, y) < radii).any(1).sum()) for block in x.split(BLOCK)) / len(x)
     return scores
 
 
@@ -86,10 +84,8 @@ def coverage_report(
 ) -> dict[str, Any]:
     """`neighbour_scores` of a set as a whole, of each class among its own real images, and their means, as JSON.
 
-    Args:
-        features_made: (M, D), labels_made: (M,); features_real: (N, D), labels_real: (N,).
-        space_name: what the features are, as a reader shall know them: an encoder's or teacher's name.
-        k: see `neighbour_scores`.
+    features_made: (M, D), labels_made: (M,); features_real: (N, D), labels_real: (N,). space_name: what the features
+    are, as a reader shall know them: an encoder's or teacher's name. k: see `neighbour_scores`.
 
     Returns:
         {"space", "k", "all": scores with "made" and "real" counts, "within_classes": means over the classes that have
@@ -105,11 +101,9 @@ def coverage_report(
         if labels.shape != (len(points),):
             raise ValueError(f"{len(points)} {name} features need as many labels, got {labels.shape}")
     if alien := sorted(set(of_made.tolist()) - set(of_real.tolist())):
-        raise ConcordError(
-            f"the set has images of label {alien[0]}, which no real image has: expected the same classes"
-        )
-    sorted_real = np.argsort(of_real, kind="stable")
-    some = sorted_real[spread(len(x), MOST)]
+        text = f"the set has images of label {alien[0]}, which no real image has"
+        raise ConcordError(f"{text}: expected the same classes")
+    some = np.argsort(of_real, kind="stable")[spread(len(x), MOST)]
     classes = [
         {"label": int(label), **_counted(y[of_made == label], x[of_real == label], k)} for label in np.unique(of_real)
     ]
@@ -150,12 +144,8 @@ def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
 
     The neighbour itself is on the ball's surface, and stays outside however its distance is rounded.
     """
-    nearest = [_distances(block, points).topk(k + 1, largest=False).values for block in _blocks(points)]
+    nearest = [_distances(block, points).topk(k + 1, largest=False).values for block in points.split(BLOCK)]
     return (1 - ALIKE) * torch.cat(nearest)[:, -1]  # the nearest of all is the point itself
-
-
-def _blocks(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return torch.split(rows, BLOCK)
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,6 @@ class Scorer(Protocol):
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         """Ratings in [0, 1], (B, K), of images (B, 3, H, W) in [-1, 1] for K concepts."""
-        ...
 
 
 class Detector:
@@ -61,8 +60,7 @@ class Detector:
         return all(phrase in self._column for phrase in phrases)
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
-        unknown = [phrase for _, phrase in concepts if phrase not in self._column]
-        if unknown:
+        if unknown := [phrase for _, phrase in concepts if phrase not in self._column]:
             raise ConcordError(
                 f"the detector has no label {unknown[0]!r} (it has {', '.join(map(repr, self._column))}):"
                 " name another detector in scorer.model, or set scorer.kind=percentile"

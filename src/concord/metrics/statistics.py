@@ -68,10 +68,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference | None
 def unpaired(means: tuple[float, float], spreads: tuple[float, float], counts: tuple[int, int]) -> Difference | None:
     """Welch's difference of two means over seeds of their own, whose spreads may differ; None with fewer than two.
 
-    Args:
-        means: of the first and the second.
-        spreads: their sample standard deviations (ddof=1).
-        counts: their seeds.
+    means: of the first and the second. spreads: their sample standard deviations (ddof=1). counts: their seeds.
     """
     if min(counts) < 2:
         return None
@@ -99,10 +96,9 @@ def paired_interval(
 ) -> dict[str, object]:
     """Difference between paired samples with a 95 % percentile bootstrap interval, resampled within groups.
 
-    Args:
-        informed, uninformed: values of the same samples in the same order, (N, ...).
-        groups: class of each sample, (N,); resampling keeps the count of every class.
-        statistic: (values, groups) to a number; the mean over samples by default.
+    informed, uninformed: values of the same samples in the same order, (N, ...). groups: class of each sample, (N,);
+    resampling keeps the count of every class. statistic: (values, groups) to a number; the mean over samples by
+    default.
 
     Returns:
         {"mean": difference, "ci95": [low, high]}.

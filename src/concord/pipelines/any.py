@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.choices import SchedulerName
 from concord.diffusion.attach import attach
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
@@ -45,11 +44,10 @@ class AnyPipeline(FrozenPipeline):
         if self.image_strength is not None:
             side = self.size or own_size(self.pipeline)
             sources = [square(image, side) for image in batch.sources]
-        self.pipeline.scheduler = self.scheduler(settings.scheduler)
+        self.pipeline.scheduler = named_scheduler(self.pipeline, settings.scheduler)
+        scale = settings.guidance_scale
         with attach(self.pipeline, guides):
-            return self(
-                batch.prompts, batch.generators, steps=steps, guidance_scale=settings.guidance_scale, images=sources
-            )
+            return self(batch.prompts, batch.generators, steps=steps, guidance_scale=scale, images=sources)
 
     def __call__(
         self,
@@ -65,12 +63,8 @@ class AnyPipeline(FrozenPipeline):
         Raises:
             ConcordError: the pipeline's call takes no list of generators or no number of steps.
         """
-        options: dict[str, Any] = {
-            "prompt": list(prompts),
-            "generator": list(generators),
-            "num_inference_steps": steps,
-            "output_type": "pt",
-        }
+        options: dict[str, Any] = {"prompt": list(prompts), "generator": list(generators)}
+        options |= {"num_inference_steps": steps, "output_type": "pt"}
         if guidance_scale is not None:
             options["guidance_scale"] = guidance_scale
         known = inspect.signature(type(self.pipeline).__call__).parameters
@@ -86,10 +80,6 @@ class AnyPipeline(FrozenPipeline):
             )
         made: Tensor = self.pipeline(**options).images
         return made.float() * 2 - 1
-
-    def scheduler(self, name: SchedulerName = "stock") -> Any:
-        """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
-        return named_scheduler(self.pipeline, name)
 
 
 def own_size(pipeline: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,9 @@ class Planned:
 class FrozenPipeline(ABC):
     """A diffusers pipeline whose weights stay as they are, and the images that it makes of planned samples.
 
-    Args:
-        pipeline: the container of weights and of the stock scheduler.
-        tiny_decoder: an `AutoencoderTiny` for cheap gradients beside the full decoder, or None.
-        sides: (height, width) of the images in pixels, where its latents do not tell.
+    pipeline: the container of weights and of the stock scheduler. tiny_decoder: an `AutoencoderTiny` for cheap
+    gradients beside the full decoder, or None. sides: (height, width) of the images in pixels, where its latents do not
+    tell.
     """
 
     def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, sides: tuple[int, int] | None = None) -> None:
@@ -89,17 +88,22 @@ class FrozenPipeline(ABC):
         return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        """Trade time for memory, see `save_memory`; where no exact gradients pass there is nothing to checkpoint."""
-        save_memory(self.pipeline, vae)
+        """Trade time for memory.
+
+        vae: decode image by image (`sliced`: the same numbers), or tile by tile (`tiled`: seams are blended, so pixels
+            differ a little). checkpointing: compute activations again in the backward pass, where one is run.
+        """
+        if vae == "sliced":
+            self.pipeline.vae.enable_slicing()
+        elif vae == "tiled":
+            self.pipeline.vae.enable_tiling()
 
 
 class Family(FrozenPipeline):
     """A pipeline that the own sampler runs; its subclasses say what it is conditioned on, in `denoise_samples`.
 
-    Args:
-        pipeline: see `FrozenPipeline`, and tiny_decoder.
-        denoiser: its transformer or UNet.
-        size: side of the images in pixels; None for the model's own.
+    pipeline: see `FrozenPipeline`, and tiny_decoder. denoiser: its transformer or UNet. size: side of the images in
+    pixels; None for the model's own.
     """
 
     def __init__(self, pipeline: Any, denoiser: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
@@ -130,11 +134,6 @@ class Family(FrozenPipeline):
         return size // factor, size // factor
 
     @property
-    def kind(self) -> Kind:
-        """What the denoiser predicts."""
-        return prediction_kind(self.pipeline)
-
-    @property
     def default_guidance(self) -> float:
         """The guidance scale that the pipeline's own call takes where none is given."""
         return float(inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default)
@@ -149,7 +148,7 @@ class Family(FrozenPipeline):
         scale: at 1 or below the batch is not doubled and nothing is guided, as in the stock pipelines.
         order, channels: see `classifier_free`.
         """
-        doubling, kind, dtype = scale > 1, self.kind, self.denoiser.dtype
+        doubling, kind, dtype = scale > 1, prediction_kind(self.pipeline), self.denoiser.dtype
 
         def predict(x_t: Tensor, t: Tensor | int) -> Prediction:
             x = torch.cat([x_t, x_t]) if doubling else x_t
@@ -168,7 +167,10 @@ class Family(FrozenPipeline):
         return named_scheduler(self.pipeline, name, self.learned_variance)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
+        super().save_memory(vae)
+        for network in (self.denoiser, self.pipeline.vae, self.tiny_decoder) if checkpointing else ():
+            if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
+                network.enable_gradient_checkpointing()
 
 
 @dataclass(frozen=True)
@@ -232,28 +234,10 @@ def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool =
     if name not in ("ddim", "ddpm", "minimax"):
         raise ConcordError(f'unknown scheduler "{name}"; set `pipeline.scheduler` to ddim, ddpm, minimax or stock')
     if prediction_kind(pipeline) == "flow_prediction":
-        raise ConcordError(
-            f"{type(pipeline).__name__} predicts a flow, which {name} does not sample;"
-            " set `pipeline.scheduler` to stock"
-        )
+        flow = f"{type(pipeline).__name__} predicts a flow, which {name} does not sample"
+        raise ConcordError(f"{flow}; set `pipeline.scheduler` to stock")
     if name == "ddim":
         return DDIMScheduler.from_config(stock.config, clip_sample=False)
-    options: dict[str, Any] = {"variance_type": "learned_range" if learned_variance else "fixed_small"}
-    if name == "minimax":
-        options |= {"timestep_spacing": "linspace", "steps_offset": 0}
-    return DDPMScheduler.from_config(stock.config, clip_sample=False, **options)
-
-
-def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -> None:
-    """Trade time for memory.
-
-    vae: decode image by image (`sliced`: the same numbers), or tile by tile (`tiled`: seams are blended, so pixels
-        differ a little). checkpointed: networks whose activations are computed again in the backward pass.
-    """
-    if vae == "sliced":
-        pipeline.vae.enable_slicing()
-    elif vae == "tiled":
-        pipeline.vae.enable_tiling()
-    for network in checkpointed:
-        if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
-            network.enable_gradient_checkpointing()
+    variance = "learned_range" if learned_variance else "fixed_small"
+    options: dict[str, Any] = {"timestep_spacing": "linspace", "steps_offset": 0} if name == "minimax" else {}
+    return DDPMScheduler.from_config(stock.config, clip_sample=False, variance_type=variance, **options)

@@ -26,7 +26,6 @@ class DiT(Family):
         super().__init__(pipeline, pipeline.transformer, tiny_decoder)
         restore_frequencies(pipeline.transformer)
         self.labels: dict[str, int] = pipeline.labels  # class id by name, as the checkpoint's id2label has them
-
         self._ids: tuple[ClassTable, list[int]] | None = None
 
     @classmethod
@@ -43,10 +42,8 @@ class DiT(Family):
         Raises:
             ConcordError: a label outside the model's classes, or guidance asked of a model without null class 1000.
         """
-        transformer = self.denoiser
-        classes = transformer.config.num_embeds_ada_norm
-        wrong = [label for label in labels if not 0 <= label < classes]
-        if wrong:
+        transformer, classes = self.denoiser, self.denoiser.config.num_embeds_ada_norm
+        if wrong := [label for label in labels if not 0 <= label < classes]:
             raise ConcordError(f"class ids {wrong} are outside the diffusion model's 0 to {classes - 1}")
         guided = guidance_scale > 1
         if guided and classes != NULL_CLASS:

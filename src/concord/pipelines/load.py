@@ -31,8 +31,7 @@ def pipeline_labels(model: str) -> dict[str, int] | None:
 
     None where its model_index.json is not on this machine, or names no classes.
     """
-    names = _index(model).get("id2label")
-    if not isinstance(names, dict):
+    if not isinstance(names := _index(model).get("id2label"), dict):
         return None
     return {name.strip(): int(number) for number, text in names.items() for name in str(text).split(",")}
 
@@ -96,8 +95,7 @@ def load_family(
     pipeline = model
     if isinstance(model, str):
         path = model_path(model)
-        name = pipeline_class(path)
-        if name is not None:
+        if (name := pipeline_class(path)) is not None:
             _known(model, name, among)  # before its weights are read
         pipeline = load_pipeline(path, dtype=dtype, device=device, transformer=checkpoint)
     spec = _known(model if isinstance(model, str) else "the pipeline", pipeline, among)
@@ -117,21 +115,17 @@ def _known(model: str, pipeline: Any, among: Sequence[str]) -> FamilySpec:
 
 def _importable() -> list[FamilySpec]:
     """Every registered family but those whose package is broken: they are not what was asked for."""
-    found = []
-    for name in FAMILIES:
-        try:
-            found.append(FAMILIES.get(name))
-        except ConcordError as error:
-            _log.warning("%s", error)
-    return found
+    found = [spec for _, _, spec in FAMILIES.items()]
+    for error in (spec for spec in found if isinstance(spec, ConcordError)):
+        _log.warning("%s", error)
+    return [spec for spec in found if isinstance(spec, FamilySpec)]
 
 
 def _class_named(name: str, default: Any = None) -> Any:
     """A pipeline class by its name: a specification's own; else the default, or what diffusers has of that name."""
     import diffusers
 
-    own = (kind for spec in _importable() for kind in spec.pipelines if kind.endswith(f":{name}"))
-    path = next(own, None)
+    path = next((kind for spec in _importable() for kind in spec.pipelines if kind.endswith(f":{name}")), None)
     return imported(path) if path else default or getattr(diffusers, name, object)
 
 
@@ -155,17 +149,15 @@ def load_pipeline(
     """
     import diffusers
 
-    options: dict[str, Any] = {}
     name = pipeline_class(model) or ""
-    if name.startswith(("StableDiffusionPipeline", "StableDiffusionImg2Img")):
-        options = {"safety_checker": None, "requires_safety_checker": False}
+    checked = name.startswith(("StableDiffusionPipeline", "StableDiffusionImg2Img"))
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False} if checked else {}
     if transformer is not None:
         with loading(transformer, CHECKPOINTS):
             inside = {"subfolder": "transformer"} if (Path(transformer) / "transformer").is_dir() else {}
             options["transformer"] = diffusers.DiTTransformer2DModel.from_pretrained(transformer, dtype=dtype, **inside)
     with loading(model, MODEL):
-        kind = _class_named(name, diffusers.DiffusionPipeline)
-        pipeline = kind.from_pretrained(model, dtype=dtype, **options)
+        pipeline = _class_named(name, diffusers.DiffusionPipeline).from_pretrained(model, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -49,8 +49,7 @@ class UnCLIP(Family):
         encoder = pipe.image_encoder
         pixels = pipe.feature_extractor(images=list(images), return_tensors="pt").pixel_values
         embedded = encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
-        embedded = pipe.noise_image_embeddings(embedded, noise_level, generator=list(generators))
-        embedded = embedded.to(device)
+        embedded = pipe.noise_image_embeddings(embedded, noise_level, generator=list(generators)).to(device)
         image = torch.cat([torch.zeros_like(embedded), embedded]) if guided else embedded
 
         def network(x: Tensor, t: Tensor) -> Tensor:

@@ -18,24 +18,6 @@ from concord.recipe.model import (
 )
 from concord.recipe.sections import Device, Format, Fraction, Informing, Pipeline, Weight, Workers
 
-__all__ = [
-    "RUNTIME_KEYS",
-    "Device",
-    "Format",
-    "Fraction",
-    "Informing",
-    "Pipeline",
-    "Recipe",
-    "Weight",
-    "Workers",
-    "bundled",
-    "differing",
-    "guide_settings",
-    "identity",
-    "is_real",
-    "load",
-    "models",
-    "recipe_class",
-    "to_yaml",
-    "validate",
-]
+__all__ = ["RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline", "Recipe", "Weight", "Workers"]
+__all__ += ["bundled", "differing", "guide_settings", "identity", "is_real", "load", "models", "recipe_class"]
+__all__ += ["to_yaml", "validate"]

@@ -13,14 +13,7 @@ from concord.registry import GUIDES, METHODS, OURS, SCORERS, Registry
 
 Json = dict[str, Any]
 _BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
-_TYPES = {
-    "integer": "whole number",
-    "number": "number",
-    "string": "text",
-    "boolean": "true or false",
-    "null": "null",
-    "object": "keys and values",
-}
+_TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false", "object": "keys and values"}
 HEAD = """# Every key of a recipe
 
 A recipe is one YAML file that decides everything a run does. A key left out takes its default. On the command line
@@ -43,11 +36,9 @@ lies in the package, as `concord/recipes/recipe.schema.json`.
 def rows(plugins: bool = True) -> list[dict[str, str]]:
     """Every dotted key with its type, default and description; sections come before their keys.
 
-    Args:
-        plugins: with what other packages add.
+    plugins: with what other packages add.
     """
-    whole = schema(plugins)
-    return list(_rows(whole, whole["$defs"]))
+    return list(_rows(whole := schema(plugins), whole["$defs"]))
 
 
 def markdown() -> str:
@@ -62,8 +53,7 @@ def markdown() -> str:
 def schema(plugins: bool = True) -> Json:
     """The JSON schema of a recipe's file, in which no key has to be there: the command line may give it.
 
-    Args:
-        plugins: with what other packages add.
+    plugins: with what other packages add.
     """
     whole = Recipe.model_json_schema()
     properties, parts = whole["properties"], whole["$defs"]
@@ -120,4 +110,4 @@ def _words(node: Json) -> str:
     if node.get("type") == "array":
         return f"list of {_words(node['items'])}"
     bounds = [f" {word} {node[key]}" for key, word in _BOUNDS.items() if key in node]
-    return _TYPES[node["type"]] + ",".join(bounds)
+    return _TYPES.get(str(node["type"]), str(node["type"])) + ",".join(bounds)

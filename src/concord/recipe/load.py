@@ -26,16 +26,21 @@ def bundled() -> list[str]:
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a bundled recipe by name, or a YAML file, or the recipe of an earlier run's directory.
 
-    Args:
-        name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``.
-        overrides: ``key=value`` texts with dotted keys, as in ``informing.strength=0.2``; a value is YAML.
-            A relative `data` is taken from the working directory and becomes absolute.
+    name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``. overrides: ``key=value`` texts
+    with dotted keys, as in ``informing.strength=0.2``; a value is YAML. A relative `data` is taken from the working
+    directory and becomes absolute.
 
     Raises:
         ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
     """
     written, default_name = _text(name_or_path)
-    values = _parse(written, name_or_path)
+    try:
+        values = yaml.safe_load(written)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConcordError(f'recipe "{name_or_path}"{line}: {problem}') from None
     if not isinstance(values, dict):
         raise ConcordError(f'recipe "{name_or_path}": expected keys and values, as in "method: dit"')
     values.setdefault("name", default_name)
@@ -75,20 +80,9 @@ def _text(name_or_path: str) -> tuple[str, str]:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
     if not path.is_file():
-        known = ", ".join(bundled())
-        hint = nearest(name_or_path, bundled())
+        known, hint = ", ".join(bundled()), nearest(name_or_path, bundled())
         raise ConcordError(f'unknown recipe "{name_or_path}"{hint}; bundled are {known}, or give a YAML file')
     try:
         return path.read_text(encoding="utf-8"), path.stem
     except UnicodeDecodeError:
         raise ConcordError(f"{path} is not a recipe: expected a YAML text in UTF-8") from None
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConcordError(f'recipe "{where}"{line}: {problem}') from None

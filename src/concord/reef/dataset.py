@@ -37,8 +37,7 @@ class RealSet:
     def fish(self, item: str) -> Fish:
         """The instance behind a reference: all that is true of its image."""
         name, _, number = item.rpartition("/")
-        species = [s.name for s in SPECIES].index(name)
-        return self._fish[int(number) * len(SPECIES) + species]
+        return self._fish[int(number) * len(SPECIES) + [s.name for s in SPECIES].index(name)]
 
     def items(self, class_index: int) -> Sequence[str]:
         name = self.classes[class_index].key
@@ -62,9 +61,7 @@ def test_set(per_species: int = 300, notes: Sequence[str] = ()) -> RealSet:
 
 
 def open_reef(part: Part) -> RealSet:
-    if part == "train":
-        return real_set()
-    return test_set(notes=["reef has a test set of its own: reef-test is the data"])
+    return real_set() if part == "train" else test_set(notes=["reef has a test set of its own: reef-test is the data"])
 
 
 def open_reef_test(part: Part) -> RealSet:

@@ -14,8 +14,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, ResNetC
 from concord.reef.text import PHRASES, vocabulary
 from concord.reef.world import DETAILS, NUISANCES, SIZE, SPECIES
 
-LATENT_SIZE = SIZE // 4
-TEXT_LENGTH = 32
+LATENT_SIZE, TEXT_LENGTH = SIZE // 4, 32
 
 
 def autoencoder() -> AutoencoderKL:
@@ -90,30 +89,11 @@ def clip() -> CLIPModel:
 
     The end token's id is 3: with id 2, transformers falls back to a legacy pooling that takes the largest id.
     """
-    return CLIPModel(
-        CLIPConfig(
-            text_config={
-                "vocab_size": 4 + len(vocabulary()),
-                "hidden_size": 128,
-                "intermediate_size": 512,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 2,
-                "max_position_embeddings": TEXT_LENGTH,
-                "pad_token_id": 0,
-                "bos_token_id": 1,
-                "eos_token_id": 3,
-            },
-            vision_config={
-                "hidden_size": 128,
-                "intermediate_size": 512,
-                "num_hidden_layers": 5,
-                "num_attention_heads": 2,
-                "image_size": SIZE,
-                "patch_size": 8,
-            },
-            projection_dim=128,
-        )
-    )
+    both = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2}
+    text = {"vocab_size": 4 + len(vocabulary()), "num_hidden_layers": 3, "max_position_embeddings": TEXT_LENGTH}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
+    vision = {"num_hidden_layers": 5, "image_size": SIZE, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config=both | text | tokens, vision_config=both | vision, projection_dim=128))
 
 
 def _resnet(labels: tuple[str, ...], problem: str) -> ResNetForImageClassification:
@@ -147,19 +127,11 @@ def nuisance_regressor() -> ResNetForImageClassification:
 
 def preprocessor_config() -> dict[str, object]:
     """What an image goes through before any of these encoders: 64 pixels, mean and deviation one half."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": SIZE},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": SIZE, "width": SIZE},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
+    resized = {"do_resize": True, "size": {"shortest_edge": SIZE}, "resample": 3}
+    cropped = {"do_center_crop": True, "crop_size": {"height": SIZE, "width": SIZE}}
+    scaled = {"do_rescale": True, "rescale_factor": 1 / 255}
+    normalised = {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    return {"image_processor_type": "CLIPImageProcessor", **resized, **cropped, **scaled, **normalised}
 
 
 def as_input(images: torch.Tensor) -> torch.Tensor:

@@ -108,20 +108,10 @@ class Fish:
     def nuisance(self) -> np.ndarray:
         """The nuisances, each scaled to about unit deviation, shape (9,), in the order of `NUISANCES`."""
         hue = math.radians(self.hue)
-        return np.array(
-            [
-                self.x / 1.6,
-                self.y / 2.9,
-                (self.scale - 1) / 0.07,
-                self.tilt / 8,
-                math.cos(hue) * 1.4,
-                math.sin(hue) * 1.4,
-                (self.water - 200) / 14,
-                (self.plants - 1) / 0.8,
-                (self.bubbles - 1.5) / 1.1,
-            ],
-            dtype=np.float32,
-        )
+        body = [self.x / 1.6, self.y / 2.9, (self.scale - 1) / 0.07, self.tilt / 8]
+        colours = [math.cos(hue) * 1.4, math.sin(hue) * 1.4, (self.water - 200) / 14]
+        counts = [(self.plants - 1) / 0.8, (self.bubbles - 1.5) / 1.1]
+        return np.array(body + colours + counts, dtype=np.float32)
 
 
 def sample_fish(rng: np.random.Generator, species: int | None = None, complete: bool = False) -> Fish:
@@ -133,10 +123,9 @@ def sample_fish(rng: np.random.Generator, species: int | None = None, complete: 
     details = np.zeros(len(DETAILS), dtype=bool)
     if species is None:
         form = str(rng.choice(["slender", "deep"]))
-        tail, dorsal = rng.integers(0, 4), rng.integers(0, 3)
-        if tail:
+        if tail := rng.integers(0, 4):
             details[tail - 1] = True
-        if dorsal:
+        if dorsal := rng.integers(0, 3):
             details[len(TAILS) + dorsal - 1] = True
         details[len(TAILS) + len(DORSALS) :] = rng.random(len(MARKS)) < 0.35
     else:
@@ -166,10 +155,8 @@ def sample_fish(rng: np.random.Generator, species: int | None = None, complete: 
 
 def _fits(details: np.ndarray, new: int) -> bool:
     """Whether a detail can join: a fish has one tail and one dorsal fin."""
-    for group in (range(len(TAILS)), range(len(TAILS), len(TAILS) + len(DORSALS))):
-        if new in group:
-            return not details[list(group)].any()
-    return True
+    groups = (range(len(TAILS)), range(len(TAILS), len(TAILS) + len(DORSALS)))
+    return not any(new in group and details[list(group)].any() for group in groups)
 
 
 def render(fish: Fish) -> Image.Image:
@@ -215,13 +202,8 @@ class _Canvas:
         self.fin_colour = _rgb(fish.hue, 0.75, 0.60)
 
     def points(self, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [
-            (
-                self._x + self.unit * (x * self._cos - y * self._sin),
-                self._y - self.unit * (x * self._sin + y * self._cos),
-            )
-            for x, y in points
-        ]
+        unit, cos, sin = self.unit, self._cos, self._sin
+        return [(self._x + unit * (x * cos - y * sin), self._y - unit * (x * sin + y * cos)) for x, y in points]
 
     def polygon(self, points: list[tuple[float, float]], fill: tuple[int, int, int], outline: bool = True) -> None:
         corners = self.points(points)
@@ -277,8 +259,7 @@ def _draw_tail(canvas: _Canvas, has: dict[str, bool]) -> None:
 
 
 def _draw_dorsal(canvas: _Canvas, fish: Fish, has: dict[str, bool]) -> None:
-    h = canvas.height
-    base = 0.78 * h
+    h, base = canvas.height, 0.78 * canvas.height
     if has["spiky dorsal fin"]:
         shape = [(-0.62, base * 0.7)]
         for i in range(4):
@@ -294,13 +275,11 @@ def _draw_dorsal(canvas: _Canvas, fish: Fish, has: dict[str, bool]) -> None:
 
 def _draw_body(canvas: _Canvas, fish: Fish, has: dict[str, bool]) -> None:
     """The body, and the marks that lie on it: painted on a copy and kept within the body's outline."""
-    h = canvas.height
-    outline = _body_outline(h)
+    h, outline = canvas.height, _body_outline(canvas.height)
     corners = canvas.points(outline)
     mask = Image.new("L", canvas.image.size)
     ImageDraw.Draw(mask).polygon(corners, fill=255)
-    below = canvas.image
-    canvas.image = below.copy()
+    below, canvas.image = canvas.image, canvas.image.copy()
     canvas.draw = ImageDraw.Draw(canvas.image)
     canvas.polygon(outline, canvas.body_colour, outline=False)
     if has["white belly"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,15 +88,8 @@ class FrozenPipeline(ABC):
         return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        """Trade time for memory.
-
-        vae: decode image by image (`sliced`: the same numbers), or tile by tile (`tiled`: seams are blended, so pixels
-            differ a little). checkpointing: compute activations again in the backward pass, where one is run.
-        """
-        if vae == "sliced":
-            self.pipeline.vae.enable_slicing()
-        elif vae == "tiled":
-            self.pipeline.vae.enable_tiling()
+        """Trade time for memory, see `save_memory`; where no exact gradients pass there is nothing to checkpoint."""
+        save_memory(self.pipeline, vae)
 
 
 class Family(FrozenPipeline):
@@ -167,10 +160,7 @@ class Family(FrozenPipeline):
         return named_scheduler(self.pipeline, name, self.learned_variance)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
-        super().save_memory(vae)
-        for network in (self.denoiser, self.pipeline.vae, self.tiny_decoder) if checkpointing else ():
-            if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
-                network.enable_gradient_checkpointing()
+        save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
 
 
 @dataclass(frozen=True)
@@ -241,3 +231,18 @@ def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool =
     variance = "learned_range" if learned_variance else "fixed_small"
     options: dict[str, Any] = {"timestep_spacing": "linspace", "steps_offset": 0} if name == "minimax" else {}
     return DDPMScheduler.from_config(stock.config, clip_sample=False, variance_type=variance, **options)
+
+
+def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -> None:
+    """Trade time for memory.
+
+    vae: decode image by image (`sliced`: the same numbers), or tile by tile (`tiled`: seams are blended, so pixels
+        differ a little). checkpointed: networks whose activations are computed again in the backward pass.
+    """
+    if vae == "sliced":
+        pipeline.vae.enable_slicing()
+    elif vae == "tiled":
+        pipeline.vae.enable_tiling()
+    for network in checkpointed:
+        if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
+            network.enable_gradient_checkpointing()

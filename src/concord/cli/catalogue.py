@@ -52,13 +52,9 @@ def load_bundled(name: str) -> tuple[Recipe, bool]:
 def _entry(name: str) -> Entry:
     recipe, needs_data = load_bundled(name)
     data_set = name.removesuffix(f"-{recipe.method}")
-    informed, plain = (accuracy(data_set, recipe.method, i, STUDENT, IPC) for i in (True, False))
-    models = tuple(needed_models(recipe))
-    return Entry(name, recipe.method, _about(name), needs_data, models, _readable(informed), _readable(plain))
-
-
-def _readable(cell: Cell | None) -> Cell | None:
-    return cell if cell is not None and cell.mean is not None else None
+    cells = (accuracy(data_set, recipe.method, informed, STUDENT, IPC) for informed in (True, False))
+    informed, plain = (cell if cell is not None and cell.mean is not None else None for cell in cells)
+    return Entry(name, recipe.method, _about(name), needs_data, tuple(needed_models(recipe)), informed, plain)
 
 
 def _about(name: str) -> str:

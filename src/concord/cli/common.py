@@ -32,10 +32,9 @@ def user_errors(out: Path | None = None) -> Iterator[None]:
         print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)
         raise Exit(130) from None
     except (ConcordError, OSError) as error:
-        if os.environ.get("CONCORD_DEBUG"):
+        # An OSError of no system call is nothing that a user could act on.
+        if os.environ.get("CONCORD_DEBUG") or (isinstance(error, OSError) and not error.strerror):
             raise
-        if isinstance(error, OSError) and not error.strerror:
-            raise  # an OSError of no system call: nothing that a user could act on
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         text = f"{where}{error.strerror}" if isinstance(error, OSError) else str(error)
         print(f"error: {plain(text)}", file=sys.stderr)

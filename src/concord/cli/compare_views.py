@@ -101,11 +101,8 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
         "b": _about(found.b),
         "differing": [{"key": key, "a": one, "b": two} for key, one, two in found.keys],
         "samples": {
-            "common": len(found.pairs),
-            "only_a": found.only[0],
-            "only_b": found.only[1],
-            "identical": sum(pair.identical for pair in found.pairs),
-            "same_seed": sum(pair.same_seed for pair in found.pairs),
+            **{"common": len(found.pairs), "only_a": found.only[0], "only_b": found.only[1]},
+            **{key: sum(getattr(pair, key) for pair in found.pairs) for key in ("identical", "same_seed")},
         },
         "measures": [
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,12 @@ from concord.cli.common import AsJson, user_errors
 from concord.cli.console import print_json
 from concord.cli.retrieve import retrieve
 from concord.errors import ConcordError
+from concord.storage.atomic import write_json
+from concord.text import nearest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from concord.concepts.compare import Rate
     from concord.data import ImageSet
     from concord.models.encoder import Encoder
@@ -26,19 +31,13 @@ app = Typer(
 BankName = Annotated[str, Argument(metavar="BANK", help="A bundled bank (see `banks`) or a JSON file.")]
 Data = Annotated[str, Argument(metavar="DATA", help="A folder with a folder of images a class, or reef.")]
 EncoderName = Annotated[
-    str | None,
-    Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given."),
+    str | None, Option("--encoder", help="CLIP or SigLIP, a directory or hub id; a recipe's default if not given.")
 ]
 Classes = Annotated[list[str] | None, Option(help="Only these classes: folders or names, repeated or with commas.")]
 Images = Annotated[int, Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
 SkipUnreadable = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read.")]
 MANY = 40_000
 """Pairs of classes beyond which `negatives` leaves out what would take hours."""
-
-
-@app.callback()
-def _root() -> None:
-    pass
 
 
 app.command()(retrieve)
@@ -138,8 +137,6 @@ def select(
             similarity = name_similarity(rater, names)
         record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
         if out is not None:
-            from concord.storage.atomic import write_json
-
             out.parent.mkdir(parents=True, exist_ok=True)
             write_json(out, record)
         if chart is not None:
@@ -299,10 +296,6 @@ def _rater(encoder: str | None) -> Encoder:
 
 
 def _rate(data: ImageSet, encoder: Encoder, keep: int, most: int | None, skip_unreadable: bool) -> Rate:
-    from functools import cache
-
-    from torch import Tensor
-
     from concord.concepts.selection import embed_images, mean_embedding
     from concord.concepts.selection import select as choose
 
@@ -324,8 +317,6 @@ def _pins(pins: list[str]) -> dict[str, list[str]]:
 
 
 def _position(word: str, names: list[str]) -> int:
-    from concord.text import nearest
-
     if word not in names:
         raise ConcordError(f'unknown class "{word}"{nearest(word, names)}; there are {len(names)} classes')
     return names.index(word)

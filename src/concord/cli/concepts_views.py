@@ -84,9 +84,8 @@ def show_import(bank: Bank, path: Path, notes: Sequence[str], faults: Sequence[F
 
 
 def show_written(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None:
-            Console().say(f"written: {path}")
+    for path in filter(None, paths):
+        Console().say(f"written: {path}")
 
 
 def provenance(out: Console, bank: Bank) -> None:
@@ -114,6 +113,7 @@ def kinds(faults: Sequence[Fault]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in Counter(fault.kind for fault in faults).most_common())
 
 
+Phrases = list[tuple[str, ...]]
 BAR = 14
 KEPT, DROPPED, PINNED = ("●", "green"), ("○", "dim"), ("◆", "yellow")
 NEAREST = 5
@@ -164,12 +164,7 @@ def _selected(data: ImageSet, selection: Sequence[Sequence[Concept]]) -> str:
 
 
 def show_negatives(
-    names: list[str],
-    phrases: list[tuple[str, ...]],
-    drawing: list[Chances],
-    how: dict[str, Any],
-    whole: bool,
-    as_json: bool,
+    names: list[str], phrases: Phrases, drawing: list[Chances], how: dict[str, Any], whole: bool, as_json: bool
 ) -> None:
     """The nearest classes of each with their chances; with `whole`, all of them and an example of what is drawn.
 

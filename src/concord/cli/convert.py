@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 Part = StrEnum("Part", {word: word for word in get_args(Weights)})  # type: ignore[misc]
 EMA = Part("ema")
-
-
-class Precision(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
+Precision = StrEnum("Precision", ["float32", "float16", "bfloat16"])
 
 
 def convert(
@@ -60,8 +55,7 @@ def convert(
 def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whole: bool) -> str:
     config = export.config
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    variance = "with" if config["out_channels"] > config["in_channels"] else "no"
-    side = config["sample_size"]
+    variance, side = "with" if config["out_channels"] > config["in_channels"] else "no", config["sample_size"]
     lines = [
         f"converted {plain(str(checkpoint))}",
         f"  network    {config['num_layers']} blocks of width {width}, {config['num_attention_heads']} heads, "

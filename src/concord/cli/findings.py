@@ -69,10 +69,8 @@ def _device() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    findings = []
-    for name in _NEEDED:
-        found = package_version(name)
-        findings.append(Finding(name, found or "missing", found is not None, f"pip install {name}"))
+    needed = [(name, package_version(name)) for name in _NEEDED]
+    findings = [Finding(name, found or "missing", found is not None, f"pip install {name}") for name, found in needed]
     findings += [Finding(name, found) for name in _OPTIONAL if (found := package_version(name))]
     formats = {"WebP": "webp", "AVIF": "avif", "JPEG 2000": "jpg_2000"}
     have = ", ".join(["JPEG", "PNG", *(name for name, feature in formats.items() if features.check(feature))])

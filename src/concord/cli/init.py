@@ -167,10 +167,9 @@ def _show(
     low, high = found.sides
     looked = f"{found.looked_at} of {counted(found.images, 'image')} looked at"
     line(("  sides   ", "dim"), f"{low} to {high} px, median {found.median_side} (the shorter ones; {looked})")
-    for split in splits:
-        line(("  split   ", "dim"), f"{plain(_split(split))}: held out, for evaluation")
-    if not splits:
-        line(("  split   ", "dim"), "none: keep some images in another folder to evaluate on")
+    held = [f"{plain(_split(split))}: held out, for evaluation" for split in splits]
+    for text in held or ["none: keep some images in another folder to evaluate on"]:
+        line(("  split   ", "dim"), text)
     for note in notes:
         line((f"  note: {plain(note)}", "dim"))
     for warning in found.warnings:

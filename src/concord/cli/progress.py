@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    RenderableColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -213,7 +221,7 @@ class Trainings(Counting):
     """
 
     def __init__(self, console: Console, quiet: bool, title: Callable[[Mapping[str, Any]], str]) -> None:
-        columns = TextColumn("  {task.description}"), BarColumn(24), _Left(self)
+        columns = TextColumn("  {task.description}"), BarColumn(24), RenderableColumn(self)
         super().__init__(console, quiet, *columns, at_first="reading")
         self._title, self._since = title, time.monotonic()
         self._seen: Callable[[], int] = lambda: 0
@@ -230,8 +238,9 @@ class Trainings(Counting):
         self._seen, self._since = seen, time.monotonic()
         self._bar.update(self._task, description="training", total=max(1, total), completed=0)
 
-    def left(self, task: Task) -> Text:
+    def __rich__(self) -> Text:
         """How far the trainings are, and when they will be done; it moves the bar to there."""
+        task = self._bar.tasks[0]
         if task.total is None:
             return Text("")
         task.completed = self._seen()
@@ -248,14 +257,3 @@ class Trainings(Counting):
             f" last, {best:.1f} % best",
             (f"  ({duration(time.monotonic() - self._since)} since the start)", "dim"),
         )
-
-
-class _Left(ProgressColumn):
-    """Asks how far the trainings are whenever the bar is drawn."""
-
-    def __init__(self, trainings: Trainings) -> None:
-        super().__init__()
-        self._trainings = trainings
-
-    def render(self, task: Task) -> Text:
-        return self._trainings.left(task)

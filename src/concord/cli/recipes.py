@@ -58,15 +58,11 @@ def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:
 def _record(entry: Entry) -> dict[str, Any]:
     from concord.cli.catalogue import IPC, STUDENT
 
+    keys = ("mean", "std", "table", "status")
     cells = {"informed": entry.informed, "uninformed": entry.uninformed}
-    figures = {
-        name: {"mean": c.mean, "std": c.std, "table": c.table, "status": c.status} for name, c in cells.items() if c
-    }
+    figures = {name: {key: getattr(c, key) for key in keys} for name, c in cells.items() if c}
     return {
-        "name": entry.name,
-        "method": entry.method,
-        "about": entry.about,
-        "needs_data": entry.needs_data,
+        **{key: getattr(entry, key) for key in ("name", "method", "about", "needs_data")},
         "ready": not entry.missing,
         "models": [
             {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None} for m in entry.models

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -17,7 +18,6 @@ from concord.concepts.llm.client import OPENAI, Server
 from concord.concepts.llm.prompts import Prompt
 from concord.concepts.llm.retrieve import GrowingBank, provenance, retrieve_bank
 from concord.errors import ConcordError
-from concord.storage.atomic import write_atomically
 
 
 def find_server(
@@ -52,9 +52,9 @@ def run(
     count: int,
     anew: bool,
     quiet: bool,
-    **patience: int,
+    **limits: int,
 ) -> None:
-    """Fill a bank, and say what it has and lacks; `patience` goes to `retrieve_bank`.
+    """Fill a bank, and say what it has and lacks; `limits` go to `retrieve_bank`.
 
     Raises:
         ConcordError: the bank is not complete; every class that it lacks is named, with the reason.
@@ -62,7 +62,7 @@ def run(
     names = class_names(source)
     if not path.parent.is_dir():
         raise ConcordError(f"there is no folder {path.parent} to write {path.name} into")
-    bank = GrowingBank(path, provenance(prompt, server, about), names, write_atomically, server.secrets, anew)
+    bank = GrowingBank(path, provenance(prompt, server, about), names, server.secrets, anew)
     asked = bank.lacking(count)
     reasons: dict[str, str] = {}
     progress = Asking(Console(), quiet)
@@ -79,11 +79,9 @@ def run(
 
         ended = ""
         if asked:
-            asking = retrieve_bank(
-                asked, prompt, server, done, failed, everyone=names, about=about, count=count, **patience
-            )
+            settings: dict[str, Any] = {"everyone": names, "about": about, "count": count, **limits}
             try:
-                asyncio.run(asking)
+                asyncio.run(retrieve_bank(asked, prompt, server, done, failed, **settings))
             except ConcordError as error:
                 ended = str(error)
     missing = bank.lacking(count)

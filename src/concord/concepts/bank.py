@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concord.concepts.words import words
 from concord.errors import ConcordError
+from concord.storage.atomic import disk_errors, write_json
 from concord.text import listed, nearest
 
 
@@ -99,8 +100,6 @@ def write_bank(bank: Bank, path: Path) -> None:
     Raises:
         ConcordError: the place cannot be written.
     """
-    from concord.storage.atomic import disk_errors, write_json
-
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     values = bank.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -91,20 +91,19 @@ def compare(a: Bank, b: Bank, rate: Rate | None = None, names: Sequence[str] | N
     faults = [Counter(fault.class_name for fault in lint(bank)) for bank in (a, b)]
     pairs = []
     for name in a.classes if names is None else names:
-        key = words(name)
-        if key not in in_a or key not in in_b:
+        if (key := words(name)) not in in_a or key not in in_b:
             continue
-        own = (in_a[key], in_b[key])
+        own = in_a[key], in_b[key]
         phrases = (a.classes[own[0]].phrases, b.classes[own[1]].phrases)
         said = [{gist(phrase) for phrase in some} for some in phrases]
-        lines = tuple(_lines(name, some, said[1 - i], rate) for i, some in enumerate(phrases))
-        pairs.append(Pair(own[0], (lines[0], lines[1]), (faults[0][own[0]], faults[1][own[1]])))
+        lines = _lines(name, phrases[0], said[1], rate), _lines(name, phrases[1], said[0], rate)
+        pairs.append(Pair(own[0], lines, (faults[0][own[0]], faults[1][own[1]])))
     return pairs
 
 
 def only_in(a: Bank, b: Bank) -> list[str]:
     """Classes that `a` has and `b` has not."""
-    there = {words(name) for name in b.classes}
+    there = set(map(words, b.classes))
     return [name for name in a.classes if words(name) not in there]
 
 

@@ -84,16 +84,12 @@ def _of_phrase(name: str, phrase: str) -> Iterator[Fault]:
 
 
 def _shared(bank: Bank, name: str, phrase: str, others: list[str]) -> Fault:
-    if alike := [other for other in others if _look_alikes(bank, name, other)]:
+    alikes = {of: set(map(words, bank.classes[of].look_alikes)) for of in (name, *others)}
+    if alike := [other for other in others if words(other) in alikes[name] or words(name) in alikes[other]]:
         text = f"also stands in {listed(alike, 3)}, a look-alike of this class: it cannot tell them apart"
         return Fault("shared-by-look-alikes", name, phrase, text)
     text = f"also stands in {listed(others, 3)}; if it must, declare it in the bank's shared"
     return Fault("shared", name, phrase, text)
-
-
-def _look_alikes(bank: Bank, a: str, b: str) -> bool:
-    """Whether either class names the other."""
-    return words(b) in map(words, bank.classes[a].look_alikes) or words(a) in map(words, bank.classes[b].look_alikes)
 
 
 _NO_SINGULAR = ("briefs", "glasses", "jeans", "pants", "scissors", "shorts", "slacks", "tights", "trousers", "trunks")

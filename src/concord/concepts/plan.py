@@ -48,14 +48,10 @@ class ConceptPlan:
                 )
             if not pinned:
                 return [[] for _ in self._names]
+        encoder, keep, most = self._models.encoder, settings.keep, settings.images
+        skip = self._recipe.unreadable == "skip"
         return select_classes(
-            self._data,
-            bank,
-            self._models.encoder,
-            keep=settings.keep,
-            most=settings.images,
-            pinned=settings.pinned,
-            skip_unreadable=self._recipe.unreadable == "skip",
+            self._data, bank, encoder, keep=keep, most=most, pinned=settings.pinned, skip_unreadable=skip
         )
 
     def resume(self, concepts: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from concord.concepts.bank import Bank, concept_text
-from concord.data import ClassEntry, ImageSet
+from concord.data import ClassEntry, ClassTable, ImageSet
 from concord.data.sampling import some_images
 from concord.errors import ConcordError
 from concord.models.encoder import Encoder
 from concord.storage import images
-
-if TYPE_CHECKING:
-    from concord.data import ClassTable
-
 
 BATCH = 64
 """Real images in memory at once."""

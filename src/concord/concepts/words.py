@@ -28,51 +28,40 @@ def gist(phrase: str) -> Words:
 
 
 _WORDS = {
-    "behaviour": """
-        behaves behaviour behaviours behavior behaviors behavioural behavioral chases chasing hunts hunting preys
-        preying predator predators predatory herds herding guarding retrieves retrieving burrows burrowing migrates
-        migrating migratory nocturnal diurnal hibernates hibernating mates mating breeds loves enjoys prefers tends
-        swims climbs leaps pounces grazes forages roosts wags wagging eats feeds gallops crawls slithers sleeps
-        protects patrols fetches
-        obeys gait gaits agile agility stamina endurance instinct instincts instinctive instinctively trainable""",
-    "habitat": """
-        habitat habitats inhabits inhabiting endemic dwelling""",
-    "temperament": """
-        temperament temperaments personality loyal loyalty affectionate obedient obedience playful playfully stubborn
-        docile friendly friendliness unfriendly aggressive aggression intelligent intelligence clever brave
-        courageous courage fearless timid shy curious curiosity energetic energy confident confidence vigilant watchful
-        mischievous sociable gregarious outgoing cheerful devoted faithful even-tempered good-natured""",
-    "sound": """
-        barking barks howl howls howling yap yaps yapping yappy growl growls growling meow meows meowing purr purrs
-        purring chirp chirps chirping croak croaks croaking roars roaring neigh neighs neighing whinny whinnies
+    "behaviour": """behaves behaviour behaviours behavior behaviors behavioural behavioral chases chasing hunts
+        hunting preys preying predator predators predatory herds herding guarding retrieves retrieving burrows
+        burrowing migrates migrating migratory nocturnal diurnal hibernates hibernating mates mating breeds loves
+        enjoys prefers tends swims climbs leaps pounces grazes forages roosts wags wagging eats feeds gallops crawls
+        slithers sleeps protects patrols fetches obeys gait gaits agile agility stamina endurance instinct instincts
+        instinctive instinctively trainable""",
+    "habitat": "habitat habitats inhabits inhabiting endemic dwelling",
+    "temperament": """temperament temperaments personality loyal loyalty affectionate obedient obedience playful
+        playfully stubborn docile friendly friendliness unfriendly aggressive aggression intelligent intelligence
+        clever brave courageous courage fearless timid shy curious curiosity energetic energy confident confidence
+        vigilant watchful mischievous sociable gregarious outgoing cheerful devoted faithful even-tempered
+        good-natured""",
+    "sound": """barking barks howl howls howling yap yaps yapping yappy growl growls growling meow meows meowing purr
+        purrs purring chirp chirps chirping croak croaks croaking roars roaring neigh neighs neighing whinny whinnies
         whinnying brays braying bleats bleating squawk squawks squawking hoots hooting honks honking clucks clucking
-        moos mooing quack quacks quacking hiss hisses hissing caws cawing snorts snorting sings
-        singing song songs melodic melodious loud loudly noisy noise noises sound sounds sounding
-        buzzes buzzing hums humming audible vocal vocalisation vocalisations vocalization vocalizations crunching""",
-    "taste": """
-        taste tastes tasting tasty flavour flavours flavoured flavourful flavoursome flavor flavors flavored flavorful
-        delicious yummy savoury savory salty sweetness bitter sour spicy tangy umami zesty piquant appetising
-        appetizing mouthwatering mouth-watering palatable""",
-    "smell": """
-        smell smells smelling smelly scent scents scented odour odours odor odors aroma aromas aromatic fragrance
-        fragrant perfumed pungent stink stinks stinky stench""",
-    "touch or weight": """
-        comfortable comfortably comfy cosy cozy breathable chewy weighs weighing kilograms kilogrammes lukewarm
-        hypoallergenic""",
-    "use": """
-        useful usefulness purpose purposes function functions functional functionality utility usage eaten edible
-        versatile durable durability waterproof washable""",
-    "health": """
-        healthy unhealthy nutritious nutrition nutritional nutrients vitamins calories lifespan longevity poisonous
-        venomous toxic dangerous""",
-    "provenance": """
-        originates originated originating origin origins originally native traditionally historically history invented
-        descended descends ancestry ancestor ancestors imported homemade home-made purebred pedigree handcrafted
-        authentic authentically bred""",
-    "reputation": """
-        famous famously popular popularity renowned beloved iconic commonly well-known""",
-    "price": """
-        expensive inexpensive cheap cheaply costly costs affordable priced pricey overpriced budget""",
+        moos mooing quack quacks quacking hiss hisses hissing caws cawing snorts snorting sings singing song songs
+        melodic melodious loud loudly noisy noise noises sound sounds sounding buzzes buzzing hums humming audible
+        vocal vocalisation vocalisations vocalization vocalizations crunching""",
+    "taste": """taste tastes tasting tasty flavour flavours flavoured flavourful flavoursome flavor flavors flavored
+        flavorful delicious yummy savoury savory salty sweetness bitter sour spicy tangy umami zesty piquant
+        appetising appetizing mouthwatering mouth-watering palatable""",
+    "smell": """smell smells smelling smelly scent scents scented odour odours odor odors aroma aromas aromatic
+        fragrance fragrant perfumed pungent stink stinks stinky stench""",
+    "touch or weight": """comfortable comfortably comfy cosy cozy breathable chewy weighs weighing kilograms
+        kilogrammes lukewarm hypoallergenic""",
+    "use": """useful usefulness purpose purposes function functions functional functionality utility usage eaten
+        edible versatile durable durability waterproof washable""",
+    "health": """healthy unhealthy nutritious nutrition nutritional nutrients vitamins calories lifespan longevity
+        poisonous venomous toxic dangerous""",
+    "provenance": """originates originated originating origin origins originally native traditionally historically
+        history invented descended descends ancestry ancestor ancestors imported homemade home-made purebred pedigree
+        handcrafted authentic authentically bred""",
+    "reputation": "famous famously popular popularity renowned beloved iconic commonly well-known",
+    "price": "expensive inexpensive cheap cheaply costly costs affordable priced pricey overpriced budget",
 }
 _PHRASES = {
     "use": (
@@ -106,12 +95,10 @@ _VISUAL = (
 """Compounds whose word has a visual meaning there."""
 
 
-def _pattern(category: str) -> re.Pattern[str]:
-    words = [re.escape(word) for word in _WORDS.get(category, "").split()]
-    return re.compile(rf"\b(?:{'|'.join([*words, *_PHRASES.get(category, ())])})\b")
-
-
-_PATTERNS = {category: _pattern(category) for category in _WORDS}
+_PATTERNS = {
+    category: re.compile(rf"\b(?:{'|'.join([*map(re.escape, some.split()), *_PHRASES.get(category, ())])})\b")
+    for category, some in _WORDS.items()
+}
 _LET_PASS = re.compile(rf"\b(?:{'|'.join(_VISUAL)})\b")
 
 

@@ -14,9 +14,9 @@ from concord.evaluation.record import way
 from concord.evaluation.table import metric_names
 from concord.metrics.measures import Value, pick
 from concord.registry import Measure
+from concord.report.charts import png_uri
+from concord.report.similarity import CHART, TABLE, by_likeness, heatmap
 
-TABLE, CHART = 24, 100
-"""Classes up to which the confusion is a table, and a picture."""
 BARS, ENDS, MISTAKES = 60, 20, 8
 """Classes up to which all have a bar; else so many of the worst and of the best. Mistakes that are named."""
 FILE = "evaluation.json"
@@ -92,13 +92,13 @@ def _cell(evaluation: Mapping[str, Any], cell: Mapping[str, Any], place: int) ->
     mistakes = _mistakes(names, shares) if len(shares) else []
     if not 0 < len(shares) <= CHART:
         return Cell(title, place, bars, cut, mistakes=mistakes)
-    from concord.report.similarity import by_likeness
-
     order = by_likeness(shares)
     named, ordered = [names[i] for i in order], shares[np.ix_(order, order)]
     if len(names) <= TABLE:
         return Cell(title, place, bars, cut, named, ordered.tolist(), mistakes=mistakes)
-    return Cell(title, place, bars, cut, chart=_chart(named, ordered), mistakes=mistakes)
+    note = "share of a true class (row) that is taken for a class"
+    chart = png_uri(heatmap(named, ordered, "Confusion", note, diagonal=True))
+    return Cell(title, place, bars, cut, chart=chart, mistakes=mistakes)
 
 
 def _confusion(cell: Mapping[str, Any], place: int) -> np.ndarray:
@@ -132,14 +132,6 @@ def _mistakes(names: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, 
     top = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
     places = [(int(i) // len(names), int(i) % len(names)) for i in top]
     return [(names[row], names[column], float(wrong[row, column])) for row, column in places if wrong[row, column] > 0]
-
-
-def _chart(names: Sequence[str], shares: np.ndarray) -> str:
-    from concord.report.charts import png_uri
-    from concord.report.similarity import heatmap
-
-    note = "share of a true class (row) that is taken for a class"
-    return png_uri(heatmap(names, shares, "Confusion", note, diagonal=True))
 
 
 def _fact(key: str, value: Any) -> str:

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from concord.storage.atomic import write_atomically
+
 if TYPE_CHECKING:  # it brings torch, and a page shall not wait for that
     from concord.concepts.selection import Concept
 
@@ -52,8 +54,6 @@ def png_uri(figure: Figure) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    from concord.storage.atomic import write_atomically
-
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, png(figure))
 

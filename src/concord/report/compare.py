@@ -35,10 +35,9 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of both runs.
+    """One figure of both runs; change: second less first.
 
-    change: second less first; ci95 where it is known, over n samples or seeds; by: what the interval rests on; p:
-    where it is computed.
+    ci95 and p where they are known, over n samples or seeds; by: what the interval rests on.
     """
 
     measure: Measure

@@ -134,9 +134,8 @@ def change(one: Compared) -> tuple[str, str]:
 
     beside = ""
     if one.ci95 is not None:
-        beside = f"{signed(one.ci95[0])} to {signed(one.ci95[1])}"
-        if one.p is not None:
-            beside += f" (p {one.p:.2g})"
+        p = f" (p {one.p:.2g})" if one.p is not None else ""
+        beside = f"{signed(one.ci95[0])} to {signed(one.ci95[1])}{p}"
     elif one.measure.unit == "seconds" and one.a and one.b:
         beside = f"{one.b / one.a:.2f} times A"
     return signed(one.change), beside

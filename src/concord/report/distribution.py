@@ -55,15 +55,13 @@ def pictures(path: Path) -> list[Picture]:
     if sum(map(len, drawn.values())) < 8 or len(sets) < 2:
         return []
     plane = _layout(np.concatenate([sets[name][0][rows] for name, rows in drawn.items()]))
-    clouds, start = {}, 0
-    for name, rows in drawn.items():
-        points = [(float(x), float(y)) for x, y in plane[start : start + len(rows)]]
-        clouds[name] = Cloud(name, points, [int(label) for label in sets[name][1][rows]])
-        start += len(rows)
-    found = []
+    clouds, found, parts = {}, [], np.split(plane, np.cumsum([len(rows) for rows in drawn.values()]))
+    for (name, rows), part in zip(drawn.items(), parts, strict=False):
+        clouds[name] = Cloud(name, [(x, y) for x, y in part.tolist()], sets[name][1][rows].astype(int).tolist())
     first = [clouds[name] for name in ("real", "uninformed", "informed") if name in clouds]
     if len(first) > 1:
-        found.append(Picture(_title(first), first, []))
+        *others, last = (cloud.name for cloud in first)
+        found.append(Picture(f"{', '.join(others)} and {last} images".capitalize(), first, []))
     if {"informed", "conditions"} <= clouds.keys():
         pair = [clouds["conditions"], clouds["informed"]]
         paired = len(pair[0].points) == len(pair[1].points)
@@ -112,8 +110,3 @@ def _layout(points: np.ndarray) -> np.ndarray:
     low, high = plane.min(0), plane.max(0)
     scaled = (plane - low) / np.maximum(high - low, 1e-9)
     return _EDGE + scaled * (np.array([WIDTH, HEIGHT]) - 2 * _EDGE)
-
-
-def _title(clouds: list[Cloud]) -> str:
-    names = [cloud.name for cloud in clouds]
-    return f"{', '.join(names[:-1])} and {names[-1]} images".capitalize()

@@ -55,49 +55,40 @@ def render(run: Run, budget: int = BUDGET) -> str:
     inside = contents(run, judge, budget)
     compared = [row for row in figures(run.results, "report") if row.uninformed or row.informed]
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            recipe=run.recipe,
-            results=run.results,
-            inside=inside,
-            compared=compared,
-            reach=reach(compared),
-            lead=lead(compared, run.results),
-            helped=_helped(run, judge),
-            flattered=[row for row in compared if row.measure.key.startswith("details.") and _marks_its_own_work(run)],
-            judged=any(pair.after.details for pair in run.pairs),
-            detected=any("found" in d for pair in run.pairs for d in pair.after.details),
-            present_from=PRESENT_FROM,
-            missing_below=judge.missing_below,
-            likeness=likeness(run.concepts),
-            distributions=pictures(run.out / EMBEDDINGS),
-            plane=(WIDTH, HEIGHT),
-            near=_near(run.near_copies),
-            again=_again(run),
-            value=lambda key, values=run.results, file="results.json": pick(values, file, key),
-            evaluation=run.evaluation,
-            of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
-            cells=detailed_cells(run.evaluation),
-            metrics=metric_columns(run.evaluation),
-            style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
+    # Whether the encoder that judges the images is the one that informed them.
+    own = run.made_as == "informed" and run.details.get("encoder") == run.recipe.get("encoder")
+    page = _environment().get_template("page.html")
+    return page.render(
+        {name: getattr(run, name) for name in ("recipe", "results", "evaluation")},
+        run=run,
+        inside=inside,
+        compared=compared,
+        reach=reach(compared),
+        lead=lead(compared, run.results),
+        helped=_helped(run, judge),
+        flattered=[row for row in compared if own and row.measure.key.startswith("details.")],
+        judged=any(pair.after.details for pair in run.pairs),
+        detected=any("found" in d for pair in run.pairs for d in pair.after.details),
+        missing_below=judge.missing_below,
+        likeness=likeness(run.concepts),
+        distributions=pictures(run.out / EMBEDDINGS),
+        near=_near(run.near_copies),
+        again=f"concord distill {shlex.quote(f'{run.out}/recipe.yaml')} --out {shlex.quote(f'{run.out}-again')}",
+        value=lambda key, values=run.results, file="results.json": pick(values, file, key),
+        of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
+        cells=detailed_cells(run.evaluation),
+        metrics=metric_columns(run.evaluation),
+        style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("concord.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.loader = PackageLoader("concord.report")
     environment.globals |= {"figure": figure, "shown": shown, "facts": facts, "protocol": protocol}
+    environment.globals |= {"present_from": PRESENT_FROM, "plane": (WIDTH, HEIGHT)}
     environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return environment
 
@@ -111,11 +102,6 @@ def _helped(run: Run, judge: Judge) -> dict[str, int] | None:
     return {"pairs": sum(pairs), "of": len(pairs), "classes": sum(of_classes), "of_classes": len(of_classes)}
 
 
-def _marks_its_own_work(run: Run) -> bool:
-    """Whether the encoder that judges the images is the one that informed them."""
-    return run.made_as == "informed" and run.details.get("encoder") == run.recipe.get("encoder")
-
-
 def _near(near_copies: Mapping[str, Any]) -> Json | None:
     """The images most like a real one, flagged ones first; None where nothing looked for them."""
     images = near_copies.get("images")
@@ -125,12 +111,6 @@ def _near(near_copies: Mapping[str, Any]) -> Json | None:
     flagged = sum(bool(found.get("flagged")) for found in images.values())
     same = {key: near_copies.get(key) for key in ("threshold", "encoder")}
     return {"nearest": order[:NEAREST], "flagged": flagged, "of": len(images), **same}
-
-
-def _again(run: Run) -> str:
-    """The command that makes the same set again, in a new directory."""
-    out = str(run.out)
-    return f"concord distill {shlex.quote(f'{out}/recipe.yaml')} --out {shlex.quote(f'{out}-again')}"
 
 
 def _text(name: str) -> str:

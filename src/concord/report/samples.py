@@ -95,8 +95,7 @@ def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str,
     for key in ("prompt", "source", "checkpoint"):
         if row.get(key):
             values[key] = texts(str(row[key]))
-    for key in ("positives", "negatives"):
-        values[key] = [texts(str(text)) for text in row.get(key, [])]
+    values |= {key: [texts(str(text)) for text in row.get(key, [])] for key in ("positives", "negatives")}
     values["after"] = _judged(pair.after, phrases, judge)
     if pair.before:
         values["before"] = _judged(pair.before, phrases, judge)
@@ -108,10 +107,9 @@ def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str,
 def _judged(sample: StoredSample, phrases: Sequence[str], judge: Judge) -> dict[str, Any]:
     """Marks, a letter a phrase (a space where it was not judged), and percentiles."""
     of = {detail["phrase"]: detail for detail in sample.details}
-    return {
-        "marks": "".join(mark(of[p], judge.missing_below) if p in of else " " for p in phrases) if of else "",
-        "percentiles": [of[p]["percentile"] if p in of else None for p in phrases] if of else [],
-    }
+    rows = [of.get(phrase) for phrase in phrases] if of else []
+    marks = "".join(mark(row, judge.missing_below) if row else " " for row in rows)
+    return {"marks": marks, "percentiles": [row and row["percentile"] for row in rows]}
 
 
 def _both(pair: Pair) -> list[StoredSample]:
@@ -175,9 +173,8 @@ class Judge:
         both = [standings for pair in pairs if (standings := self.both(pair))]
         if not both:
             return None
-        before, after = (
-            Standing(sum(s[i].missing for s in both), sum(s[i].mean for s in both) / len(both)) for i in (0, 1)
-        )
+        sides = zip(*both, strict=True)
+        before, after = (Standing(sum(s.missing for s in of), sum(s.mean for s in of) / len(both)) for of in sides)
         return after.rank < before.rank
 
     def worst(self, pairs: Sequence[Pair]) -> list[Pair]:

@@ -8,6 +8,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -222,14 +223,10 @@ def _retry_after(value: str | None) -> float | None:
     """Return the seconds of a Retry-After header: a number or a date; None where it says nothing."""
     if not value:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return seconds if seconds > 0 else None  # NaN is not greater
+    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with suppress(ValueError):
+            return seconds if (seconds := read(value)) > 0 else None  # NaN is not greater
+    return None
 
 
 _BEARER = re.compile(r"(Bearer|Basic)\s+[^\s\"'<>]+", re.I)

@@ -72,7 +72,7 @@ class Prompt:
         rules = _RULES.format(most=MOST_CHARACTERS + 1, name=name)
         form = f"Answer with nothing but JSON of this form:\n{json.dumps(self.form)}"
         # One message from the user: some local models' chat templates refuse a system message.
-        return [_user("\n\n".join([_ROLE, "\n".join(lines), task, rules, form]))]
+        return [{"role": "user", "content": "\n\n".join([_ROLE, "\n".join(lines), task, rules, form])}]
 
 
 def again(reason: str, lacking: int, have: Sequence[str]) -> Message:
@@ -81,10 +81,8 @@ def again(reason: str, lacking: int, have: Sequence[str]) -> Message:
     lacking: how many phrases are still wanted. have: those that are fine already, not to be repeated.
     """
     kept = f" These are fine, do not repeat them: {'; '.join(have)}." if have else ""
-    return _user(
-        f"That was not usable as it is: {reason}.{kept} Write {lacking} {'more ' if have else ''}phrases by the same"
-        " rules, and answer with nothing but JSON of the same form."
-    )
+    wanted = f"Write {lacking} {'more ' if have else ''}phrases by the same rules, and answer with nothing but JSON"
+    return {"role": "user", "content": f"That was not usable as it is: {reason}.{kept} {wanted} of the same form."}
 
 
 PROMPTS = {
@@ -102,7 +100,3 @@ def prompt_named(name: str) -> Prompt:
     if name not in PROMPTS:
         raise ConcordError(f'unknown prompt "{name}"{nearest(name, PROMPTS)}; there are {", ".join(PROMPTS)}')
     return PROMPTS[name]
-
-
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}

@@ -14,6 +14,7 @@ from concord.concepts.llm.client import Chat, Server, Unanswered, hide, public_u
 from concord.concepts.llm.parse import Refusal, read_answer
 from concord.concepts.llm.prompts import Prompt, again
 from concord.errors import ConcordError
+from concord.storage.atomic import write_atomically
 
 _MOST_OTHERS = 120  # more classes than this are not shown to the model: they would fill a small one's context
 _MOST_ECHO = 4000  # characters of an unusable answer that are shown to the model again
@@ -36,10 +37,9 @@ async def retrieve_bank(
     attempts: int = 3,
     concurrency: int = 4,
 ) -> None:
-    """Ask a server for the phrases of classes, several at a time.
+    """Ask a server for the phrases of classes in their order, several at a time.
 
     Args:
-        names: the classes to ask for, in this order.
         done: called with every class as soon as it has its phrases.
         failed: called with every class that gets none, and the reason.
         everyone: all classes of the set, from which look-alikes are chosen; not used if they are very many.
@@ -119,27 +119,17 @@ class GrowingBank:
     """A bank in its file, which holds only classes that are complete, and is whole at any moment."""
 
     def __init__(
-        self,
-        path: Path,
-        origin: Mapping[str, str],
-        order: Sequence[str],
-        write: Callable[[Path, bytes], None],
-        secrets: frozenset[str] = frozenset(),
-        anew: bool = False,
+        self, path: Path, origin: Mapping[str, str], order: Sequence[str], secrets: frozenset[str], anew: bool = False
     ) -> None:
         """Open the bank at `path` to go on with it, or begin it.
 
-        Args:
-            origin: from `provenance`; a bank that was made otherwise is refused.
-            order: the classes as they shall stand in the file.
-            write: writes a file so that a kill leaves the old one or the new one.
-            secrets: texts that are never written.
-            anew: forget what is there, whatever made it.
+        origin: from `provenance`; a bank that was made otherwise is refused, unless `anew` forgets it. order: the
+        classes as they shall stand in the file. secrets: texts that are never written.
 
         Raises:
             ConcordError: the file is no bank, or was made with another prompt, model, ... (all are named).
         """
-        self.path, self._order, self._write, self._secrets = path, order, write, secrets
+        self.path, self._order, self._secrets = path, order, secrets
         there = load_bank(str(path.resolve())) if path.exists() else None
         if there is not None and not anew:
             differ = [key for key in _IDENTITY if there.provenance.get(key, "") != origin.get(key, "")]
@@ -163,4 +153,4 @@ class GrowingBank:
         ordered = dict(sorted(self.classes.items(), key=lambda item: place.get(item[0], len(place))))
         bank = Bank(schema=1, name=self.path.stem, provenance=self._origin, classes=ordered)
         text = json.dumps(bank.model_dump(by_alias=True), ensure_ascii=False, indent=2)
-        self._write(self.path, (hide(text, self._secrets) + "\n").encode())
+        write_atomically(self.path, (hide(text, self._secrets) + "\n").encode())

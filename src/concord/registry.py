@@ -282,10 +282,7 @@ class Registry(Generic[T]):
         try:
             return found[0].load()
         except Exception as error:  # whatever a stranger's module does
-            raise ConcordError(
-                f'{self.word} "{name}" comes from the package {_package(found[0])}, which does not import'
-                f" ({_reason(error)}); mend it, or uninstall it"
-            ) from error
+            raise self._broken(name, "which does", error) from error
 
     def build(self, name: str, target: str) -> Any:
         """Return what ``module:function`` of a specification names, blaming its package where that does not import.
@@ -298,10 +295,11 @@ class Registry(Generic[T]):
         except ConcordError:
             raise
         except (ImportError, AttributeError, SyntaxError) as error:
-            raise ConcordError(
-                f'{self.word} "{name}" comes from the package {self.package(name)}, of which {target} does not import'
-                f" ({_reason(error)}); mend it, or uninstall it"
-            ) from error
+            raise self._broken(name, f"of which {target} does", error) from error
+
+    def _broken(self, name: str, does: str, error: Exception) -> ConcordError:
+        source = f'{self.word} "{name}" comes from the package {self.package(name)}'
+        return ConcordError(f"{source}, {does} not import ({_reason(error)}); mend it, or uninstall it")
 
     @contextlib.contextmanager
     def blamed(self, name: str) -> Iterator[None]:

@@ -42,10 +42,7 @@ class ImagePool:
             self._taken[class_index] = []
         taken = self._taken[class_index]
         while len(taken) < count and (item := next(self._rest[class_index], None)) is not None:
-            if self._skip and not self._readable(item):
-                self.unreadable.append(item)
-            else:
-                taken.append(item)
+            (self.unreadable if self._skip and not self._readable(item) else taken).append(item)
         return taken
 
     def readable(self, class_index: int, most: int) -> Sequence[str]:

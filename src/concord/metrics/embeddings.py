@@ -52,7 +52,7 @@ def measure(run: Measuring) -> None:
 def save(path: Path, sets: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> None:
     """Write for each set that has any its embeddings and their labels."""
     arrays = {name: rows for name, (rows, _) in sets.items() if len(rows)}
-    labels = {f"labels_{name}": np.asarray(of) for name, (rows, of) in sets.items() if len(rows)}
+    labels = {f"labels_{name}": np.asarray(sets[name][1]) for name in arrays}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays, **labels)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())

@@ -108,12 +108,11 @@ class Measuring:
             name = "informed" if variant == "images" and self._guided else "uninformed"
             sets[name] = Pictures([s.image for s in samples], np.array([s.label for s in samples]))
         most = max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self.names)))
-        real = [
-            [images.shrunk(picture, REAL_SIDE) for picture in some_images(self.data, c, most, self.skip)]
-            for c in range(len(self.names))
-        ]
-        labels = [c for c, pictures in enumerate(real) for _ in pictures]
-        return sets | {"real": Pictures([p for pictures in real for p in pictures], np.array(labels))}
+        real, labels = list[Image.Image](), list[int]()
+        for c in range(len(self.names)):
+            real += [images.shrunk(picture, REAL_SIDE) for picture in some_images(self.data, c, most, self.skip)]
+            labels += [c] * (len(real) - len(labels))
+        return sets | {"real": Pictures(real, np.array(labels))}
 
     def results(self) -> dict[str, Any]:
         """Measure what results.json shall hold, by metric; some leave files of their own.

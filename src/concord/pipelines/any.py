@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from concord.diffusion.attach import attach
@@ -40,45 +38,29 @@ class AnyPipeline(FrozenPipeline):
         self.size, self.image_strength = size, image_strength
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
-        settings, sources = batch.settings, None
-        if self.image_strength is not None:
-            side = self.size or own_size(self.pipeline)
-            sources = [square(image, side) for image in batch.sources]
-        self.pipeline.scheduler = named_scheduler(self.pipeline, settings.scheduler)
-        scale = settings.guidance_scale
-        with attach(self.pipeline, guides):
-            return self(batch.prompts, batch.generators, steps=steps, guidance_scale=scale, images=sources)
-
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        generators: Sequence[torch.Generator],
-        *,
-        steps: int,
-        guidance_scale: float | None = None,
-        images: Sequence[Image.Image] | None = None,
-    ) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] of B prompts; None for the guidance scale takes the pipeline's own.
+        """See `FrozenPipeline`, in [-1, 1].
 
         Raises:
             ConcordError: the pipeline's call takes no list of generators or no number of steps.
         """
-        options: dict[str, Any] = {"prompt": list(prompts), "generator": list(generators)}
+        options: dict[str, Any] = {"prompt": batch.prompts, "generator": list(batch.generators)}
         options |= {"num_inference_steps": steps, "output_type": "pt"}
-        if guidance_scale is not None:
-            options["guidance_scale"] = guidance_scale
+        if batch.settings.guidance_scale is not None:
+            options["guidance_scale"] = batch.settings.guidance_scale
         known = inspect.signature(type(self.pipeline).__call__).parameters
-        if images is not None:
-            options |= {"image": list(images), "strength": self.image_strength}
-        if self.size is not None and (images is None or "height" in known):
+        if self.image_strength is not None:
+            side = self.size or own_size(self.pipeline)
+            options |= {"image": [square(image, side) for image in batch.sources], "strength": self.image_strength}
+        if self.size is not None and (self.image_strength is None or "height" in known):
             options |= {"height": self.size, "width": self.size}  # some take the image's size instead
-        lacking = [name for name in options if name not in known]
-        if lacking:
-            raise ConcordError(
-                f"{type(self.pipeline).__name__} takes no {lacking[0]}; set `pipeline.model` to another pipeline, or"
-                " call it yourself inside concord.inform(...)"
-            )
-        made: Tensor = self.pipeline(**options).images
+        self.pipeline.scheduler = named_scheduler(self.pipeline, batch.settings.scheduler)
+        with attach(self.pipeline, guides):
+            if lacking := [name for name in options if name not in known]:
+                raise ConcordError(
+                    f"{type(self.pipeline).__name__} takes no {lacking[0]}; set `pipeline.model` to another pipeline,"
+                    " or call it yourself inside concord.inform(...)"
+                )
+            made: Tensor = self.pipeline(**options).images
         return made.float() * 2 - 1
 
 

@@ -168,9 +168,8 @@ class Recipe(Part):
                 raise ValueError(f"pipeline.{key} is for method {' or '.join(_readers(key))}, not for {self.method}")
         self.spec.check(self)
         if self.teacher is None and self.features == "teacher":
-            raise ValueError(
-                "teacher is missing: features teacher needs a classifier of the data's classes, as in teacher=DIR"
-            )
+            what = "features teacher needs a classifier of the data's classes"
+            raise ValueError(f"teacher is missing: {what}, as in teacher=DIR")
         if self.guides and self.is_real:
             raise ValueError(f"guides: they move the samples of a diffusion model, and method {self.method} has none")
         return self

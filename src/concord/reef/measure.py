@@ -50,12 +50,11 @@ def measure(weights: Path, second: Path | None, per_species: int = 100) -> dict[
     found = {name: (detector.logits(images) > 0).numpy() for name, images in (("renderings", x), ("rebuilt", full))}
     report: dict[str, Any] = {"instances": len(fish)}
     report["autoencoder"] = {"psnr_full": psnr(x, full), "psnr_tiny": psnr(x, small)}
+    details = zip((found["rebuilt"] == shown).mean(0).tolist(), DETAILS, strict=True)
     report["detector"] = {
         "accuracy_on_renderings": float((found["renderings"] == shown).mean()),
         "accuracy_on_reconstructions": float((found["rebuilt"] == shown).mean()),
-        "worst_detail_on_reconstructions": min(
-            (float((found["rebuilt"][:, i] == shown[:, i]).mean()), name) for i, name in enumerate(DETAILS)
-        ),
+        "worst_detail_on_reconstructions": min(details),
         "completeness_true": float(shown[own].mean()),
         "completeness_measured_on_reconstructions": float(found["rebuilt"][own].mean()),
     }

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 PLUGIN = Path(__file__).parent / "plugin"
-REEF = ["workers=1", "ipc=1", "pipeline.steps=2", "scorer.kind=none", "teacher=null", "nuisance=null"]
-"""What makes a reef run quick: two steps, and nothing measured."""
+SMALL = ["workers=1", "pipeline.steps=2", "concepts.images=2", "classes=coral perch,river perch"]
+REEF = [*SMALL, "ipc=1", "uninformed=false", "scorer.kind=none", "teacher=null", "nuisance=null"]
+"""What makes a reef run quick: two classes, two steps, and nothing measured."""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_a_family(shell: Shell) -> None:
 
 
 def test_a_scorer_and_a_metric(shell: Shell) -> None:
-    settings = ["workers=1", "ipc=2", "pipeline.steps=2", "teacher=null", "nuisance=null"]
+    settings = [*SMALL, "ipc=2", "teacher=null", "nuisance=null"]
     text = shell("distill", "reef", *settings, "scorer.kind=brightness", "metrics=[colourfulness]", "--out", "o")
     found = shell.results("o")
     assert found["completeness"] and set(found["colourfulness"]) == {"informed", "uninformed", "real"}  # type: ignore[call-overload]

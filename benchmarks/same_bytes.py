@@ -567,7 +567,7 @@ EVALUATE = steps(
         --out r.json => r.json
     labels out/random --out labels {TAUGHT} ipc=2 => labels
     labels out/random --out labels {TAUGHT} ipc=2
-    labels out/random --out labels-8 {TAUGHT} ipc=2 bits=uint8 top_k=2 protocol=paper seeds=3, --json => labels-8
+    labels out/random --out labels-8 {TAUGHT} ipc=2 bits=uint8 top_k=2 protocol=paper seeds=[3] --json => labels-8
     labels out/random --out labels-16 {TAUGHT} ipc=2 bits=float16 --test split => labels-16
     evaluate out/random --test photos {STUDENT} epochs=4 seeds=1 ipc=2 soft_labels=labels => out/random
     evaluate out/random --test photos {STUDENT} epochs=4 seeds=3 ipc=2 soft_labels=labels-16 --out s.json => s.json

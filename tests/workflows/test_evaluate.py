@@ -10,8 +10,9 @@ import pytest
 from concord.errors import ConcordError
 from concord.recipe import load
 from concord.runs.directory import open_run
+from concord.settings import as_texts
 from concord.workflows.distill import distill
-from concord.workflows.evaluate import _texts, evaluate
+from concord.workflows.evaluate import evaluate
 
 NET = {"student": ["convnet-1"], "width": 4, "workers": 1, "protocol": "hard", "epochs": 1, "seeds": [0]}
 
@@ -39,7 +40,7 @@ def test_values_are_what_their_texts_say(tmp_path: Path) -> None:
     from concord.evaluation.settings import read_settings
 
     values = {"teacher": tmp_path / "a, b", "ipc": [1, 10], "classes": ["001", "no"], "size": None, "lr": 1e-5}
-    settings, [way] = read_settings(_texts({**values, "augment": {"crop": None, "flip": False}, "remap": True}))
+    settings, [way] = read_settings(as_texts({**values, "augment": {"crop": None, "flip": False}, "remap": True}))
     assert (settings.teacher, settings.ipc, settings.classes) == (str(tmp_path / "a, b"), [1, 10], ["001", "no"])
     assert (settings.remap, settings.size, way.protocol.lr) == (True, None, 1e-5)
     augment = way.protocol.augment

@@ -15,7 +15,8 @@ normalised in texts, and nothing else:
 
 - absolute paths of the working directory, of the checkout and of installed packages, by what they are;
 - times and rates: a number before ``s``, ``min``, ``h``, ``images/s``, ``images a second`` or ``times A`` (how much
-  longer B took), and the values of the JSON keys ``seconds``, ``seconds_per_image``, ``images_per_second``, ``date``,
+  longer B took), and the values of the JSON keys ``seconds``, ``seconds_per_image``, ``images_per_second``,
+  ``date``, ``disk_free_bytes``,
   in JSON and where a page's figures name them as their source;
 - the version of concord, and the free space of the disk;
 - the frames of a traceback and the place in the source that a warning names; their last lines are compared.
@@ -61,7 +62,8 @@ NAMES = "old", "new"
 """The working directories; equally long, so that a path never changes how a text is laid out."""
 INFORMATIVE = frozenset({"help"})
 
-_TIME_KEYS = r'(\\?"(?:seconds|seconds_per_image|images_per_second|date)\\?": ?)(?:-?\d[-+.\deE]*|\\?"[^"\\]*\\?")'
+_KEYS = "seconds|seconds_per_image|images_per_second|date|disk_free_bytes"
+_TIME_KEYS = rf'(\\?"(?:{_KEYS})\\?": ?)(?:-?\d[-+.\deE]*|\\?"[^"\\]*\\?")'
 _NUMBER = r"(?<![\w.])\d[\d ,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 _RULES = [
     (re.compile(_TIME_KEYS), r"\1<time>"),

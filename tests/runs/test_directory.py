@@ -142,3 +142,19 @@ def test_labels_that_do_not_follow_the_folders_are_refused(tmp_path: Path) -> No
     run = open_run(write(tmp_path, {"file_name": "cat/0.png"}, {"file_name": "cat/1.png", "label": 1}))
     with pytest.raises(ConcordError, match='the folder "cat" has two labels'):
         run.classes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "made_as"),
+    [
+        ("method: dit", "informed"),
+        ("informing: {enabled: false}", "uninformed"),
+        ("informing: {enabled: false}\nguides: [{name: repulsion}]", "informed"),
+        ("method: random", "chosen"),
+    ],
+)
+def test_images_that_only_a_further_guide_steers_go_by_the_name_that_results_give_them(
+    tmp_path: Path, recipe: str, made_as: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    assert Run(tmp_path).made_as == made_as

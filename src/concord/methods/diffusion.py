@@ -35,7 +35,7 @@ class Generate:
         self._recipe, self._data = recipe, data
         self.models = ModelCache(recipe)
         self.concepts = ConceptPlan(recipe, data, self.models)
-        self._guided = recipe.informing.enabled or bool(recipe.guides)
+        self._guided = recipe.is_guided
         self._sampler = BatchSampler(recipe, data, self.models)
         self._reads = recipe_family(recipe).reads
         conditioned = "image" in self._reads or recipe.pipeline.image_strength is not None

@@ -58,7 +58,7 @@ class Measuring:
         self.recipe, self.data, self.out, self.variants = recipe, data, out, tuple(variants)
         self.stored, self.models, self.concepts = Run(out), models, concepts
         self.names = [entry.class_name for entry in data.classes]
-        self._guided = concepts is not None and (recipe.informing.enabled or bool(recipe.guides))
+        self._guided = concepts is not None and recipe.is_guided
         self.skip = recipe.unreadable == "skip"
         self._embedded: tuple[Encoder, str, Tensor] | None = None
 

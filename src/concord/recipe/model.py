@@ -134,6 +134,11 @@ class Recipe(Part):
         return METHODS.get(self.method)
 
     @property
+    def is_guided(self) -> bool:
+        """Whether anything steers the sampling of `images`: concept informing, or further guides."""
+        return not self.is_real and (self.informing.enabled or bool(self.guides))
+
+    @property
     def is_real(self) -> bool:
         """Whether the images are real ones or made of such: no diffusion model makes them, and nothing informs them."""
         return self.spec.kind == "real"

@@ -212,7 +212,8 @@ class Run:
         if is_real(self.recipe.get("method")):
             return "chosen"
         informing = self.recipe.get("informing")
-        return "informed" if not isinstance(informing, dict) or informing.get("enabled", True) else "uninformed"
+        informed = not isinstance(informing, dict) or informing.get("enabled", True)
+        return "informed" if informed or self.recipe.get("guides") else "uninformed"  # as `Recipe.is_guided` has it
 
     @property
     def main(self) -> str:

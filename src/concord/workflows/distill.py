@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from concord.data import ClassTable, ImageSet
 from concord.events import Progress, Silent
@@ -21,12 +21,15 @@ from concord.plan import Sample, batches
 from concord.recipe import Recipe
 from concord.report.page import write_report
 from concord.runs import begin
-from concord.runs.store import Store
+from concord.runs.store import Row, Store
 from concord.storage.atomic import disk_errors, lock, read_json, write_json
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype
 from concord.workflows.executors import Executor, Finished, Here, Job, Processes, open_recipe_data, worker_count
 from concord.workflows.requirements import require_models
+
+if TYPE_CHECKING:
+    from concord.metrics.measure_run import Measuring
 
 FITTED = "fit"
 """Where a method that fits all images together keeps its state, in the run's directory, until the set is finished."""
@@ -115,8 +118,12 @@ def distill(
             "kept": len(main.rows) - made[maker.variants[0]],
             "uninformed_steps": sum(int(row["scores"].get("uninformed_steps", 0)) for row in main.rows.values()),
         }
-        measured = _Measured(recipe, data, maker, out, main)
-        further = (maker.facts() if isinstance(maker, Tells) else {}) | measured.results()
+        further = maker.facts() if isinstance(maker, Tells) else {}
+        if measuring := _measuring(recipe, data, maker, out):
+            further |= measuring.active_share()
+            if isinstance(maker, Informed):
+                further |= _operations(maker, list(main.rows.values()), out)
+            further |= measuring.results()
         per_image = making / results["made"] if results["made"] else None
         results |= {
             "seconds": round(time.perf_counter() - start, 3),
@@ -126,7 +133,8 @@ def distill(
         write_json(out / "results.json", results)
         progress.stage("drawing")
         with disk_errors(out):
-            measured.draw()
+            if measuring:
+                _draw(measuring)
             write_report(out)
             shutil.rmtree(out / FITTED, ignore_errors=True)
     return {"schema": 1, **results}
@@ -174,50 +182,40 @@ def _make(
     return made
 
 
-class _Measured:
-    """What is measured and drawn of a set by a method that is informed; of any other, what `metrics` names."""
+def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> Measuring | None:
+    """What is measured of a set by a method that is informed; of any other, what `metrics` names."""
+    if not isinstance(method, Informed) and not recipe.metrics:
+        return None
+    from concord.metrics.measure_run import Measuring  # imported here: real images need no torch
+    from concord.models.cache import ModelCache
 
-    def __init__(self, recipe: Recipe, data: ImageSet, method: Method, out: Path, main: Store) -> None:
-        self._method, self._out, self._main = method, out, main
-        self._run = None
-        if isinstance(method, Informed):
-            from concord.metrics.measure_run import Measuring  # imported here: real images need no torch
+    if isinstance(method, Informed):
+        return Measuring(recipe, data, out, method.variants, method.models, method.concepts)
+    return Measuring(recipe, data, out, method.variants, ModelCache(recipe))
 
-            self._run = Measuring(recipe, data, out, method.variants, method.models, method.concepts)
-        elif recipe.metrics:
-            from concord.metrics.measure_run import Measuring
-            from concord.models.cache import ModelCache
 
-            self._run = Measuring(recipe, data, out, method.variants, ModelCache(recipe))
+def _operations(method: Informed, rows: Sequence[Row], out: Path) -> dict[str, Any]:
+    """Operations of one image of the first variant; those of an earlier call where nothing can be counted now."""
+    if not rows:
+        return {}
+    row = rows[-1]  # its checkpoint is the one that was loaded last
+    texts = tuple(row["positives"]), tuple(row["negatives"])
+    sample = Sample(row["label"], row["index"], row["seed"], *texts, row["prompt"], row["source"], row["checkpoint"])
+    counted = method.operations(sample)
+    if counted is not None:
+        return {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
+    earlier = read_json(out / "results.json")
+    return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
 
-    def results(self) -> dict[str, Any]:
-        if self._run is None:
-            return {}
-        return self._run.active_share() | self._operations() | self._run.results()
 
-    def _operations(self) -> dict[str, Any]:
-        """Operations of one image of the first variant; those of an earlier call where nothing can be counted now."""
-        if not self._main.rows or not isinstance(self._method, Informed):
-            return {}
-        row = list(self._main.rows.values())[-1]  # its checkpoint is the one that was loaded last
-        texts = tuple(row["positives"]), tuple(row["negatives"])
-        sample = Sample(
-            row["label"], row["index"], row["seed"], *texts, row["prompt"], row["source"], row["checkpoint"]
-        )
-        counted = self._method.operations(sample)
-        if counted is not None:
-            return {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
-        earlier = read_json(self._out / "results.json")
-        return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
+def _draw(run: Measuring) -> None:
+    if run.concepts is None:
+        return
+    from concord.workflows.draw import draw_concepts, draw_samples
 
-    def draw(self) -> None:
-        if self._run is None or self._run.concepts is None:
-            return
-        from concord.workflows.draw import draw_concepts, draw_samples
-
-        if self._run.concepts.used:
-            draw_concepts(self._run.names, self._run.concepts, self._out)
-        draw_samples(self._run)
+    if run.concepts.used:
+        draw_concepts(run.names, run.concepts, run.out)
+    draw_samples(run)
 
 
 @contextlib.contextmanager

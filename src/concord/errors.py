@@ -1,7 +1,5 @@
 """What went wrong, for the person who typed the command."""
 
-from __future__ import annotations
-
 
 class ConcordError(Exception):
     """A mistake that the user can put right: one clear line of what was given, what was expected and what to do.

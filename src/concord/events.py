@@ -1,7 +1,5 @@
 """How work that takes a while tells how it gets on: one protocol for every command; the command line draws it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 

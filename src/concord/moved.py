@@ -5,8 +5,6 @@ moved out of it. Either way a name is looked up in the files that took the old o
 name and under the one that it has now (`_NAMES`).
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import warnings

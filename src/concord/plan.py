@@ -7,8 +7,6 @@ from IPC 4 to 10 equals the set made at IPC 10 at once, byte for byte, although 
 depend in its last bits on the batch around it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ what it builds is named by a text, ``module:function``, and imported when it is 
 name is asked for, so that a package that does not import harms nobody who does not use it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping

@@ -3,8 +3,6 @@
 Recipes are read by it; it knows none of their keys.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The bundled recipes at a glance: what each is, what it needs, and what the paper reports for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import resources as package_files
 from itertools import takewhile

@@ -1,7 +1,5 @@
 """The command line. It imports lazily: `concord --help` answers without torch, and in a blink."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from typer import Exit, Option, Typer

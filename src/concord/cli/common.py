@@ -1,7 +1,5 @@
 """How a command ends: with one clear line where the user can put it right."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

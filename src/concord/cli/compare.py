@@ -1,7 +1,5 @@
 """`concord compare`: two runs side by side, paired by class and index."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What `concord compare` shows: a summary for people, a record for programs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

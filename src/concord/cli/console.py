@@ -4,8 +4,6 @@ Class names, phrases and paths may hold what a terminal obeys (escape sequences,
 direction of writing): `Console` writes only what is printable, and `plain` also keeps a text to one line.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any

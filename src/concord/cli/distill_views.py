@@ -1,7 +1,5 @@
 """What `concord distill` shows: the plan of a dry run, and the closing summary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

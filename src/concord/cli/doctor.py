@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import print_json
 

@@ -1,7 +1,5 @@
 """`concord evaluate`: students trained from nothing on a small set, and how well they recognise real images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What `concord evaluate` shows: what a training goes by, and the table of all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

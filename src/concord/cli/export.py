@@ -1,7 +1,5 @@
 """`concord export`: a finished set in the layout that another tool reads."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """What is installed, cached and missing on this machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

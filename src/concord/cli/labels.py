@@ -1,7 +1,5 @@
 """`concord labels`: a teacher's soft labels, stored with the views that they belong to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`concord methods`: every name that concord and other packages add, of all kinds."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from concord.cli.common import AsJson, user_errors

@@ -1,7 +1,5 @@
 """`concord report`: the page of a run, made anew from what the run left."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

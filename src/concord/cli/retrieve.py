@@ -1,7 +1,5 @@
 """`concord concepts retrieve`, as the command line has it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`concord concepts retrieve`: settings from flags and environment, progress on the terminal, and the outcome."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """`concord teacher`: a classifier trained on all real images, whose soft labels students learn from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The bank: for every class its phrases, and where they come from. JSON, so that a person can read and edit it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """Banks judged: zero-shot against the classes' bare names, and by what two say of the same class (Fig. 7)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

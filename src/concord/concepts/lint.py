@@ -1,7 +1,5 @@
 """Lint: what makes a bank's phrases useless or harmful to informing, found without a model or an image."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass

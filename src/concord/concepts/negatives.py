@@ -1,7 +1,5 @@
 """Negatives: concepts of other classes, drawn once per sample and fixed over its steps (paper, Sec. 3.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast, get_args

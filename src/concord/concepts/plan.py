@@ -1,7 +1,5 @@
 """Which concepts a run informs by: selected on real images in the parent, and drawn for every sample."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any

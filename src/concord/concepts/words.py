@@ -6,8 +6,6 @@ because a list is quick, explains itself and never changes its mind. A word that
 sound hole, a sweet potato). A phrase that a person knows to be visual can always be put differently.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterator

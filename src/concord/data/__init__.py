@@ -1,7 +1,5 @@
 """Labelled images: what a data set is, whatever it lies in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol

@@ -1,7 +1,5 @@
 """The test set in the training set's label order: labels that mean another class in each would be scored at chance."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A look at a data set before anything is made of it, and the images that two sets share."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections import Counter

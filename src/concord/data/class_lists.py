@@ -4,8 +4,6 @@ An ImageNet class is known by its WordNet id; its place in ImageNet-1K (0 to 999
 the field's classifiers use. A list's own order is kept, but it is never a label: labels follow sorted folders.
 """
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """The class table: the one translator between all the names that a class goes by."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

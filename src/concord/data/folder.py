@@ -1,7 +1,5 @@
 """Image folders: a class is a directory that directly holds images, at any depth."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

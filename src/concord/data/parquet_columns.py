@@ -1,7 +1,5 @@
 """Which columns of a Parquet set hold images and labels, its labels as numbers from 0, and what they are called."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Images read ahead: several threads decode a batch while another is computed on, so that memory stays bounded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Some of a class's images, where all of them would be too many."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Where the labelled images of a path lie: splits beside each other, and what a walk through a folder comes by."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ guides see the step, and the edited prediction goes on. It needs nothing of the 
 offloaded denoisers, callbacks and adapters work as they do without.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Classifier-free guidance on a doubled batch (Ho and Salimans 2022)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """From latents to images, by whatever autoencoder a diffusers pipeline has; differentiable."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

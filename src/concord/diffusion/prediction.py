@@ -1,7 +1,5 @@
 """What a denoiser says, read as noise or as a clean image, and one edit that fits every parametrisation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 

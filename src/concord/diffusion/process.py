@@ -4,8 +4,6 @@
 alpha = sqrt(abar), sigma = sqrt(1 - abar), so that one step of a shortened schedule has alpha_t = abar_t / abar_(t-1).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

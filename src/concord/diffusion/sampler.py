@@ -1,7 +1,5 @@
 """The sampling loop: any denoiser, any diffusers scheduler, any number of guides."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

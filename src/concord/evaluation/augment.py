@@ -6,8 +6,6 @@ resize), padded crop, flip, colour jitter, lighting, DSA. The first four are sep
 each axis of an image is one small matrix, so that all of it is two batched matrix products (`_axis`).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

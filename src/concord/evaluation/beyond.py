@@ -1,7 +1,5 @@
 """What an evaluation says beside accuracy: how the set lies among real images, and DD-Ranking's scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """Which teacher gives soft labels, and whether it can be believed on these images."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

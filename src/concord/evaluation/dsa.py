@@ -5,8 +5,6 @@ Facts from github.com/VICO-UoE/DatasetCondensation, `utils.py`: of the strategy'
 blank is 0: the mean colour.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """One evaluation from directory to evaluation.json: data, teacher, checks, cells, and what is not trained yet."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """From a set's directory to its stored soft labels: one cell of an evaluation, without the student."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CutMix and mixup of a batch; what is random is drawn first, as for `augment`."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Literal
 

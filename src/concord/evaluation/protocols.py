@@ -4,8 +4,6 @@ An accuracy means nothing without its protocol: soft labels alone move it by ten
 or the paper that it follows; a setting that is changed (``epochs=100``) is recorded beside the accuracy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """evaluation.json: accuracies by cell (student, protocol, IPC), written after every seed so that a kill loses one."""
 
-from __future__ import annotations
-
 import json
 import math
 from bisect import bisect

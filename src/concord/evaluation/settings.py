@@ -1,7 +1,5 @@
 """Settings of `concord evaluate`: ``key=value``, of the evaluation itself or of its protocols."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar

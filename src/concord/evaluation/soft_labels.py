@@ -8,8 +8,6 @@ fraction of the room.
 A store is a directory: ``labels.json`` says what it is of, ``epoch-00000.safetensors`` and so on hold an epoch each.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What an evaluation came to, as text: a row a student and protocol, a column an IPC, a block a measure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any

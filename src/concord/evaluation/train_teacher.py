@@ -1,7 +1,5 @@
 """Training a teacher: a student on the whole real set, saved with its classes, and resumed where it was killed."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -7,8 +7,6 @@ A layout is a function of a finished set, the directory to fill and `Options`, w
 The same set must give the same bytes. It is registered by a `concord.registry.LayoutSpec`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

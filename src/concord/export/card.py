@@ -4,8 +4,6 @@ Texts that came from outside (class names, paths, the recipe) are escaped: in th
 the text for Markdown and HTML, in code by a fence longer than any in it.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

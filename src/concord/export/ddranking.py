@@ -6,8 +6,6 @@ numbers, which are not sorted (`ddranking/utils/data.py`); for ImageNet-1K and T
 ids, for CIFAR the alphabet. The folders are numbered in that order.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from concord.data.class_lists import class_list

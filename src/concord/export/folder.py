@@ -1,7 +1,5 @@
 """Layout `folder`: an image folder, as torchvision's `ImageFolder`, timm and `datasets` read it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from concord.export.made import MadeSet

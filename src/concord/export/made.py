@@ -1,7 +1,5 @@
 """What is exported: one variant of a finished run, checked before a byte of it is copied."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

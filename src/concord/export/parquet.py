@@ -4,8 +4,6 @@ The types of the columns, `Image` and `ClassLabel`, are told in the file's schem
 `datasets` and the hub's viewer look for them.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ It goes through the labels 0, 1, ..., lists the folder named by the label in fiv
 it: so a class folder must hold images alone, at least `ipc` of them. Its own synthesis names them by class and number.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from concord.export.made import MadeSet

@@ -5,8 +5,6 @@ Stems are numbers alone: WebDataset cuts a name at its first dot, and class name
 by class, so that every shard is nearly balanced.
 """
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -3,8 +3,6 @@
 What an export may say of the machine that the set was made on: names, not the paths to them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

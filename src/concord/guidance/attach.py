@@ -1,7 +1,5 @@
 """Informing inside a diffusers pipeline's own call: the same guides, at its scheduler."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the guides that a recipe names are built from, batch by batch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

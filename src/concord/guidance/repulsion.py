@@ -1,7 +1,5 @@
 """The second guide, and the example of one: images of a class that are made together are pushed apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

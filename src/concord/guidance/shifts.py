@@ -4,8 +4,6 @@ The paper writes Eq. 6 and 9 with a score O, but its Eq. 11 and 12 are losses. T
 gradient enters with the opposite sign. `concord.diffusion.shift` carries a shift of x0 over to any prediction.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

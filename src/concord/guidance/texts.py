@@ -1,7 +1,5 @@
 """What images are to show, and what not, as texts: one list for each image, or one for all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from concord.errors import ConcordError

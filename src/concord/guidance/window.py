@@ -1,7 +1,5 @@
 """The part of a schedule that a guide acts in."""
 
-from __future__ import annotations
-
 import math
 
 from concord.errors import ConcordError

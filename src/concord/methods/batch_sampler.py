@@ -4,8 +4,6 @@ A batch of the plan is made in inner batches where memory is short: half as many
 out, down to one.
 """
 
-from __future__ import annotations
-
 import functools
 import gc
 import logging

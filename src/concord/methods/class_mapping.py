@@ -1,7 +1,5 @@
 """Which checkpoint makes which class: `pipeline.checkpoints`, resolved and checked before anything is made."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

@@ -4,8 +4,6 @@ The parent plans: it selects concepts on real images (Eq. 10), draws negatives, 
 writes them into the samples. A worker then makes batches from samples alone (`concord.methods.batch_sampler`).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ They vary light, distance, angle and setting, and leave the class itself to its 
 so that plural and uncountable names (shoes, fried rice) read as well.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 What other choices among real images share is here, too: a pool in the order in which a method takes them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence

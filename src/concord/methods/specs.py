@@ -1,7 +1,5 @@
 """The built-in methods, as recipes, data cards and `concord methods` know them; light, so that a recipe loads fast."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -5,8 +5,6 @@ so their difference has an interval of its own. Counting is a pure function of b
 from is a scorer's business (`scorers.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

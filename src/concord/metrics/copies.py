@@ -12,8 +12,6 @@ always the condition images) goes unseen unless another one is near, and so does
 hold near-copies of their own; equal pixels are always flagged.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

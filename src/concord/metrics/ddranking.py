@@ -11,8 +11,6 @@ The release 0.2.0 of their package puts differences in percentage points into th
 needs fractions: what it prints leaves the range. These functions keep to the definition; HLR and IOR agree with it.
 """
 
-from __future__ import annotations
-
 import math
 
 WEIGHT = 0.5

@@ -6,8 +6,6 @@ ones: the detail is likely missing. It is evidence, not truth; docs/reef.md says
 truth is known.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

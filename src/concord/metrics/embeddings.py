@@ -1,7 +1,5 @@
 """Embeddings of real, made and condition images beside each other, for the picture of their distribution (Fig. 6)."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice

@@ -1,7 +1,5 @@
 """Counting the operations of code as it runs: matrix products, convolutions, attention; two a multiply-add."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a generated set came to: measured on the stored files, so that what is measured is what was kept."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

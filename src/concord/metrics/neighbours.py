@@ -14,8 +14,6 @@ with k copies of itself has an empty ball, and is never covered. A few images co
 between sets of one size, such as a random one. Distances, and so all four, depend on the features: name them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

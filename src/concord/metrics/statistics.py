@@ -6,8 +6,6 @@ the divisor), which an interval needs; the tables of the field mostly give numpy
 sqrt((n - 1) / n): 0.82 of it for three seeds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

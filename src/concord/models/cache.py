@@ -1,7 +1,5 @@
 """The models of one recipe beside its diffusion model, each loaded once, at first need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 

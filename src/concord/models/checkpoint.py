@@ -1,7 +1,5 @@
 """Reading checkpoints of others: tensors only, whatever the pickle would like to run."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import zipfile

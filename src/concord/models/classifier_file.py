@@ -1,7 +1,5 @@
 """A trained student as one safetensors file, with all that is needed to build it again and its classes in order."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

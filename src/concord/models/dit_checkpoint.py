@@ -1,7 +1,5 @@
 """Original DiT weights, and Minimax's, as a directory of diffusers: every tensor is used, or named in the error."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

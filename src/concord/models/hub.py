@@ -1,7 +1,5 @@
 """Where models lie, inside the package and in the hub's cache, and under which licence they stand."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The field's networks that torchvision does not build: ConvNets, ResNets for small images and with average pooling."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import get_args
 

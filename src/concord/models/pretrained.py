@@ -1,7 +1,5 @@
 """Loading weights: whatever goes wrong becomes one line that names the recipe key to set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trained classifiers from wherever they lie: files, torchvision, timm, transformers, the package's own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

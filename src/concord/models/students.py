@@ -1,7 +1,5 @@
 """Students: networks of the field by name, that take pixels as they are and normalise them inside."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Teachers: trained classifiers whose logits follow the data's labels, checked on images before they are believed."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Source: "CONCORD: Concept-Informed Diffusion for Dataset Distillation", the anon
 review, in a scan whose merged table cells lost their columns. `docs/paper.md` tells how each was read.
 """
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Any other pipeline of diffusers, called as it is, with guides at its scheduler (fast informing alone)."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from typing import Any

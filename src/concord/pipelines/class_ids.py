@@ -1,7 +1,5 @@
 """The class id that a generative model is asked for: a wrong one gives a plausible image of another class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from concord.data import ClassTable

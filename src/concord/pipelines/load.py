@@ -1,7 +1,5 @@
 """Loading diffusers pipelines: the family follows from the class, which is known before the weights are read."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The families that come with concord; what they build is imported when a model is loaded."""
 
-from __future__ import annotations
-
 from concord.registry import FamilySpec
 
 DIT = FamilySpec(

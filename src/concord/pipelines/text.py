@@ -3,8 +3,6 @@
 Any other pipeline is called as it is, with the guide at its scheduler (`concord.pipelines.any`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

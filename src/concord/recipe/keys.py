@@ -1,7 +1,5 @@
 """Every key of a recipe with its type, default and description: as rows, as docs/recipe.md, as a JSON schema."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Recipes from bundled names, YAML files and plain values, and back to YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib import resources as package_files
 from pathlib import Path

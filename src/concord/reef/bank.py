@@ -5,8 +5,6 @@ about a class it has barely seen does no better, and selection by validity (Eq. 
 it does is measured against the world's own attributes.
 """
 
-from __future__ import annotations
-
 import json
 
 from concord.reef.text import PHRASES

@@ -1,7 +1,5 @@
 """Reef's real set as a data set: drawn where it is read, with its classes' details known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Prints one JSON object; the committed one lies beside the weights as `measuremen
 another training seed, which is not shipped.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing else in the package knows them: every model is loaded from its directory by its library's `from_pretrained`.
 """
 
-from __future__ import annotations
-
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiTTransformer2DModel
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors

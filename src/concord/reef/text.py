@@ -1,7 +1,5 @@
 """What can be said about a reef fish: the phrase for each detail, captions, and the words in all of them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from concord.reef.world import DETAILS, SPECIES, Fish

@@ -5,8 +5,6 @@ nuisance, dit. Each is resumable: its state is saved every minute under `--work`
 and `tiny` need `autoencoder`; detectors, teacher and nuisance learn on its reconstructions too.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json

@@ -9,8 +9,6 @@ An image is a function of a `Fish` alone, and a `Fish` of a random generator alo
 is needed instead of being shipped.
 """
 
-from __future__ import annotations
-
 import colorsys
 import math
 from dataclasses import dataclass

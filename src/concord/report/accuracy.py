@@ -1,7 +1,5 @@
 """What `evaluation.json` says beyond the mean accuracy: each class's, what is taken for what, and the facts of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -5,8 +5,6 @@ difference has a paired bootstrap interval, resampled within classes. Accuracies
 interval of their pairs, and the exact permutation p value; over seeds of their own, Welch's interval.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace

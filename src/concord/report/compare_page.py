@@ -4,8 +4,6 @@ Nothing is fetched (a strict content security policy says so, too); everything f
 written alike on the terminal.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -5,8 +5,6 @@ informed one. Under each image stand the concepts' numbers: filled where the sco
 is missing. A sheet without uninformed images or without marks leaves those rows out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ out, with their classes in `labels_real` and so on, (N,). Where there are as man
 one conditioned row i of the other.
 """
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass

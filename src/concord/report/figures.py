@@ -1,7 +1,5 @@
 """How the report writes figures, and what it begins with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

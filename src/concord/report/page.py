@@ -5,8 +5,6 @@ templates escape by themselves, data for the scripts is JSON without a character
 into the page as text only, and a content security policy lets no other script run and nothing be fetched.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import shlex

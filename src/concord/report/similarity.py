@@ -1,7 +1,5 @@
 """How alike classes are, or how often one is taken for another: a heat map, the closest pairs, a table of a few."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Images small enough to lie inside one HTML file: as many and as large as a budget of bytes lets."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

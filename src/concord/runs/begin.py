@@ -1,7 +1,5 @@
 """The beginning of a run: whether it may be made in a directory, and what that is then marked with."""
 
-from __future__ import annotations
-
 import json
 import platform
 from pathlib import Path

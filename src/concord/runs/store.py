@@ -7,8 +7,6 @@ its image made again). When all is made, the manifest is rewritten in the order 
 not tell in which order the images came.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Work spread over processes: spawned, deaf to ctrl-c, and gone when their parent is, however it ends."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

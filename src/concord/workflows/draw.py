@@ -1,7 +1,5 @@
 """The pictures of a finished run: samples.png, concepts.png, similarity.png and report.html."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

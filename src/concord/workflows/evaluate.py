@@ -1,7 +1,5 @@
 """An evaluation from a set's directory to evaluation.json and, of a run, its page; `evaluate` is for Python."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

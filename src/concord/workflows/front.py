@@ -1,7 +1,5 @@
 """The verbs of the front door, as `concord.NAME`: plain values in, objects out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

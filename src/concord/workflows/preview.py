@@ -1,7 +1,5 @@
 """What a run would do, without doing it: the plan's size, what is there, and what it will cost."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

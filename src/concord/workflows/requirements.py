@@ -1,7 +1,5 @@
 """The models that a run needs, looked for before anything heavy is loaded."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where class names come from: a list, a folder of images, WordNet ids, a table, the labels of a Parquet file."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

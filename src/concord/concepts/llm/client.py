@@ -1,7 +1,5 @@
 """Talking to one server that speaks the OpenAI chat protocol, with patience and without giving away its key."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import re

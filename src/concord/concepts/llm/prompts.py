@@ -1,7 +1,5 @@
 """What a language model is asked. Two prompts: phrases that tell look-alikes apart, and phrases that describe."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """From class names to a bank: every class is asked for until its phrases are complete, and kept as it arrives."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence

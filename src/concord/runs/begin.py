@@ -24,31 +24,31 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
     Raises:
         ConcordError: the directory holds something else; the message names the keys that differ.
     """
-    old = earlier(out)
-    if old is None:
+    begun_as = earlier(out)
+    if begun_as is None:
         mine = [name for name in ("recipe.yaml", "images", "uninformed") if (out / name).exists()]
         if mine:
             raise ConcordError(f"{out} holds a {mine[0]} that concord did not make; give another --out")
         return []
-    keys = differing(identity(old), identity(recipe))
+    keys = differing(identity(begun_as), identity(recipe))
     if keys:
-        there, here = identity(old), identity(recipe)
+        there, here = identity(begun_as), identity(recipe)
         shown = "; ".join(f"{key} was {_at(there, key)}, now {_at(here, key)}" for key in keys[:4])
         more = f"; and {len(keys) - 4} more keys" if len(keys) > 4 else ""
         raise ConcordError(f"{out} was made with another recipe: {shown}{more}. Give another --out, or change it back")
-    if recipe.ipc < old.ipc and recipe.spec.ipc != "all":
+    if recipe.ipc < begun_as.ipc and recipe.spec.ipc != "all":
         raise ConcordError(
-            f"{out} was begun with ipc={old.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
+            f"{out} was begun with ipc={begun_as.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
         )
     begun = read_json(out / "environment.json")
-    before, now = begun.get("data"), _data(data)
+    before, now, packages = begun.get("data"), _data(data), begun.get("packages")
     if before is not None and before != now:
         raise ConcordError(
             f"the images in {recipe.data} are not those that {out} was begun with"
-            f" (there were {before.get('images')}, now {now['images']}); restore them, or give another --out"
+            f" (there were {_at(begun, 'data.images')}, now {now['images']}); restore them, or give another --out"
         )
-    packages = begun.get("packages", {})
-    changed = [f"{name} {packages[name]} -> {v}" for name, v in _versions().items() if packages.get(name, v) != v]
+    old = packages if isinstance(packages, dict) else {}
+    changed = [f"{name} {old[name]} -> {v}" for name, v in _versions().items() if old.get(name, v) != v]
     return [f"begun with other versions ({', '.join(changed)}): bytes may differ"] if changed else []
 
 

@@ -20,6 +20,7 @@ from concord.errors import ConcordError
 from concord.recipe import Recipe, is_real, validate
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.storage.atomic import read_json
+from concord.storage.checksums import is_inside
 from concord.storage.images import read_image
 
 Json = dict[str, Any]
@@ -176,7 +177,7 @@ class Run:
         """The resolved recipe as it was written, by whichever version; see `earlier` for a checked one."""
         try:
             values = yaml.safe_load(self.recipe_text) or {}
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise ConcordError(f"{self.out / 'recipe.yaml'} is damaged: expected the YAML that `concord distill` left")
@@ -230,8 +231,7 @@ class Run:
             root = self.out / variant
             rows = read_manifest(root) if (root / MANIFEST).is_file() else []
             for row in rows:
-                place = PurePath(row["file_name"])
-                if place.anchor or ".." in place.parts or "\0" in row["file_name"]:
+                if not is_inside(row["file_name"]):
                     told = self.words.outside.format(path=root / MANIFEST, name=row["file_name"], root=root)
                     raise ConcordError(told)
             self._samples[variant] = tuple(StoredSample(self, variant, row) for row in rows)
@@ -319,7 +319,7 @@ def earlier(out: Path) -> Recipe | None:
     Raises:
         ConcordError: it is there but does not fit this version.
     """
-    text = Run(out).recipe_text
-    if not text.startswith(HEADER.partition(".")[0]):
-        return None
-    return validate(yaml.safe_load(text), str(out / "recipe.yaml"))
+    run = Run(out)
+    return (
+        validate(run.recipe, str(out / "recipe.yaml")) if run.recipe_text.startswith(HEADER.partition(".")[0]) else None
+    )

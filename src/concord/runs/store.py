@@ -5,23 +5,31 @@ An image is written beside its place, synced, renamed into it, and the directory
 with a dot), a file without a row (it is made again and replaced by equal bytes) or a torn last row (it is dropped, and
 its image made again). When all is made, the manifest is rewritten in the order of label and index, so that its bytes do
 not tell in which order the images came.
+
+A directory may have been damaged since, or come from elsewhere: a row counts only where it is one, names a file inside,
+and that file is what the row says, by size and SHA-256. What does not count is made again.
 """
 
 import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from concord.data.classes import ClassEntry
+from concord.errors import ConcordError
 from concord.plan import Sample
 from concord.recipe import Format
 from concord.storage import atomic
 from concord.storage.atomic import disk_errors, json_line, make_directories, write_atomically
+from concord.storage.checksums import is_inside, sum_of, sum_of_file
+from concord.storage.images import read_image
+from concord.storage.threads import in_threads
 
 MANIFEST = "metadata.jsonl"
 
@@ -29,10 +37,41 @@ MANIFEST = "metadata.jsonl"
 SUFFIX = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 
 
-_MUST_HAVE = {"file_name": str, "label": int, "index": int}
-
-
 Row = dict[str, Any]
+
+
+_FOUND = frozenset({"scores", "bytes", "sha256", "tensor_sha256"})
+"""Keys of a row that are known when its image is made; all others are planned."""
+
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Crop(BaseModel):
+    source: str
+    box: Annotated[list[int], Field(min_length=4, max_length=4)]
+
+
+class _Row(BaseModel):
+    """What a row must be; those of earlier versions lack keys, and of later ones may have more."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    file_name: Annotated[str, Field(min_length=1)]
+    label: _Count
+    index: _Count
+    class_name: str = ""
+    seed: int | None = None
+    positives: list[str] = []
+    negatives: list[str] = []
+    prompt: str = ""
+    source: str = ""
+    checkpoint: str = ""
+    crops: list[_Crop] = []
+    scores: dict[str, FiniteFloat] = {}
+    bytes: _Count = 0
+    sha256: str = ""
+    tensor_sha256: str = ""
 
 
 class Store:
@@ -52,7 +91,8 @@ class Store:
     def has(self, sample: Sample, entry: ClassEntry) -> bool:
         """Say whether the sample is finished, and is what the plan says today."""
         row = self.rows.get(sample.place)
-        return row is not None and {k: v for k, v in row.items() if k != "scores"} == self._planned(sample, entry)
+        planned = self._planned(sample, entry)
+        return row is not None and {key: value for key, value in row.items() if key not in _FOUND} == planned
 
     def add(
         self,
@@ -70,21 +110,25 @@ class Store:
         if sample.place in self.rows:  # it was planned otherwise then: the row goes before its image does
             del self.rows[sample.place]
             self._rewrite()
-        row = {**self._planned(sample, entry), "scores": dict(scores)}
-        path = self.root / row["file_name"]
-        with disk_errors(path):
-            if path.parent not in self._folders:
-                make_directories(path.parent)
-                self._folders.add(path.parent)
+        row = {**self._planned(sample, entry), "scores": dict(scores), **sum_of(data)}
         if tensor is not None:
-            place = self._tensor_file(row["file_name"])
-            with disk_errors(place):
-                make_directories(place.parent)
-            write_atomically(place, _npy(tensor))
-        write_atomically(path, data)
+            array = _npy(tensor)
+            row["tensor_sha256"] = sum_of(array)["sha256"]
+            self._write(self._tensor_file(row["file_name"]), array)
+        self._write(self.root / row["file_name"], data)
         with disk_errors(self.root / MANIFEST):
             self._append(json_line(row))
         self.rows[sample.place] = row
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write into a class's folder, which must not lead elsewhere."""
+        if (folder := path.parent) not in self._folders:
+            with disk_errors(path):
+                make_directories(folder)
+            if folder.is_symlink():
+                raise ConcordError(f"{folder} is a link; put a folder in its place, or give another --out")
+            self._folders.add(folder)
+        write_atomically(path, data)
 
     def _tensor_file(self, file_name: str) -> Path:
         """Beside the root, for readers of image folders take every folder in it for a class."""
@@ -98,10 +142,13 @@ class Store:
             return
         with disk_errors(self.root):
             for row in outside:
-                # The image goes before its row: after a kill in between, the row is dropped for want of it.
-                (self.root / row["file_name"]).unlink(missing_ok=True)
-                self._tensor_file(row["file_name"]).unlink(missing_ok=True)
                 del self.rows[row["label"], row["index"]]
+            kept = {row["file_name"] for row in self.rows.values()}
+            for row in outside:
+                # The image goes before its row: after a kill in between, the row is dropped for want of it.
+                if row["file_name"] not in kept:
+                    (self.root / row["file_name"]).unlink(missing_ok=True)
+                    self._tensor_file(row["file_name"]).unlink(missing_ok=True)
         self._rewrite()
 
     def finish(self) -> None:
@@ -149,31 +196,55 @@ class Store:
         for part in self.root.glob("**/.*.part"):
             part.unlink()
         path = self.root / MANIFEST
-        if not path.exists():
-            write_atomically(path, b"")
-            return {}
-        data = path.read_bytes()
-        read = list(_rows(data))
-        rows = {(row["label"], row["index"]): row for row in read if (self.root / row["file_name"]).is_file()}
-        if b"".join(map(json_line, rows.values())) != data:
-            write_atomically(path, b"".join(map(json_line, rows.values())))
+        data = path.read_bytes() if path.is_file() else None
+        read = [row for line in (data or b"").split(b"\n")[:-1] if (row := _valid(line)) is not None]
+        rows = {(row["label"], row["index"]): row for row in in_threads(self._whole, read) if row is not None}
+        if (lines := b"".join(map(json_line, rows.values()))) != data or path.is_symlink():
+            write_atomically(path, lines)
         return rows
+
+    def _whole(self, row: Row) -> Row | None:
+        """The row where its image is what it says, else None; of an earlier version, with what its image is now."""
+        path, tensor = self.root / row["file_name"], self._tensor_file(row["file_name"])
+        if not is_inside(row["file_name"]) or path.parent.is_symlink() or (found := sum_of_file(path)) is None:
+            return None
+        if "tensor_sha256" in row and (sum_of_file(tensor) or {}).get("sha256") != row["tensor_sha256"]:
+            return None
+        if "sha256" in row:
+            return row if found == {key: row.get(key) for key in found} else None
+        try:
+            read_image(path)
+        except ConcordError:
+            return None
+        return {**row, **found}
 
 
 def read_manifest(root: Path) -> list[Row]:
-    """Return the rows of a variant's directory (``DIR/images``) in the order of label and index."""
-    return sorted(_rows((root / MANIFEST).read_bytes()), key=lambda row: (row["label"], row["index"]))
+    """Return the rows of a variant's directory (``DIR/images``) in the order of label and index.
+
+    A last line without an end was torn by a kill, and is passed over.
+
+    Raises:
+        ConcordError: any other line is no row.
+    """
+    rows = []
+    for number, line in enumerate((root / MANIFEST).read_bytes().split(b"\n")[:-1], 1):
+        if (row := _valid(line)) is None:
+            again = "give `concord distill` again, and it is made anew"
+            raise ConcordError(f"{root / MANIFEST} is damaged: line {number} is no row of an image; {again}")
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["label"], row["index"]))
 
 
-def _rows(data: bytes) -> Iterator[Row]:
-    """Yield the whole rows of a manifest; a line without an end, or that is no row, was torn by a kill."""
-    for line in data.split(b"\n")[:-1]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in _MUST_HAVE.items()):
-            yield row
+def _valid(line: bytes) -> Row | None:
+    """A line of a manifest as a row, None where it is none."""
+    try:
+        row: Row = json.loads(line)
+        _Row.model_validate(row)
+        json_line(row)  # no number that JSON lacks, no half of a surrogate pair
+    except (ValueError, RecursionError):
+        return None
+    return row
 
 
 def _npy(tensor: np.ndarray) -> bytes:

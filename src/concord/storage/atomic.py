@@ -30,7 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     with disk_errors(path):
         try:
-            with open(part, "wb") as file:
+            part.unlink(missing_ok=True)  # of a kill; were it a link, what it leads to would be written
+            with open(part, "xb") as file:
                 failpoint("opened")
                 file.write(data)
                 file.flush()
@@ -110,7 +111,7 @@ def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / name, "a+b")  # noqa: SIM115 - open as long as the lock is held
+        file = open(directory / name, "a+b", opener=_no_link)  # noqa: SIM115 - open as long as the lock is held
     with file:
         try:
             if sys.platform == "win32":
@@ -126,6 +127,10 @@ def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
                 f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
             ) from None
         yield
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def make_directories(path: Path) -> None:

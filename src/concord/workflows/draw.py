@@ -10,8 +10,10 @@ from concord.concepts.plan import ConceptPlan
 from concord.metrics.measure_run import Measuring
 from concord.metrics.measures import lines
 from concord.metrics.scorers import found
+from concord.recipe import Format
 from concord.report.contact_sheet import Band, Tile, contact_sheet
-from concord.storage.atomic import read_json
+from concord.storage.atomic import read_json, write_atomically
+from concord.storage.images import encode
 from concord.text import plain
 
 CLASSES, SAMPLES = 12, 8
@@ -31,7 +33,8 @@ def draw_samples(run: Measuring) -> None:
         phrases = tuple(run.vocabulary.concepts[k][1] for k in np.flatnonzero(run.vocabulary.own[c]))
         bands.append(Band(plain(run.names[c]), tuple(map(plain, phrases)), list(zip(before, after, strict=True))))
     notes = list(lines(read_json(run.out / "results.json"), "sheet"))
-    contact_sheet(bands, f"concord distill {run.recipe.name}", notes).save(run.out / "samples.png")
+    sheet = contact_sheet(bands, f"concord distill {run.recipe.name}", notes)
+    write_atomically(run.out / "samples.png", encode(sheet, Format()))
 
 
 def draw_concepts(names: Sequence[str], concepts: ConceptPlan, out: Path) -> None:

@@ -33,6 +33,55 @@ def known(registry: Registry[Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def read_yaml(text: str, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:
+    """Return what YAML says, where it says it once.
+
+    Raises:
+        ValueError: it is no YAML, gives a key twice, or a value that is none; it says where.
+    """
+    place = 0
+    try:
+        reader = loader(text)
+        root = reader.get_single_node()
+        nodes, count = [root] if root is not None else [], 0
+        while nodes:
+            node, count = nodes.pop(), count + 1
+            place = node.start_mark.line
+            if count > _MOST_VALUES:  # by aliases a line can say gigabytes, or hold itself
+                raise ValueError("too many values")
+            if isinstance(node, yaml.ScalarNode):
+                try:
+                    reader.construct_object(node)
+                except ValueError as error:
+                    shown = f"{node.value[:40]} is no value ({error})"
+                    raise ValueError(f"{shown}; if it is a text, put it in quotes") from None
+            elif isinstance(node, yaml.MappingNode):
+                seen: set[str] = set()
+                for key, value in node.value:
+                    place = key.start_mark.line
+                    if isinstance(key, yaml.ScalarNode):
+                        if key.value in seen:
+                            raise ValueError(f'the key "{key.value}" is given twice')
+                        seen.add(key.value)
+                    nodes.append(value)
+            else:
+                nodes += node.value
+        return None if root is None else reader.construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place, reason = mark.line if mark else place, str(error.problem or error.context)
+    except yaml.reader.ReaderError as error:
+        place, reason = text.count("\n", 0, error.position), f"the character #x{error.character:02x} is not allowed"
+    except RecursionError:
+        reason = "too deeply nested"
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f"at line {place + 1}: {' '.join(reason.split())}") from None
+
+
+_MOST_VALUES = 100_000
+
+
 def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Return every dotted key that the values of a model may hold."""
     found = []
@@ -104,8 +153,8 @@ def _value(text: str, annotation: Any, key: str) -> Any:
     is_text = get_origin(plain) in (list, dict) and str(plain).endswith("str]")
     try:
         # BaseLoader reads every scalar as text, so that classes=[001, no] names the folders 001 and no.
-        value = yaml.load(text, yaml.BaseLoader if is_text else yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = read_yaml(text, yaml.BaseLoader if is_text else yaml.SafeLoader)
+    except ValueError:
         raise ConcordError(f'{key}: cannot read the value "{text}"') from None
     if get_origin(plain) is list and is_text and isinstance(value, str):
         return [part.strip() for part in value.split(",")]

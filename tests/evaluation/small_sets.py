@@ -28,8 +28,12 @@ class Heard(Silent):
     def __init__(self, step: Callable[[int], None] = lambda done: None) -> None:
         self.total = self.done = self.begun = 0
         self.facts: list[Mapping[str, Any]] = []
+        self.notes: list[str] = []
         self.watched: tuple[int, Callable[[], int]] = (0, lambda: 0)
         self._step = step
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def begin(self, total: int, done: int) -> None:
         self.total, self.done, self.begun = total, done, done

@@ -336,6 +336,21 @@ def test_processes_train_what_one_does(
     assert found[0] == found[1]
 
 
+def test_without_room_to_share_images_one_training_follows_the_other(
+    data: ImageSet, test: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    cells, settings = planned(data, test, *QUICK, "protocol=dc", "seeds=2", "ipc=2")
+    alone = run(cells, settings, {}, lambda _: None)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    heard = Heard()
+    cells, settings = planned(data, test, *QUICK, "protocol=dc", "seeds=2", "ipc=2", "workers=2")
+    assert values(run(cells, settings, {}, lambda _: None, progress=heard)) == values(alone)
+    assert any("/dev/shm" in note and "--shm-size" in note for note in heard.notes)
+
+
 def test_as_many_processes_as_cores_train_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "cores", lambda: 4)
     auto, three = Settings(device="cpu"), Settings(device="cpu", workers=3)

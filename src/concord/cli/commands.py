@@ -5,6 +5,7 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 from concord.cli import concepts
+from concord.cli.common import open_output
 from concord.cli.compare import compare
 from concord.cli.convert import convert
 from concord.cli.distill import distill
@@ -30,6 +31,7 @@ app.add_typer(concepts.app)
 
 def main() -> None:
     """Run the command line; the console script."""
+    open_output()
     app()
 
 

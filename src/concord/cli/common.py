@@ -1,11 +1,13 @@
-"""How a command ends: with one clear line where the user can put it right."""
+"""How a command begins and ends: output that takes what is printed, one clear line where the user can put it right."""
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Exit, Option
 
@@ -13,6 +15,43 @@ from concord.errors import ConcordError
 from concord.text import plain
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
+
+
+_LIKE = {"✓": "+", "✗": "x", "·": "-", "…": "...", "●": "*", "○": "o", "◆": "#", "█": "#"}
+"""What stands for our own marks in an encoding without them; for any other character a question mark does."""
+
+
+class _Pipe(io.FileIO):
+    """A descriptor to write to. Once nobody reads there any more it drops what it gets, and the work goes on."""
+
+    lost = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return len(data) if self.lost else super().write(data) or 0
+        except OSError as error:
+            self.lost = True
+            if not isinstance(error, BrokenPipeError):
+                raise  # once: a full disk, say
+            return len(data)
+
+
+def open_output() -> None:
+    """Have stdout and stderr take whatever is printed, whatever their encoding lacks and whoever stops reading."""
+    codecs.register_error("like", _like)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # and not closed, or a notebook's
+            stream.reconfigure(errors="like")
+            if not stream.isatty():
+                raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+                setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "like", line_buffering=True))
+
+
+def _like(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_LIKE.get(one, "?") for one in error.object[error.start : error.end]), error.end
 
 
 @contextlib.contextmanager
@@ -23,8 +62,6 @@ def user_errors(out: Path | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        raise
     except KeyboardInterrupt:
         kept = f"what is finished lies in {plain(str(out))}, and " if out is not None else ""
         print(f"\ninterrupted: {kept}the same command goes on from there", file=sys.stderr)

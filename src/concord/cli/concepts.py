@@ -99,8 +99,9 @@ def import_(
         from concord.concepts.lint import lint as check
 
         bank, notes = read_descriptors(file, name)
+        faults = check(bank)
         write_bank(bank, out)
-        views.show_import(bank, out, notes, check(bank))
+        views.show_import(bank, out, notes, faults)
 
 
 @app.command()

@@ -39,7 +39,8 @@ def init(
         from concord.concepts.bank import load_bank
         from concord.data import open_data
         from concord.data.checks import held_out, survey
-        from concord.recipe import load
+        from concord.recipe.load import parse
+        from concord.storage.atomic import write_atomically
 
         data = open_data(str(folder), unreadable="skip")
         found, splits = survey(data), held_out(data, folder)
@@ -51,8 +52,8 @@ def init(
         if bank is not None:
             load_bank(bank).require(found.classes)
         text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
-        path.write_text(text, encoding="utf-8")
-        load(str(path))  # what is written must be a recipe
+        parse(text, name)  # what is written must be a recipe
+        write_atomically(path, text.encode())
         _show(folder, path, found, data.notes, chosen, splits)
 
 

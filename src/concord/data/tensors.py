@@ -36,9 +36,14 @@ class TensorSet:
     def to(self, device: torch.device | str) -> TensorSet:
         return TensorSet(self.images.to(device), self.labels.to(device))
 
-    def shared(self) -> TensorSet:
-        """The same, in memory that other processes see without a copy."""
-        return TensorSet(self.images.share_memory_(), self.labels.share_memory_())
+    def share(self) -> None:
+        """Move it to memory that other processes see without a copy.
+
+        Raises:
+            RuntimeError: there is no room for it; containers often have 64 MB.
+        """
+        self.images.share_memory_()
+        self.labels.share_memory_()
 
     @cached_property
     def digest(self) -> str:

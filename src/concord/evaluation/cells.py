@@ -94,7 +94,7 @@ Read = Callable[[int, int], TensorSet]
 
 def held_at(test: ImageSet) -> Read:
     """Test images in memory by size, each read once."""
-    return cache(lambda size, resize: load(test, for_testing(size, resize)).shared())
+    return cache(lambda size, resize: load(test, for_testing(size, resize)))
 
 
 def plan(
@@ -121,7 +121,7 @@ def plan(
 
     @cache
     def trained_on(least: int, ipc: int | None) -> TensorSet:
-        return load(data, for_training(training_side(data, least, ipc)), ipc).shared()
+        return load(data, for_training(training_side(data, least, ipc)), ipc)
 
     tested_on = tested_on or held_at(test)
     chosen = {key: value for key in ("norm", "pool", "width") if (value := getattr(settings, key)) is not None}

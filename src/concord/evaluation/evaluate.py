@@ -28,7 +28,7 @@ from concord.evaluation.training import Batches, Compute, train
 from concord.events import Progress, Silent
 from concord.models.teachers import Teacher
 from concord.storage.atomic import lock
-from concord.storage.processes import CONTEXT, spread
+from concord.storage.processes import CONTEXT, NO_ROOM, spread
 from concord.storage.threads import in_threads
 from concord.system import cores, package_version, version
 
@@ -224,6 +224,9 @@ def run(
     progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
+    if workers > 1 and not _share(waiting):
+        progress.note(f"one training at a time: {NO_ROOM}")
+        workers = 1
     if workers < 2:
         _begin(counter)
         trials: Iterator[tuple[str, Trial]] = map(train_cell, waiting)
@@ -236,6 +239,17 @@ def run(
         save(record)
         progress.advance(1, [{"cell": found[key], "seed": trial.seed}])
     return record
+
+
+def _share(units: Sequence[Unit]) -> bool:
+    """Let other processes see the images of some trainings; whether there is room for that."""
+    try:
+        for unit in units:
+            unit.cell.train.share()
+            unit.cell.test.share()
+    except RuntimeError:
+        return False
+    return True
 
 
 def worker_count(settings: Settings, units: int, compute: Compute) -> int:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from concord.errors import ConcordError
 from concord.recipe.model import Recipe, recipe_class
 from concord.registry import DATASETS
-from concord.settings import complaints, override
+from concord.settings import complaints, override, read_yaml
 from concord.text import nearest
 
 
@@ -31,20 +31,25 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
     """
-    written, default_name = _text(name_or_path)
+    return parse(*_text(name_or_path), f'recipe "{name_or_path}"', overrides)
+
+
+def parse(text: str, name: str, where: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe's YAML. name: what it goes by if it bears no name itself. where: what an error speaks of.
+
+    Raises:
+        ConcordError: as `load`.
+    """
     try:
-        values = yaml.safe_load(written)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConcordError(f'recipe "{name_or_path}"{line}: {problem}') from None
+        values = read_yaml(text)
+    except ValueError as error:
+        raise ConcordError(f"{where} {error}") from None
     if not isinstance(values, dict):
-        raise ConcordError(f'recipe "{name_or_path}": expected keys and values, as in "method: dit"')
-    values.setdefault("name", default_name)
+        raise ConcordError(f'{where}: expected keys and values, as in "method: dit"')
+    values.setdefault("name", name)
     for text in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "method"):
         override(recipe_class(values.get("method")), values, text)
-    return validate(values, f'recipe "{name_or_path}"')
+    return validate(values, where)
 
 
 def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -16,6 +16,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 CONTEXT = multiprocessing.get_context("spawn")
 """A forked child of a process that used CUDA or threads hangs."""
+NO_ROOM = "the memory that processes share, /dev/shm, has no room for more (a container's grows by --shm-size=2g)"
 
 
 def spread(
@@ -32,7 +33,7 @@ def spread(
         begin, given: called with these in each process before its first job.
 
     Raises:
-        ConcordError: a worker was ended from outside.
+        ConcordError: a worker was ended from outside, or there is no memory to share with it.
     """
     pool = ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=_start, initargs=(begin, given))
     queue = iter(jobs)
@@ -51,10 +52,12 @@ def spread(
             f"one of {workers} worker processes was ended from outside, often for want of memory;"
             " give the same command again with fewer workers: what is finished stays"
         ) from error
-    except BaseException:
+    except BaseException as error:
         # A job may take minutes: after an error or ctrl-c nobody waits for it.
         for process in dict(getattr(pool, "_processes", None) or {}).values():
             process.terminate()
+        if isinstance(error, RuntimeError) and "shared memory" in str(error):
+            raise ConcordError(f"{NO_ROOM}; make it larger, or give workers=1") from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -73,11 +73,9 @@ def sample_seed(seed: int, class_key: str, index: int | str) -> int:
 def batches(sample: Callable[[int, int], Sample], counts: Sequence[int], batch_size: int) -> Iterator[Batch]:
     """Yield the batches that hold at least one wanted sample, by checkpoint, then index, then class.
 
-    Args:
-        sample: gives the sample of (class_index, index). A batch that the counts cut asks it for samples beyond
-            them, so a method with a limited supply has batches of one.
-        counts: wanted samples of each class, each at least 1.
-        batch_size: samples a batch.
+    sample: gives the sample of (class_index, index). A batch that the counts cut asks it for samples beyond them, so a
+    method with a limited supply has batches of one. counts: wanted samples of each class, each at least 1. batch_size:
+    samples a batch.
     """
     by_checkpoint: dict[str, list[int]] = {}
     for class_index in range(len(counts)):

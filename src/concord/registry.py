@@ -27,11 +27,7 @@ T = TypeVar("T")
 
 
 def imported(target: str) -> Any:
-    """Return what ``module:name`` names.
-
-    Raises:
-        Exception: whatever the import raises.
-    """
+    """Return what ``module:name`` names. Raises Exception: whatever the import raises."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -263,11 +259,7 @@ class Registry(Generic[T]):
         return "this process" if name in self.added else _package(self._entries()[name][0])
 
     def get(self, name: str) -> T:
-        """Return what a name stands for, imported now.
-
-        Raises:
-            ConcordError: the name is unknown (the nearest is named), two packages add it, or it does not import.
-        """
+        """Return what a name stands for, imported now; a ConcordError names the nearest, or the package to blame."""
         if name in self.added:
             return self.added[name]
         found = self._entries().get(name)
@@ -283,11 +275,7 @@ class Registry(Generic[T]):
             raise self._broken(name, "which does", error) from error
 
     def build(self, name: str, target: str) -> Any:
-        """Return what ``module:function`` of a specification names, blaming its package where that does not import.
-
-        Raises:
-            ConcordError: it does not import.
-        """
+        """Return what ``module:function`` of a specification names; a ConcordError if it does not import."""
         try:
             return imported(target)
         except ConcordError:
@@ -301,11 +289,7 @@ class Registry(Generic[T]):
 
     @contextlib.contextmanager
     def blamed(self, name: str) -> Iterator[None]:
-        """Call what a specification names in here: a line blames a stranger's package where it fails.
-
-        Raises:
-            ConcordError: a stranger's code raises anything.
-        """
+        """Call what a specification names in here: a ConcordError blames a stranger's package where it fails."""
         try:
             yield
         except ConcordError:

@@ -18,11 +18,7 @@ from concord.text import nearest
 
 
 def known(registry: Registry[Any]) -> BeforeValidator:
-    """Take a name that is registered; what is wrong with another is said as of a choice among literals.
-
-    Raises:
-        ConcordError: nothing is registered, because concord is not installed.
-    """
+    """Take a name that is registered; what is wrong with another is said as of a choice among literals."""
 
     def check(name: Any) -> Any:
         if isinstance(name, str) and name in registry:
@@ -93,11 +89,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def override(model: type[BaseModel], values: dict[str, Any], text: str) -> None:
-    """Set one ``key=value`` of a model in nested plain values, in place.
-
-    Raises:
-        ConcordError: an unknown key (the nearest is named), or a value that cannot be read.
-    """
+    """Set one ``key=value`` of a model in nested plain values, in place; a ConcordError names the nearest key."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:

@@ -19,11 +19,7 @@ def package_version(distribution: str) -> str | None:
 
 
 def resolve_device(device: str) -> str:
-    """Return the device to compute on: what was asked for, or for ``auto`` CUDA, else MPS, else the CPU.
-
-    Raises:
-        ConcordError: the device that was asked for is not there.
-    """
+    """Return the device to compute on (a ConcordError if it is not here); ``auto`` is CUDA, else MPS, else the CPU."""
     import torch  # imported here: planning and real-image methods never need it
 
     cuda = torch.cuda.is_available()

@@ -1,7 +1,5 @@
 """`concord concepts`: banks of phrases, from a class name to those that the real images bear out."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -273,7 +271,7 @@ def compare(
         views.show_comparison((a, b), both, pairs, data, as_json)
 
 
-def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> ImageSet:
+def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> "ImageSet":
     from concord.data import open_data, restrict
 
     words = [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
@@ -287,7 +285,7 @@ def _encoder_name(encoder: str | None) -> str:
     return encoder or str(Recipe.model_fields["encoder"].default)
 
 
-def _rater(encoder: str | None) -> Encoder:
+def _rater(encoder: str | None) -> "Encoder":
     from concord.models.encoder import Encoder
     from concord.models.hub import model_path
     from concord.system import resolve_device
@@ -296,12 +294,12 @@ def _rater(encoder: str | None) -> Encoder:
     return Encoder.from_pretrained(path, device=resolve_device("auto"), key="--encoder")
 
 
-def _rate(data: ImageSet, encoder: Encoder, keep: int, most: int | None, skip_unreadable: bool) -> Rate:
+def _rate(data: "ImageSet", encoder: "Encoder", keep: int, most: int | None, skip_unreadable: bool) -> "Rate":
     from concord.concepts.selection import embed_images, mean_embedding
     from concord.concepts.selection import select as choose
 
     @cache
-    def mean(class_name: str) -> Tensor:
+    def mean(class_name: str) -> "Tensor":
         return mean_embedding(embed_images(encoder, data, data.classes.find(class_name).label, most, skip_unreadable))
 
     return lambda name, phrases: choose(name, phrases, mean(name), encoder.texts, keep)

@@ -1,7 +1,5 @@
 """`concord convert`: an original DiT or Minimax checkpoint becomes a directory of diffusers."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -52,7 +50,7 @@ def convert(
     print(_summary(export, checkpoint, out, dtype, vae is not None))
 
 
-def _summary(export: Export, checkpoint: Path, out: Path, dtype: Precision, whole: bool) -> str:
+def _summary(export: "Export", checkpoint: Path, out: Path, dtype: Precision, whole: bool) -> str:
     config = export.config
     width = config["num_attention_heads"] * config["attention_head_dim"]
     variance, side = "with" if config["out_channels"] > config["in_channels"] else "no", config["sample_size"]

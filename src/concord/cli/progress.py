@@ -1,7 +1,5 @@
 """How work gets on, as a person sees it: live lines on a terminal, plain lines where output goes to a file."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +48,7 @@ class Bar:
         self._scores: dict[str, tuple[float, int]] = {}  # name -> sum, count
         self._display = Live(get_renderable=self._render, console=self._console, refresh_per_second=8, transient=True)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self._console.say(("concord ", "bold"), self._title)
         self._begun = time.monotonic()
         if self._live:

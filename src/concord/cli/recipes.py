@@ -1,7 +1,5 @@
 """`concord recipes`: the bundled recipes, what each is and what it needs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +53,7 @@ def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:
             out.print(Text(f"    {row['description']}"), soft_wrap=not out.is_terminal)
 
 
-def _record(entry: Entry) -> dict[str, Any]:
+def _record(entry: "Entry") -> dict[str, Any]:
     from concord.cli.catalogue import IPC, STUDENT
 
     keys = ("mean", "std", "table", "status")
@@ -71,7 +69,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _show(entries: Sequence[Entry]) -> None:
+def _show(entries: "Sequence[Entry]") -> None:
     """A line or two a recipe; on a terminal they are cut to its width, in a file they are whole."""
     from rich.text import Text
 
@@ -106,10 +104,10 @@ def _show(entries: Sequence[Entry]) -> None:
         out.say((f"  {note}", "dim"))
 
 
-def _models(entry: Entry) -> str:
+def _models(entry: "Entry") -> str:
     return f"{len(entry.models) - len(entry.missing)} of {len(entry.models)}" if entry.models else "none"
 
 
-def _paper(entry: Entry) -> str:
+def _paper(entry: "Entry") -> str:
     cells = [f"{cell.mean:.1f}" if cell is not None else "-" for cell in (entry.informed, entry.uninformed)]
     return " / ".join(cells) if entry.informed or entry.uninformed else ""

@@ -21,11 +21,7 @@ from concord.errors import ConcordError
 def find_server(
     base_url: str | None, model: str | None, key_env: str | None, environment: Mapping[str, str] = os.environ
 ) -> tuple[str, str, str]:
-    """Return (address, model, key) from flags, else from OPENAI_BASE_URL, OPENAI_MODEL and OPENAI_API_KEY.
-
-    Raises:
-        ConcordError: no model is named, or no key where one is needed.
-    """
+    """Return (address, model, key) from flags, else the environment; a ConcordError where it lacks one it needs."""
     address = base_url or environment.get("OPENAI_BASE_URL") or OPENAI
     wanted = model or environment.get("OPENAI_MODEL")
     key = environment.get(key_env or "OPENAI_API_KEY", "").strip()
@@ -52,11 +48,7 @@ def run(
     quiet: bool,
     **limits: int,
 ) -> None:
-    """Fill a bank, and say what it has and lacks; `limits` go to `retrieve_bank`.
-
-    Raises:
-        ConcordError: the bank is not complete; every class that it lacks is named, with the reason.
-    """
+    """Fill a bank (`limits` go to `retrieve_bank`); a ConcordError names every class that it lacks, and why."""
     names = class_names(source)
     if not path.parent.is_dir():
         raise ConcordError(f"there is no folder {path.parent} to write {path.name} into")

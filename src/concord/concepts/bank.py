@@ -58,11 +58,7 @@ def bundled_banks() -> list[str]:
 
 
 def load_bank(name_or_path: str) -> Bank:
-    """Read a bundled bank by name, or any bank by the path of its JSON file.
-
-    Raises:
-        ConcordError: there is no such bank, or the file is not one.
-    """
+    """Read a bundled bank by name, or any by the path of its JSON file; a ConcordError where there is none."""
     bundled = bundled_banks()
     path = Path(name_or_path)
     if name_or_path in bundled:
@@ -93,11 +89,7 @@ def concept_text(class_name: str, phrase: str) -> str:
 
 
 def write_bank(bank: Bank, path: Path) -> None:
-    """Write a bank as JSON that a person can edit, atomically; directories on the way are made.
-
-    Raises:
-        ConcordError: the place cannot be written.
-    """
+    """Write a bank as JSON that a person can edit, atomically; directories on the way are made."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     values = bank.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -105,11 +97,7 @@ def write_bank(bank: Bank, path: Path) -> None:
 
 
 def find_class(banks: Sequence[Bank], class_name: str) -> list[tuple[Bank, str]]:
-    """Find a class in banks, whatever its case and hyphens: (bank, its name there) for every bank that has it.
-
-    Raises:
-        ConcordError: none has; the nearest name is given.
-    """
+    """Find a class in banks, whatever its case and hyphens: (bank, its name there); a ConcordError if none has it."""
     found = [(bank, name) for bank in banks for name in bank.classes if words(name) == words(class_name)]
     if not found:
         known = [name for bank in banks for name in bank.classes]
@@ -124,9 +112,7 @@ def read_descriptors(path: Path, name: str | None = None) -> tuple[Bank, list[st
 
     The file is a JSON object, class name to list of phrases. Empty phrases and classes without any are left out;
     nothing else is judged here (`concord.concepts.lint` does). name: the bank's; the file's if not given.
-
-    Raises:
-        ConcordError: the file cannot be read, or is not an object of lists of texts.
+    Raises ConcordError: the file cannot be read, or is not an object of lists of texts.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)

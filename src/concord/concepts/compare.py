@@ -35,9 +35,7 @@ def score(
 
     bank: must have every class. most: images a class, evenly spaced; None takes all. skip_unreadable: leave out images
     that cannot be read.
-
-    Raises:
-        ConcordError: the bank lacks a class.
+    Raises ConcordError: the bank lacks a class.
     """
     bank.require([bank_key(entry) for entry in data.classes])
     phrases = torch.stack([_mean_text(bank, entry, encoder) for entry in data.classes])  # (C, D)

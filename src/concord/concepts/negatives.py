@@ -12,11 +12,7 @@ from concord.text import nearest
 
 
 def checked_kind(word: str) -> Kind:
-    """Take a word of the user's for a kind.
-
-    Raises:
-        ConcordError: it is none; the nearest is named.
-    """
+    """Take a word of the user's for a kind. Raises ConcordError: it is none; the nearest is named."""
     if word not in (kinds := get_args(Kind)):
         raise ConcordError(f'no kind of negatives "{word}"{nearest(word, kinds)}; there are {", ".join(kinds)}')
     return cast(Kind, word)
@@ -25,10 +21,8 @@ def checked_kind(word: str) -> Kind:
 def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted", k: int = 5) -> np.ndarray:
     """How likely each class gives a negative, (C,), not normalised; the own class has weight 0.
 
-    Args:
-        similarity: cosine of the bare class names' text embeddings with the own class's, (C,).
-        own: index of the own class.
-        kind: "weighted" by max(0, similarity); "random", all alike; "similar", all alike among the `k` most similar.
+    similarity: cosine of the bare class names' text embeddings with the own class's, (C,). own: index of the own class.
+    kind: "weighted" by max(0, similarity); "random", all alike; "similar", all alike among the `k` most similar.
     """
     cosine = np.array(similarity, dtype=float)
     others = np.arange(len(cosine)) != own

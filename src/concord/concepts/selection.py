@@ -1,7 +1,5 @@
 """Selection by validity: of an over-abundant list, keep the phrases that the real images bear out (Eq. 10)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -31,11 +29,7 @@ def bank_key(entry: ClassEntry) -> str:
 def embed_images(
     encoder: Encoder, data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False
 ) -> Tensor:
-    """Unit embeddings (N, D), on the CPU, of images of a class: evenly spaced ones where it has more than `most`.
-
-    Raises:
-        ConcordError: an image cannot be read; with `skip_unreadable`, none can.
-    """
+    """Unit embeddings (N, D), on the CPU, of images of a class, at most `most`; a ConcordError if none can be read."""
     pictures, rows = some_images(data, class_index, most, skip_unreadable), []
     with torch.no_grad():
         while some := list(islice(pictures, BATCH)):
@@ -61,7 +55,7 @@ def select_classes(
     most: int | None = 100,
     pinned: Mapping[str, Sequence[str]] | None = None,
     skip_unreadable: bool = False,
-) -> list[list[Concept]]:
+) -> "list[list[Concept]]":
     """Rate every class's phrases on its real images and keep the best, in label order; see `select`.
 
     Args:
@@ -71,8 +65,7 @@ def select_classes(
         pinned: class (folder, name or WordNet id) to phrases that are never dropped.
         skip_unreadable: let the other images rate where some cannot be read.
 
-    Raises:
-        ConcordError: the bank lacks a class, or a pinned phrase's class is not in the data.
+    Raises ConcordError: the bank lacks a class, or a pinned phrase's class is not in the data.
     """
     if bank is not None:
         bank.require([bank_key(entry) for entry in data.classes])

@@ -25,11 +25,7 @@ _log = logging.getLogger("concord")
 
 @contextlib.contextmanager
 def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
-    """Let guides edit what a pipeline's scheduler is given; and nothing more: on exit its scheduler is as it was.
-
-    Raises:
-        ConcordError: there is no scheduler, or a guide needs the graph through the denoiser, which no pipeline keeps.
-    """
+    """Let guides (none that needs a graph) edit what a pipeline's scheduler is given; on exit it is as it was."""
     scheduler = getattr(pipe, "scheduler", None)
     if scheduler is None or not callable(getattr(scheduler, "step", None)):
         raise ConcordError(f"{type(pipe).__name__} has no scheduler whose steps could be informed")

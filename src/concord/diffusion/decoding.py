@@ -24,9 +24,7 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None
         or an AutoencoderTiny.
     size: (height, width) in pixels; only for latents that are packed into tokens (FLUX), and there a square if None.
     side: shrink the latents first, so that the images' shorter side is about so many pixels; never enlarged.
-
-    Raises:
-        ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
+    Raises ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
     """
     vae: Any = getattr(pipeline, "vae", None)
     vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped
@@ -50,11 +48,7 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None
 
 
 def _overflow_free(vae: Any) -> Any:
-    """The autoencoder, or where it overflows in float16 (SDXL's says so: `force_upcast`), a copy in float32.
-
-    Raises:
-        ConcordError: it has to be copied, but its weights are offloaded.
-    """
+    """The autoencoder, or a float32 copy of it where it overflows in float16 (SDXL's says so: `force_upcast`)."""
     if vae.dtype != torch.float16 or not vae.config.get("force_upcast", False):
         return vae
     if any(weight.device.type == "meta" for weight in vae.parameters()):
@@ -103,11 +97,7 @@ def vae_scale_factor(pipeline: Any) -> int:
 
 
 def unpacked(pipeline: Any, latents: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Latents as a grid (B, C, h, w): FLUX and its relatives hold them as tokens (B, N, 4 C), two by two to a token.
-
-    Raises:
-        ConcordError: tokens of a pipeline that cannot say how they lie, or that do not fill the size.
-    """
+    """Latents as a grid (B, C, h, w): FLUX and its relatives hold them as tokens (B, N, 4 C), two by two to a token."""
     if latents.dim() == 4:
         return latents
     unpack = getattr(pipeline, "_unpack_latents", None)

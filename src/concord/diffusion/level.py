@@ -1,10 +1,8 @@
 """Where a latent stands between image and noise: x_t = alpha x0 + sigma eps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -42,14 +40,12 @@ class Level:
     sigma: Scale
 
     @classmethod
-    def from_scheduler(cls, scheduler: Any, t: Tensor | float, step_index: int) -> Level:
+    def from_scheduler(cls, scheduler: Any, t: Tensor | float, step_index: int) -> Self:
         """The level of the x_t that a sampling loop holds at step `step_index` of a diffusers scheduler, as floats.
 
         `scheduler.set_timesteps` must have been called; `t` is `scheduler.timesteps[step_index]`. Where the scheduler
         has sigmas they decide: its timesteps may be rounded or fractional (Karras sigmas, flow matching).
-
-        Raises:
-            ConcordError: a scheduler whose latents follow none of the three conventions of `Level`.
+        Raises ConcordError: a scheduler whose latents follow none of the three conventions of `Level`.
         """
         kinds = {kind.__name__ for kind in type(scheduler).__mro__}
         if kinds & _FLOW:
@@ -68,7 +64,7 @@ class Level:
                 return cls(math.sqrt(abar), math.sqrt(1.0 - abar))
         raise ConcordError(f"the scheduler {type(scheduler).__name__} is not supported; take one of {_SUPPORTED}")
 
-    def normalised(self) -> Level:
+    def normalised(self) -> "Level":
         """The variance-preserving level of the same signal-to-noise ratio: that of x_t / sqrt(alpha^2 + sigma^2)."""
         norm = self.norm
         return Level(self.alpha / norm, self.sigma / norm)

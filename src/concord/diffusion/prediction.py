@@ -17,9 +17,7 @@ class Prediction:
 
     value: (B, C, h, w) eps; v = alpha eps - sigma x0 of the variance-preserving level; or the flow eps - x0.
     variance: (B, C, h, w) the raw learned-variance half of the network's output, where it has one (as DiT), else None.
-
-    Raises:
-        ConcordError: `kind` is none of the three (diffusers' `sample` is not supported).
+    Raises ConcordError: `kind` is none of the three (diffusers' `sample` is not supported).
     """
 
     value: Tensor

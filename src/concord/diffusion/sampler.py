@@ -101,9 +101,7 @@ def sample(
         scheduler sees it, so that Eq. 7 and 8 (or any other solver) use the informed noise (Eq. 9).
     generators: one an image, for schedulers that draw noise; they continue where `noise` left them.
     on_step: called after each step with what the scheduler was given, free of graphs (progress, trajectories).
-
-    Raises:
-        ConcordError: the scheduler is not supported, or expects another kind of prediction.
+    Raises ConcordError: the scheduler is not supported, or expects another kind of prediction.
     """
     scheduler.set_timesteps(steps, device=x_T.device)
     if hasattr(scheduler, "set_begin_index"):

@@ -78,9 +78,7 @@ def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Ge
     """Draw the view of a batch of n images of height x width; it depends on nothing but these and the generator.
 
     generator: on the CPU, whatever device the images are on.
-
-    Raises:
-        ConcordError: images have fewer pixels than a patch shuffle has strips.
+    Raises ConcordError: images have fewer pixels than a patch shuffle has strips.
     """
     view: View = {}
     if (factor := settings.patch_shuffle) > 1:
@@ -114,8 +112,7 @@ def apply(
     mean, std: (3,) with which the student normalises. DSA was defined on normalised pixels, and is exact only with
     them; without, it takes the pixels as they are (its blanks are then black, not the mean).
 
-    Raises:
-        ConcordError: the view was drawn with other settings.
+    Raises ConcordError: the view was drawn with other settings.
     """
     used = {**dict(settings), "patch_shuffle": settings.patch_shuffle > 1}
     expected = {name for key, names in _DRAWN.items() if used[key] for name in names}

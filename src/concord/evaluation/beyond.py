@@ -59,11 +59,8 @@ def ranking(
     augmentation-robust score needs `rded` and `plain` of the set and of random real images. Two accuracies are
     compared only where the protocol is the same, with the same settings. What lacks is None.
 
-    Args:
-        cells: of the set's evaluation.json. random: of as many random real images. full: of the full real set.
-
-    Raises:
-        ConcordError: no score has all that it needs; the message says what that is.
+    cells: of the set's evaluation.json. random: of as many random real images. full: of the full real set.
+    Raises ConcordError: no score has all that it needs; the message says what that is.
     """
     found = []
     for student, ipc in dict.fromkeys((cell["student"], cell["ipc"]) for cell in cells):

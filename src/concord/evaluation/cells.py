@@ -1,14 +1,12 @@
 """The cells of an evaluation: what each combination of student, protocol and IPC trains on, planned before any is."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -35,7 +33,7 @@ class StudentConfig:
     width: int | None
 
     @classmethod
-    def of(cls, settings: Training, student: str, side: int) -> StudentConfig:
+    def of(cls, settings: Training, student: str, side: int) -> Self:
         """By the settings; where they leave the size open it is the student's own, but never above the images' side."""
         size = settings.size or min(default_size(student), side)
         return cls(student, size, settings.norm, settings.pool, settings.width)
@@ -69,21 +67,13 @@ class Cell:
 
 
 def compute_of(settings: Training) -> Compute:
-    """Where and in what a student is computed.
-
-    Raises:
-        ConcordError: the device is not there.
-    """
+    """Where and in what a student is computed. Raises ConcordError: the device is not there."""
     device = resolve_device(settings.device)
     return Compute(device, getattr(torch, resolve_dtype(settings.dtype, device)), settings.compile)
 
 
 def open_sets(directory: Path, test: str | None, settings: Training) -> tuple[ImageSet, ImageSet]:
-    """Open the small set, and the test set with its classes in its order; the small set again where there is none.
-
-    Raises:
-        ConcordError: either cannot be opened, or the classes differ.
-    """
+    """Open the small set, and the test set (or the small set again) with its classes in its order."""
     data = restrict(open_data(str(directory)), settings.classes, {})
     return data, data if test is None else align_classes(open_test(test), data)
 
@@ -107,14 +97,10 @@ def plan(
 ) -> list[Cell]:
     """Load what the cells need and say what each is; nothing is trained.
 
-    Args:
-        data, test: the small set, and test images with the same classes.
-        teacher: the teacher's fingerprint, None without one.
-        tested_on: gives the images of `test`, where some were read before.
-
-    Raises:
-        ConcordError: an unknown student, a choice, size or batch that it cannot take, fewer images than an IPC asks
-            for, soft labels without a teacher, or stored ones of something else.
+    data, test: the small set, and test images with the same classes. teacher: the teacher's fingerprint, None without
+    one. tested_on: gives the images of `test`, where some were read before.
+    Raises ConcordError: an unknown student, a choice, size or batch that it cannot take, fewer images than an IPC asks
+    for, soft labels without a teacher, or stored ones of something else.
     """
     classes = len(data.classes)
     counts = [len(data.items(entry.label)) for entry in data.classes]
@@ -163,11 +149,7 @@ def as_trained(cell: Cell) -> dict[str, Any]:
 
 @cache
 def require_fit(look: StudentConfig, classes: int, protocol: Protocol, images: int, batch: int) -> None:
-    """Build a student, so that what it does not take is said before anything is trained.
-
-    Raises:
-        ConcordError: a choice or size that it does not have, or batch norm over one pixel of one image.
-    """
+    """Build a student, so that a ConcordError says before anything is trained what it does not take."""
     net = look.build(classes, protocol, 0)
     if (images - 1) % batch == 0:  # the last batch has one image
         try:

@@ -33,8 +33,7 @@ def sound_teacher(
     Returns:
         The teacher, and its name, accuracy in percent, images that it was tried on, and the order of its classes.
 
-    Raises:
-        ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
+    Raises ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
     """
     spec = settings.teacher or None
     if spec is None and directory.is_dir() and (recipe := earlier(directory)):

@@ -53,8 +53,7 @@ def evaluate(
         random, full: directories of random real images and of the full real set, evaluated before with the same
             students; with them DD-Ranking's scores are computed.
 
-    Raises:
-        ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
+    Raises ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
     """
     progress = progress or Silent()
     path = record_path(directory, out)
@@ -205,11 +204,9 @@ def run(
 ) -> dict[str, Any]:
     """Train every seed of every cell that `record` does not have yet; return the whole record.
 
-    Args:
-        record: what evaluation.json holds; cells of the same name but other settings or data are replaced.
-        save: called with the record after every seed.
-        progress: watches the images that are seen in all, each once an epoch, and hears of each training with its
-            `cell` (the new record) and `seed`.
+    record: what evaluation.json holds; cells of the same name but other settings or data are replaced. save: called
+    with the record after every seed. progress: watches the images that are seen in all, each once an epoch, and hears
+    of each training with its `cell` (the new record) and `seed`.
     """
     progress = progress or Silent()
     compute = compute_of(settings)

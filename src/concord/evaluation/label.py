@@ -18,11 +18,7 @@ _SINGLE = ("student", "protocol", "ipc")
 
 
 def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolConfig], LabelFormat]:
-    """Read ``key=value`` texts: one cell, one seed, and the form of the store.
-
-    Raises:
-        ConcordError: an unknown key, a value that does not fit, more than one cell, or hard labels.
-    """
+    """Read ``key=value`` texts: one cell with soft labels, one seed, and the form of the store, or a ConcordError."""
     values: dict[str, Any] = {}
     keyed = [(text.partition("=")[0].strip(), text) for text in texts]
     for key, text in keyed:
@@ -50,11 +46,8 @@ def label(
 ) -> dict[str, Any]:
     """Store soft labels for a cell of `directory`; return what labels.json holds, with `seconds`.
 
-    Args:
-        test: images to check the teacher on; the set's own where None.
-
-    Raises:
-        ConcordError: no sound teacher, or `out` holds labels of something else.
+    test: images to check the teacher on; the set's own where None.
+    Raises ConcordError: no sound teacher, or `out` holds labels of something else.
     """
     begun = time.perf_counter()
     chosen, way = settings

@@ -68,11 +68,7 @@ ECE = _spec("ece", "calibration error", "share", -1, f"Expected calibration erro
 
 
 def measured(names: Sequence[str], logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The value of each metric.
-
-    Raises:
-        ConcordError: one is unknown, is not of predictions, or does not do what its package says.
-    """
+    """The value of each metric; a ConcordError if one is unknown, not of predictions, or fails."""
     found = {}
     for name in names:
         spec = METRICS.get(name)

@@ -36,11 +36,7 @@ class Trial:
 
 
 def record_path(directory: Path, out: Path | None = None) -> Path:
-    """Where the record of a set lies: in its directory, beside its Parquet file, or where it was asked for.
-
-    Raises:
-        ConcordError: that is a directory.
-    """
+    """Where a set's record lies: in its directory, beside its Parquet file, or at `out`, which is no directory."""
     path = out or (directory if directory.is_dir() else directory.parent) / FILE
     if path.is_dir():
         expected = f"the name of a file for the results, as in --out {path}/{FILE}"
@@ -49,11 +45,7 @@ def record_path(directory: Path, out: Path | None = None) -> Path:
 
 
 def read_record(path: Path) -> Json:
-    """Read evaluation.json; empty where there is none.
-
-    Raises:
-        ConcordError: it is damaged.
-    """
+    """Read evaluation.json; empty where there is none. Raises ConcordError: it is damaged."""
     damaged = f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew"
     values = read_json(path, lambda _: damaged)
     cells, named = values.get("cells", []), {"student", "protocol", "ipc"}

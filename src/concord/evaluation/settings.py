@@ -102,11 +102,7 @@ class ProtocolConfig:
 
 
 def read_settings(texts: Sequence[str]) -> tuple[Settings, list[ProtocolConfig]]:
-    """Read ``key=value`` texts: keys of `Settings`, or of every chosen protocol.
-
-    Raises:
-        ConcordError: an unknown key (the nearest is named), or a value that does not fit.
-    """
+    """Read ``key=value`` texts: keys of `Settings`, or of every chosen protocol; a ConcordError names the nearest."""
     settings, of_protocol = read_values(Settings, texts)
     return settings, [changed_protocol(protocol(name), of_protocol) for name in settings.protocol]
 
@@ -130,11 +126,7 @@ def read_values(model: type[Model], texts: Sequence[str]) -> tuple[Model, list[s
 
 
 def changed_protocol(preset: Protocol, texts: Sequence[str]) -> ProtocolConfig:
-    """Return a preset with some settings changed.
-
-    Raises:
-        ConcordError: a value does not fit.
-    """
+    """Return a preset with some settings changed. Raises ConcordError: a value does not fit."""
     values = preset.model_dump()
     for text in texts:
         override(Protocol, values, text)

@@ -101,11 +101,8 @@ def store_labels(
 ) -> dict[str, Any]:
     """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
 
-    Args:
-        facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
-
-    Raises:
-        ConcordError: `out` holds labels of something else, or cannot be written.
+    facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
+    Raises ConcordError: `out` holds labels of something else, or cannot be written.
     """
     from safetensors.torch import save
 
@@ -189,11 +186,8 @@ class Stored:
 def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: TensorSet) -> Stored:
     """Open a store for a cell.
 
-    Args:
-        cell: the cell's record: images, size, epochs, batch.
-
-    Raises:
-        ConcordError: there is none, it is not finished, or it is of another set, protocol or size.
+    cell: the cell's record: images, size, epochs, batch.
+    Raises ConcordError: there is none, it is not finished, or it is of another set, protocol or size.
     """
     head = _head(folder)
     if "bytes" not in head:
@@ -210,11 +204,7 @@ def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: Te
 
 
 def store_facts(folder: Path) -> dict[str, Any]:
-    """What a report says of a store: its teacher, form and size.
-
-    Raises:
-        ConcordError: there is none.
-    """
+    """What a report says of a store: its teacher, form and size. Raises ConcordError: there is none."""
     head = _head(folder)
     keys = ("teacher_name", "teacher_accuracy", "top_k", "bits", "epochs", "images")
     return {key: head.get(key) for key in keys} | {"store_bytes": head.get("bytes")}

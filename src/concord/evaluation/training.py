@@ -1,7 +1,5 @@
 """Training a student on a small set that lies in memory, and reading its accuracy; all is drawn from one seed."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import sys
@@ -158,7 +156,7 @@ def train(
     start: int = 0,
     state: Mapping[str, Any] | None = None,
     keep_logits: bool = False,
-    after: Callable[[int, Trainer, TrainingLog], None] | None = None,
+    after: "Callable[[int, Trainer, TrainingLog], None] | None" = None,
 ) -> TrainingLog:
     """Train a student and judge it where the protocol says.
 

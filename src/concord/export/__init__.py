@@ -43,9 +43,8 @@ def export(
         variant: the set, or its uninformed counterpart.
         shard_size: images a file, for webdataset and parquet; 1000 if not given.
 
-    Raises:
-        ConcordError: the layout is unknown, the run is unfinished or damaged, the target is taken or lies among the
-            set's images, or the layout has no shards.
+    Raises ConcordError: the layout is unknown, the run is unfinished or damaged, the target is taken or lies among the
+    set's images, or the layout has no shards.
     """
     spec = LAYOUTS.get(layout)
     made = open_made(directory, variant)

@@ -21,11 +21,7 @@ LAYOUT = LayoutSpec("parquet", "concord.export.parquet:write", "As the Hugging F
 
 
 def write(made: MadeSet, root: Path, options: Options) -> Reading:
-    """Fill ``root/data`` with ``train-00000-of-00001.parquet``, ... of `shard_size` rows in label order.
-
-    Raises:
-        ConcordError: pyarrow is not installed.
-    """
+    """Fill ``root/data`` with ``train-00000-of-00001.parquet``, ... of `shard_size` rows in label order."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

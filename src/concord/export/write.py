@@ -83,11 +83,7 @@ class Options:
 
 @contextlib.contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """Yield a directory beside `target` to fill; it takes the target's place at the end, or is gone after an error.
-
-    Raises:
-        ConcordError: there is something at `target` already, or it cannot be written.
-    """
+    """Yield a directory to fill; it takes the free place `target` at the end, or is gone after an error."""
     target = target.absolute()
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise ConcordError(f"{target} is there already; give another --out, or remove it")

@@ -65,9 +65,8 @@ def inform(
         The `ConceptGuide`; its `uninformed_steps` counts, for each image, gradients that were not finite. None where
         other guides act alone.
 
-    Raises:
-        ConcordError: the pipeline has no scheduler, or its scheduler, prediction or autoencoder is not supported; the
-            texts do not fit the batch.
+    Raises ConcordError: the pipeline has no scheduler, or its scheduler, prediction or autoencoder is not supported;
+    the texts do not fit the batch.
     """
     if guides and not positives:
         with attach(pipe, guides):

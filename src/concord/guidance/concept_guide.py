@@ -45,8 +45,7 @@ class ConceptGuide:
         gradient_calls: how many there were to take: the ratio is what stopping early leaves of the cost.
         objective: (B,) each image's loss at its last gradient, before that step's edit.
 
-    Raises:
-        ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
+    Raises ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
     """
 
     def __init__(
@@ -107,8 +106,7 @@ class ConceptGuide:
             temperature: tau of Eq. 12; None for the encoder's own.
             options: mode, weight, strength, window, ... of `ConceptGuide`.
 
-        Raises:
-            ConcordError: the texts do not fit each other, or an option has no meaning.
+        Raises ConcordError: the texts do not fit each other, or an option has no meaning.
         """
         with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
             if isinstance(encoder, str):

@@ -119,9 +119,7 @@ def total(
     """The weighted sum of the objectives, (B,), float32 or finer, of images (B, 3, H, W) in [-1, 1].
 
     rows: (B,) bool, where the pixels are those of some of the batch's images only; the loss of the others is 0.
-
-    Raises:
-        ValueError: an objective reads embeddings and there is no encoder, or there is no objective.
+    Raises ValueError: an objective reads embeddings and there is no encoder, or there is no objective.
     """
     if not objectives:
         raise ValueError("informing needs at least one objective")

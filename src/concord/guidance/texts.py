@@ -12,11 +12,7 @@ Texts = Sequence[str] | Sequence[Sequence[str]]
 def text_objective(
     encoder: Encoder, positives: Texts, negatives: Texts = (), temperature: float | None = None
 ) -> Objective:
-    """Eq. 12 with these texts; Eq. 11 without negatives. `temperature`: None for the encoder's own.
-
-    Raises:
-        ConcordError: there are no positives, or they and the negatives are of different numbers of images.
-    """
+    """Eq. 12 with these texts (Eq. 11 without negatives), as many lists of one as of the other or one for all."""
     own, others = _rows(positives, "positives"), _rows(negatives, "negatives")
     if not all(own):
         raise ConcordError("positives is empty: give the texts that each image is to show")

@@ -6,11 +6,7 @@ from concord.errors import ConcordError
 
 
 def check_window(window: tuple[float, float], key: str = "informing.window") -> tuple[float, float]:
-    """Return a window as it is: fractions [start, end) of the schedule, or step numbers.
-
-    Raises:
-        ConcordError: it is empty or neither of the two; `key` is what to set.
-    """
+    """Return fractions [start, end) of the schedule, or step numbers, as they are; of others the error names `key`."""
     start, end = window
     if not 0 <= start < end or (end > 1 and (start != int(start) or end != int(end))):
         raise ConcordError(

@@ -1,7 +1,5 @@
 """Methods: one file a way to make a small set; each is imported only when a recipe names it."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from concord.recipe import models
@@ -13,16 +11,12 @@ if TYPE_CHECKING:
     from concord.recipe import Recipe
 
 
-def build(recipe: Recipe, data: ImageSet) -> Method:
-    """Return the method that the recipe names, ready to plan; models are loaded when the first image is made.
-
-    Raises:
-        ConcordError: it is a plugin's, and does not import.
-    """
+def build(recipe: "Recipe", data: "ImageSet") -> "Method":
+    """Return the method that the recipe names, ready to plan; models are loaded when the first image is made."""
     method: Method = METHODS.build(recipe.method, recipe.spec.build)(recipe, data)
     return method
 
 
-def needs_torch(recipe: Recipe) -> bool:
+def needs_torch(recipe: "Recipe") -> bool:
     """Say whether the recipe's method computes with torch, so that threads and device matter."""
     return not recipe.is_real or bool(models(recipe))

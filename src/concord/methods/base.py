@@ -8,8 +8,6 @@ A choice among real images names them in `Sample.source`; a choice from another 
 settings of its own, which is part of the identity, and its images in `Sample.source`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,11 +67,7 @@ class Method(Protocol):
         """Directories to fill; the first is ``images``, others are counterparts such as ``uninformed``."""
 
     def count(self, class_index: int, ipc: int) -> int:
-        """Return how many samples this class has at this IPC (at least 1): `ipc` where samples can be generated.
-
-        Raises:
-            ConcordError: there are fewer than asked for.
-        """
+        """How many samples this class has at this IPC, at least 1; a ConcordError where there are too few."""
 
     def sample(self, class_index: int, index: int) -> Sample:
         """Return sample (class_index, index); pure, and the same whatever the IPC, but for a method that `Fits`."""
@@ -120,8 +114,8 @@ class Tells(Protocol):
 class Informed(Protocol):
     """A method that samples by a recipe's models and concepts, which measures share."""
 
-    models: ModelCache
-    concepts: ConceptPlan
+    models: "ModelCache"
+    concepts: "ConceptPlan"
 
     def operations(self, sample: Sample) -> int | None:
         """Floating-point operations of making an image of the first variant, or None where they cannot be counted."""

@@ -87,11 +87,7 @@ class BatchSampler:
         return loaded
 
     def make(self, batch: Sequence[Sample], guided: bool, steps: int | None = None) -> list[GeneratedImage]:
-        """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost.
-
-        Raises:
-            ConcordError: the memory does not suffice for a single image; the message says what to set.
-        """
+        """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost."""
         steps = steps or self._recipe.pipeline.steps
         whole = guided and looks_across(self._recipe)
         at_once = len(batch) if whole else self._at_once or len(batch)

@@ -18,9 +18,7 @@ def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: 
     checkpoints: path -> its classes: ``all``, a class list's name, a range of ImageNet class ids such as ``0-19`` (both
         ends count), or any of these and folders, names and WordNet ids in a list. What the data do not have is passed
         over in lists and ranges, but a single class must be there.
-
-    Raises:
-        ConcordError: a class has no checkpoint, or two; or a word means no class.
+    Raises ConcordError: a class has no checkpoint, or two; or a word means no class.
     """
     owners: list[list[str]] = [[] for _ in classes]
     for path, words in checkpoints.items():

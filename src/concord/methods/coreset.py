@@ -9,8 +9,6 @@ for want of a model. A recipe that says nothing has the teacher's where it names
 has a default of 1.7 GB, and a choice among real images shall not fail, nor fetch it, because nobody said otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -52,11 +50,7 @@ class Space:
 
 
 def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
-    """Open the space that the recipe names; this loads its model.
-
-    Raises:
-        ConcordError: the model cannot be loaded, or does not know the classes.
-    """
+    """Open the space that the recipe names; this loads its model, which must know the classes."""
     if recipe.features not in ("encoder", "teacher"):
         return Space(f"pixels at {PIXELS} px", PIXELS, lambda b: b.reshape(len(b), -1).astype(np.float32) / 255)
     import torch
@@ -86,11 +80,7 @@ def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
 def class_features(
     data: ImageSet, items: Sequence[str], space: Space, skip_unreadable: bool = False
 ) -> tuple[list[str], np.ndarray]:
-    """Return the images that were read, and their features float32 (N, D) in the same order, of their middle squares.
-
-    Raises:
-        ConcordError: an image cannot be read; with `skip_unreadable` it is left out.
-    """
+    """The images that were read, and their features float32 (N, D) in the same order, of their middle squares."""
 
     def seen(item: str, image: Image.Image) -> np.ndarray:
         return np.asarray(square(image, space.side))
@@ -102,7 +92,7 @@ def class_features(
     return names, np.concatenate(rows or [np.empty((0, 0), np.float32)])
 
 
-def seen_side(teacher: Teacher, size: int | None) -> int:
+def seen_side(teacher: "Teacher", size: int | None) -> int:
     """Side at which a teacher is shown images: what it was trained at, else `size`, that of the stored ones."""
     return teacher.size or size or teacher.network.size or ANY
 

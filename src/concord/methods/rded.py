@@ -10,8 +10,6 @@ it can grow. And where a class has fewer images than crops are needed, the secon
 and so on, where RDED ends with an error; with images enough there are none of them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -88,7 +86,7 @@ def mosaic(crops: Sequence[np.ndarray], size: int) -> np.ndarray:
     return np.concatenate([np.concatenate(row, axis=1) for row in cells])
 
 
-def on_canvas(crops: Tensor, size: int, mean: Tensor) -> Tensor:
+def on_canvas(crops: "Tensor", size: int, mean: "Tensor") -> "Tensor":
     """Crops (B, 3, s, s) in [0, 1] in the middle of images (B, 3, size, size) of one colour.
 
     mean: of the network's normalisation, three values in [0, 1]; after it, what surrounds a crop is 0, as in RDED.
@@ -164,7 +162,7 @@ class Rded(RealImages):
     # --- scoring, in the parent alone ----------------------------------------------------------------------------
 
     @cached_property
-    def _teacher(self) -> Teacher:
+    def _teacher(self) -> "Teacher":
         """The teacher, tried on some real images: one with its classes in another order would take the wrong crops."""
         import torch
 

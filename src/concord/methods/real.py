@@ -48,11 +48,7 @@ class ImagePool:
         return self.first(class_index, most)[:most]
 
     def cyclic(self, class_index: int, index: int) -> str:
-        """Return image `index` of a class, from the first again where there are no more.
-
-        Raises:
-            ConcordError: the class has none that can be read.
-        """
+        """Return image `index` of a class, from the first again where there are no more."""
         taken = self.first(class_index, index + 1)
         if not taken:
             key = self._data.classes[class_index].key

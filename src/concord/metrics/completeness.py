@@ -45,9 +45,7 @@ def count_details(found: np.ndarray, own: np.ndarray) -> Counts:
 
     found: details that a scorer finds in each image, booleans (N, K). own: details that each image's class has,
     booleans (N, K), at least one an image.
-
-    Raises:
-        ValueError: the shapes differ or an image's class has no detail.
+    Raises ValueError: the shapes differ or an image's class has no detail.
     """
     if found.shape != own.shape:
         raise ValueError(f"found has shape {found.shape}, own has {own.shape}; they must be equal")

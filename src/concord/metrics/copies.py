@@ -82,8 +82,7 @@ def near_copies(
         few real images); `images`, file -> its nearest real image and what is said of the two; `duplicates`, groups
         of files of one variant with equal pixels.
 
-    Raises:
-        ConcordError: a real image cannot be read; with `skip_unreadable`, none of a class can.
+    Raises ConcordError: a real image cannot be read; with `skip_unreadable`, none of a class can.
     """
     conditions: list[tuple[int, str]] = []
 

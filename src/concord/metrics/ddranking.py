@@ -39,8 +39,7 @@ def label_robust_score(
     Returns:
         `score` in per cent, `hlr` and `ior` in percentage points, and `weight`.
 
-    Raises:
-        ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
+    Raises ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
     """
     _check(weight, full_hard=full_hard, made_hard=made_hard, made_any=made_any, random_any=random_any)
     hlr, ior = full_hard - made_hard, made_any - random_any
@@ -61,8 +60,7 @@ def augmentation_robust_score(
     Returns:
         `score` in per cent, the differences `augmented` and `plain` in percentage points, and `weight`.
 
-    Raises:
-        ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
+    Raises ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
     """
     _check(
         weight,

@@ -113,11 +113,7 @@ class Measuring:
         return sets | {"real": Pictures(real, np.array(labels))}
 
     def results(self) -> dict[str, Any]:
-        """Measure what results.json shall hold, by metric; some leave files of their own.
-
-        Raises:
-            ConcordError: a stranger's metric fails, or returns what JSON does not hold.
-        """
+        """Measure what results.json shall hold, by metric; a ConcordError blames a stranger's that fails."""
         found = {}
         for name in dict.fromkeys((*(ALWAYS if self.concepts else ()), *self.recipe.metrics)):
             with METRICS.blamed(name):

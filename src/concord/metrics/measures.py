@@ -4,8 +4,6 @@ A built-in metric is an entry of this file, and a stranger's one of a package: b
 view names one. Here is also how a value is written in its unit, and what an interval says.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,11 +122,7 @@ ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accur
 
 
 def shown_metrics(results: Mapping[str, Any]) -> list[MetricSpec]:
-    """The metrics of runs that a view of `results.json` loops over, in the order in which they are shown.
-
-    Raises:
-        ConcordError: the results name a metric of a package that does not import.
-    """
+    """The metrics of runs that a view of `results.json` loops over, in the order in which they are shown."""
     names = dict.fromkeys((*ALWAYS, *(name for name in METRICS if name in results)))
     return sorted((spec for name in names if (spec := METRICS.get(name)).of == "run"), key=lambda spec: spec.rank)
 
@@ -189,11 +183,11 @@ class Figures:
         return verdict((self.low.number, self.high.number) if self.low and self.high else None, self.measure.better)
 
     @property
-    def change(self) -> Unit:
+    def change(self) -> "Unit":
         """The unit of what informing changed."""
         return unit_of_change(self.measure.unit)
 
-    def interval(self, unit: Unit, digits: int | None = None) -> str:
+    def interval(self, unit: "Unit", digits: int | None = None) -> str:
         """What informing changed, as in ``+12.8 [+9.8, +15.8]``; empty where it is not known."""
         known = [written(value.number, unit, digits) for value in (self.gain, self.low, self.high) if value]
         return f"{known[0]} [{known[1]}, {known[2]}]" if len(known) == 3 else ""

@@ -44,8 +44,7 @@ def neighbour_scores(made: Features, real: Features, k: int = K) -> dict[str, fl
         The four, by `NAMES`. None where a radius has no k-th neighbour (all four with N <= k; recall with M <= k, as
         at one image a class), and precision, recall and density of an empty made set, which covers nothing.
 
-    Raises:
-        ValueError: the features do not fit together or are not finite, or k is less than 1.
+    Raises ValueError: the features do not fit together or are not finite, or k is less than 1.
     """
     y, x = _points(made), _points(real)
     if y.shape[1] != x.shape[1]:
@@ -89,9 +88,8 @@ def coverage_report(
         {"space", "k", "all": scores with "made" and "real" counts, "within_classes": means over the classes that have
         the score, "classes": [scores with "label" and counts, by label], "notes": what is None or cut, and why}.
 
-    Raises:
-        ConcordError: the made set has a class without real images.
-        ValueError: features and labels do not fit together.
+    Raises ConcordError: the made set has a class without real images. ValueError: features and labels do not fit
+    together.
     """
     y, x = _points(features_made), _points(features_real)
     of_made, of_real = np.asarray(labels_made), np.asarray(labels_real)

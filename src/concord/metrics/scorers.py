@@ -5,12 +5,10 @@ real images elsewhere. Either should be another model than the one that informed
 his own work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -43,11 +41,7 @@ class Scorer(Protocol):
 
 
 class Detector:
-    """A multi-label classifier whose labels are phrases; the class name plays no part.
-
-    Raises:
-        ConcordError: a phrase is not among the detector's labels.
-    """
+    """A multi-label classifier whose labels are phrases (others are refused); the class name plays no part."""
 
     threshold = 0.5
 
@@ -117,7 +111,7 @@ class Vocabulary:
     own: np.ndarray
 
     @classmethod
-    def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Vocabulary:
+    def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Self:
         """From every class's details.
 
         `shared`: a phrase means the same in every class, as an attribute does; otherwise a phrase is bound to its

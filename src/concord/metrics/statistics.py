@@ -41,11 +41,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference | None
 
     The interval is Student's t of the n differences. p is the exact sign-flip permutation test's: of all 2^n ways to
     swap the two sets within seeds, the share whose mean difference is as far from 0 as the one found. It assumes
-    nothing of the distribution, and cannot be less than 2 / 2^n: three seeds never reach below 0.25, six are the
-    fewest that reach below 0.05.
-
-    Raises:
-        ValueError: the two differ in length.
+    nothing of the distribution, and cannot be less than 2 / 2^n: three seeds never reach below 0.25, six are the fewest
+    that reach below 0.05. Raises ValueError: the two differ in length.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} values are no pairs: expected one of each for every seed")

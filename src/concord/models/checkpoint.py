@@ -19,11 +19,8 @@ def read_checkpoint(path: Path, weights: Weights = "ema") -> dict[str, Tensor]:
 
     A training checkpoint of DiT or Minimax, {"model", "ema", "opt", "args"}, gives the part that `weights` names; their
     samplers take "ema". Any other file is a state dict itself. A prefix ``module.`` that all keys have (it comes from
-    DistributedDataParallel) is dropped.
-
-    Raises:
-        ConcordError: no such file, not a checkpoint, a pickle with other objects than tensors, plain containers and the
-            `argparse.Namespace` of "args", or no such part.
+    DistributedDataParallel) is dropped. Raises ConcordError: no such file, not a checkpoint, a pickle with other
+    objects than tensors, plain containers and the `argparse.Namespace` of "args", or no such part.
     """
     if not path.is_file():
         raise ConcordError(f"{path}: there is no such file; give a `.pt` or `.safetensors` checkpoint")

@@ -1,9 +1,7 @@
 """An image classifier of the transformers library, differentiable from pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -29,13 +27,11 @@ class Classifier:
     @classmethod
     def from_pretrained(
         cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", key: str = "teacher"
-    ) -> Classifier:
+    ) -> Self:
         """Load a directory or model id; safetensors only.
 
         key: the recipe key that names this model, for the message when it is missing.
-
-        Raises:
-            ConcordError: it cannot be loaded, or its weights do not fill the network.
+        Raises ConcordError: it cannot be loaded, or its weights do not fill the network.
         """
         from transformers import AutoModelForImageClassification
 
@@ -53,11 +49,7 @@ class Classifier:
 
 
 def label_ids(model: Classifier, names: Sequence[str], key: str) -> Tensor:
-    """Positions of class names among a classifier's labels, (len(names),).
-
-    Raises:
-        ConcordError: the classifier, which the recipe names in `key`, lacks a class.
-    """
+    """Positions of class names among a classifier's labels, (len(names),); `key`: the recipe's for it."""
     column = {label: i for i, label in enumerate(model.labels)}
     for name in names:
         if name not in column:

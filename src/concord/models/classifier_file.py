@@ -52,9 +52,7 @@ def save_classifier(path: Path, student: Student, labels: Sequence[str], **facts
     """Write a student with its classes, folder names in the order of its logits, atomically.
 
     The weights lie under the names that `student.net` has for them. `facts` are free (epochs, accuracy, seed), as JSON.
-
-    Raises:
-        ConcordError: another number of labels than the student has classes, or the file cannot be written.
+    Raises ConcordError: another number of labels than the student has classes, or the file cannot be written.
     """
     form = asdict(student.form)
     name, classes = form.pop("name"), form.pop("classes")
@@ -67,11 +65,7 @@ def save_classifier(path: Path, student: Student, labels: Sequence[str], **facts
 
 
 def load_classifier(path: Path) -> SavedClassifier:
-    """Read what `save_classifier` wrote; the student is on the CPU and in evaluation mode.
-
-    Raises:
-        ConcordError: no such file, a damaged one, or one that concord did not write.
-    """
+    """Read what `save_classifier` wrote (else a ConcordError); the student is on the CPU and in evaluation mode."""
     text = _header(path)
     if text is None:
         raise ConcordError(f"{path} is no classifier that concord wrote: its header names no student")
@@ -89,11 +83,7 @@ def load_classifier(path: Path) -> SavedClassifier:
 
 
 def is_classifier(path: Path) -> bool:
-    """Whether concord wrote a file; a safetensors file of others holds weights alone.
-
-    Raises:
-        ConcordError: no such file, or no safetensors file.
-    """
+    """Whether concord wrote a safetensors file; one of others holds weights alone."""
     return _header(path) is not None
 
 
@@ -101,9 +91,7 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
     """Load weights that fit a network in every name and shape.
 
     wrong: how the message begins if they do not.
-
-    Raises:
-        ConcordError: some are missing, unknown, or of another shape; one of each is named.
+    Raises ConcordError: some are missing, unknown, or of another shape; one of each is named.
     """
     own = net.state_dict()
     lacking = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]  # older than torch 0.4

@@ -41,10 +41,8 @@ def convert_dit(
     already have `dtype` are not copied. heads: None for the published widths.
 
     The config holds one key beyond diffusers' own, for `restore_frequencies`.
-
-    Raises:
-        ConcordError: a tensor is missing, unknown or of another shape; all are named. The position table is not the
-            fixed one. The number of heads is needed, or does not divide the width.
+    Raises ConcordError: a tensor is missing, unknown or of another shape; all are named. The position table is not the
+    fixed one. The number of heads is needed, or does not divide the width.
     """
     config = _sizes(state)
     _check_layout(state, _layout(config, folded_blocks(state)))

@@ -1,9 +1,7 @@
 """An image-text encoder (CLIP, SigLIP), differentiable from pixels, with text embeddings computed once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -37,14 +35,12 @@ class Encoder:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         key: str = "encoder",
-    ) -> Encoder:
+    ) -> Self:
         """Load a directory or model id with its tokenizer and processor config; safetensors only.
 
         dtype: of the network; bfloat16 halves the memory, float16 lets CLIP's gradients underflow.
         key: the recipe key that names this model, for the message when it is missing.
-
-        Raises:
-            ConcordError: it cannot be loaded, is incomplete, or embeds no images and texts.
+        Raises ConcordError: it cannot be loaded, is incomplete, or embeds no images and texts.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -101,11 +97,7 @@ class Encoder:
 def load_encoder(
     model: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, key: str = "encoder"
 ) -> Encoder:
-    """Load an encoder by directory, model id or a name of the package (``reef:clip``), see `Encoder.from_pretrained`.
-
-    Raises:
-        ConcordError: it cannot be loaded; names the recipe key.
-    """
+    """Load an encoder by directory, model id or a name of the package (``reef:clip``), as `Encoder.from_pretrained`."""
     return Encoder.from_pretrained(model_path(model), dtype=dtype, device=device, key=key)
 
 

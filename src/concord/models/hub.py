@@ -35,10 +35,7 @@ def model_path(model: str) -> str:
     """Translate a recipe's model string into what ``from_pretrained`` takes.
 
     ``reef:NAME`` is a directory of the package; anything else (a local directory, a hub id) is left as it is, but for a
-    leading ``~``, which no library expands.
-
-    Raises:
-        ConcordError: the package holds no such weights.
+    leading ``~``, which no library expands. Raises ConcordError: the package holds no such weights.
     """
     if not model.startswith("reef:"):
         return str(Path(model).expanduser()) if model.startswith("~") else model

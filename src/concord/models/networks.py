@@ -19,11 +19,9 @@ class ConvNet(nn.Module):
 
     The network of the dataset-condensation code (VICO-UoE/DatasetCondensation, networks.py), with its names of layers:
     ``layers.conv.N``, ``layers.norm.N`` and ``classifier``, so that its checkpoints and RDED's load as they are.
-    Instance norm is group norm with a group a channel there, and group norm has four groups; both are learnt scales
-    and have no running statistics.
-
-    Raises:
-        ConcordError: an unknown norm or pool, a width that has no four groups, or pooling that leaves no pixel.
+    Instance norm is group norm with a group a channel there, and group norm has four groups; both are learnt scales and
+    have no running statistics.
+    Raises ConcordError: an unknown norm or pool, a width that has no four groups, or pooling that leaves no pixel.
     """
 
     def __init__(
@@ -98,9 +96,7 @@ class ResNetAP10(nn.Module):
 
     The stem follows the image: 7 x 7 and pooled by 4 above 128 pixels, 3 x 3 and pooled by 2 above 64, 3 x 3 up to 64.
     The names of layers are theirs (vimar-gu/MinimaxDiffusion, train_models/resnet_ap.py), so that checkpoints load.
-
-    Raises:
-        ConcordError: another norm than instance or batch, or images that pooling leaves nothing of.
+    Raises ConcordError: another norm than instance or batch, or images that pooling leaves nothing of.
     """
 
     def __init__(self, classes: int, size: int, norm: str = "instance") -> None:

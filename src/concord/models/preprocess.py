@@ -1,10 +1,8 @@
 """What a pretrained network does to an image before it sees it, as a differentiable function of pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -44,12 +42,8 @@ class Preprocess:
         return edges if edges is None or isinstance(edges, int) else max(edges)
 
     @classmethod
-    def from_pretrained(cls, model: str, *, key: str = "encoder") -> Preprocess:
-        """Read `preprocessor_config.json` (or what replaced it) of a directory or model id.
-
-        Raises:
-            ConcordError: there is none, or it holds a size that is not understood; the message names `key`.
-        """
+    def from_pretrained(cls, model: str, *, key: str = "encoder") -> Self:
+        """Read `preprocessor_config.json` (or what replaced it); a ConcordError names the recipe's `key`."""
         # Only the settings are read: the processors themselves would need torchvision.
         from transformers.image_processing_base import ImageProcessingMixin
 
@@ -58,7 +52,7 @@ class Preprocess:
         return cls.from_config(config)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The function that an image processor's settings describe."""
         resize = _size(config.get("size")) if config.get("do_resize", True) else None
         edges = _size(config.get("crop_size")) if config.get("do_center_crop", False) else None
@@ -81,10 +75,7 @@ class Preprocess:
         """Network input (B, 3, h, w) from images (B, 3, H, W) in [-1, 1]; float32, or float64 where given it.
 
         Nothing is clamped, so that gradients also reach pixels that overshoot the range. The resize is antialiased and
-        left out where the size fits already.
-
-        Raises:
-            ConcordError: the image is smaller than the crop.
+        left out where the size fits already. Raises ConcordError: the image is smaller than the crop.
         """
         if pixels.dtype != torch.float64:
             pixels = pixels.float()

@@ -42,11 +42,7 @@ class Trained:
 
 
 def trained(spec: str, classes: int, *, arch: str | None = None, size: int | None = None) -> Trained:
-    """Find a trained classifier; see `concord.models.teachers.load_teacher` for the arguments.
-
-    Raises:
-        ConcordError: there is none, it cannot be read or downloaded, or it does not fit `arch`.
-    """
+    """Find a trained classifier; arguments and errors are those of `concord.models.teachers.load_teacher`."""
     with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced: others' draws stay as they are
         found = _find(spec, classes, arch, size)
     if side := found.size or found.network.size:

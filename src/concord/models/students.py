@@ -98,8 +98,7 @@ def build_student(
         width: channels of a ConvNet, 128 by default.
         mean, std: for the normalisation inside, of pixels in [0, 1].
 
-    Raises:
-        ConcordError: an unknown name, a choice that the network does not have, or a size that it cannot take.
+    Raises ConcordError: an unknown name, a choice that the network does not have, or a size that it cannot take.
     """
     name = canonical(name)
     convnet = name.startswith("convnet-")
@@ -131,9 +130,7 @@ def canonical(name: str) -> str:
     """The one name of a student: ``conv3`` and ``ConvNet3`` are convnet-3, ``resnet18_modified`` resnet-18-modified.
 
     A bare name of torchvision, ``mobilenet_v2``, is ``torchvision:mobilenet_v2``.
-
-    Raises:
-        ConcordError: no student goes by that name; the nearest is named.
+    Raises ConcordError: no student goes by that name; the nearest is named.
     """
     word = re.sub(r"[\s_-]+", "-", name.strip().casefold())
     source, colon, model = name.strip().partition(":")
@@ -167,11 +164,7 @@ def default_size(name: str) -> int:
 
 
 def head(net: nn.Module, classes: int) -> str:
-    """Name of the layer that gives the logits: the last linear one of so many outputs, or the last 1 x 1 convolution.
-
-    Raises:
-        ConcordError: there is none.
-    """
+    """Name of the layer that gives the logits: the last linear one of so many outputs, or 1 x 1 convolution."""
     found = [n for n, m in net.named_modules() if isinstance(m, nn.Linear) and m.out_features == classes]
     found = found or [n for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.out_channels == classes]
     if not found:
@@ -229,11 +222,7 @@ def taking(model: str, size: int) -> Iterator[None]:
 
 @torch.no_grad()
 def check_forward(net: nn.Module, model: str, classes: int, size: int) -> None:
-    """Give a network one image: each has sizes of its own that it takes, and only trying tells.
-
-    Raises:
-        ConcordError: it does not take it, or gives something else than so many logits.
-    """
+    """Give a network one image, or a ConcordError: each has sizes of its own that it takes, and only trying tells."""
     training = net.training
     with taking(model, size):
         shape = tuple(net.eval()(torch.zeros(1, 3, size, size)).shape)

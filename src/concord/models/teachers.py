@@ -93,9 +93,8 @@ def load_teacher(
         arch: the student whose weights a file of others holds, where they do not tell.
         size: side of the images that the teacher is for, where it is not known or another is wanted.
 
-    Raises:
-        ConcordError: it cannot be found or loaded, has another number of outputs than the data have classes, or names
-            of which some class has none.
+    Raises ConcordError: it cannot be found or loaded, has another number of outputs than the data have classes, or
+    names of which some class has none.
     """
     found = trained(spec, len(classes), arch=arch, size=size)
     outputs = found.network.form.classes
@@ -158,11 +157,9 @@ def require_sound(check: Check, teacher: Teacher) -> None:
     good teacher from falling to a handful of images.
 
     Another order: an order of the columns that is fitted to one half of the images has half the errors, or twice the
-    hits, on the other half, and an exact sign test over the images whose verdict it changes gives p < 0.001. So it
-    also finds the teacher of which only some classes are exchanged, and never takes a fit to noise for one.
-
-    Raises:
-        ConcordError: with the accuracy, chance, and the likely cause.
+    hits, on the other half, and an exact sign test over the images whose verdict it changes gives p < 0.001. So it also
+    finds the teacher of which only some classes are exchanged, and never takes a fit to noise for one.
+    Raises ConcordError: with the accuracy, chance, and the likely cause.
     """
     k, n = len(check.confusion), int(check.confusion.sum())
     true, predicted = _images(check.confusion)

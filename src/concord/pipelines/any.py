@@ -21,9 +21,7 @@ class AnyPipeline(FrozenPipeline):
     replaced by noise before it is denoised, 0 to 1; None to start from noise alone.
 
     Its autoencoder matters to informing alone: one that concord does not know makes uninformed images all the same.
-
-    Raises:
-        ConcordError: an image-to-image pipeline is wanted of a family that has none.
+    Raises ConcordError: an image-to-image pipeline is wanted of a family that has none.
     """
 
     def __init__(
@@ -36,11 +34,7 @@ class AnyPipeline(FrozenPipeline):
         self.size, self.image_strength = size, image_strength
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
-        """See `FrozenPipeline`, in [-1, 1].
-
-        Raises:
-            ConcordError: the pipeline's call takes no list of generators or no number of steps.
-        """
+        """See `FrozenPipeline`, in [-1, 1]; a ConcordError if the pipeline's call lacks an argument."""
         options: dict[str, Any] = {"prompt": batch.prompts, "generator": list(batch.generators)}
         options |= {"num_inference_steps": steps, "output_type": "pt"}
         if batch.settings.guidance_scale is not None:

@@ -1,7 +1,5 @@
 """What the families have in common: a frozen diffusers pipeline as the functions that the sampler needs."""
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -78,11 +76,7 @@ class FrozenPipeline(ABC):
         return decoder(self.pipeline, self._sides, side)(latents)
 
     def tiny_decode(self, latents: Tensor, side: int | None = None) -> Tensor:
-        """As `decode`, by the tiny decoder. It starts with tanh(x / 3) * 3, so gradients fade for |latents| > 4.
-
-        Raises:
-            ConcordError: there is no tiny decoder.
-        """
+        """As `decode`, by the tiny decoder, which must be there; see `concord.diffusion.decoding.tiny_decoder`."""
         if self.tiny_decoder is None:
             raise ConcordError("no tiny decoder is loaded; set `pipeline.tiny_decoder`, or decode with the full one")
         return tiny_decoder(self.pipeline, self.tiny_decoder, self._sides, side)(latents)
@@ -110,7 +104,7 @@ class Family(FrozenPipeline):
             pipeline.vae.float()  # it would overflow; the pipeline is ours to change
 
     @abstractmethod
-    def denoise_samples(self, batch: Planned) -> Conditioned:
+    def denoise_samples(self, batch: Planned) -> "Conditioned":
         """The prediction for planned samples, classifier-free guidance included."""
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
@@ -135,7 +129,7 @@ class Family(FrozenPipeline):
         """The guidance scale of a recipe."""
         return self.default_guidance if settings.guidance_scale is None else settings.guidance_scale
 
-    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> Conditioned:
+    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> "Conditioned":
         """The prediction of a network with classifier-free guidance inside.
 
         scale: at 1 or below the batch is not doubled and nothing is guided, as in the stock pipelines.
@@ -208,13 +202,11 @@ def prediction_kind(pipeline: Any) -> Kind:
 def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool = False) -> Any:
     """A fresh scheduler on a pipeline's noise schedule.
 
-    `ddim`: eta 0, as the paper samples. `ddpm`: with the learned variance where the model has one. `minimax`: the
-    same as the Minimax repository runs it, its steps spread over the whole schedule from the last to 0 (its guidance
-    on 3 channels is a setting of `DiT.denoise`). `stock`: the pipeline's own, settings untouched. Latents exceed
-    [-1, 1], so the first three never clip, though that is what diffusers does by default.
-
-    Raises:
-        ConcordError: an unknown name, or a schedule of noise (DDIM, DDPM) for a model that was trained on flow.
+    `ddim`: eta 0, as the paper samples. `ddpm`: with the learned variance where the model has one. `minimax`: the same
+    as the Minimax repository runs it, its steps spread over the whole schedule from the last to 0 (its guidance on 3
+    channels is a setting of `DiT.denoise`). `stock`: the pipeline's own, settings untouched. Latents exceed [-1, 1], so
+    the first three never clip, though that is what diffusers does by default.
+    Raises ConcordError: an unknown name, or a schedule of noise (DDIM, DDPM) for a model that was trained on flow.
     """
     from diffusers import DDIMScheduler, DDPMScheduler
 

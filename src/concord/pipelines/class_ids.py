@@ -19,9 +19,7 @@ def class_ids(labels: Mapping[str, int], classes: ClassTable, model: str) -> lis
 
     labels: the model's class id by name, as `DiTPipeline.labels`; empty where it names none, and then numbers are
         taken as they are. model: its name, for the message.
-
-    Raises:
-        ConcordError: the model has no class of that name.
+    Raises ConcordError: the model has no class of that name.
     """
     imagenet = not labels or _share(labels) >= _AGREEING
     ids = []

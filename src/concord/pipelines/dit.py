@@ -1,7 +1,5 @@
 """DiT (Peebles and Xie 2023) out of a diffusers pipeline: class labels in, predictions with guidance out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +27,7 @@ class DiT(Family):
         self._ids: tuple[ClassTable, list[int]] | None = None
 
     @classmethod
-    def from_pretrained(cls, model: str, **options: Any) -> DiT:
+    def from_pretrained(cls, model: str, **options: Any) -> "DiT":
         """`load_family` of a `DiTPipeline`."""
         return load_family(model, among=("dit",), **options)
 
@@ -38,9 +36,7 @@ class DiT(Family):
 
         labels: B class ids. guidance_scale: at 1 or below the batch is not doubled and nothing is guided, as in the
         stock pipeline. channels: see `classifier_free`; 3 is what the original DiT and Minimax do.
-
-        Raises:
-            ConcordError: a label outside the model's classes, or guidance asked of a model without null class 1000.
+        Raises ConcordError: a label outside the model's classes, or guidance asked of a model without null class 1000.
         """
         transformer, classes = self.denoiser, self.denoiser.config.num_embeds_ada_norm
         if wrong := [label for label in labels if not 0 <= label < classes]:

@@ -56,9 +56,7 @@ def recipe_family(recipe: Recipe) -> FamilySpec:
     """Return the family that makes a recipe's images, by its pipeline's class.
 
     Where that is not known here, it is the first that the method takes.
-
-    Raises:
-        ConcordError: the method takes no such pipeline.
+    Raises ConcordError: the method takes no such pipeline.
     """
     among, model = METHODS.get(recipe.method).families, recipe.pipeline.model or ""
     name = pipeline_class(model)
@@ -87,8 +85,7 @@ def load_family(
         among: names of families, one of which it must be.
         options: what the family takes beside, as `size`.
 
-    Raises:
-        ConcordError: something cannot be loaded, or is of another family; names the recipe key.
+    Raises ConcordError: something cannot be loaded, or is of another family; names the recipe key.
     """
     pipeline = model
     if isinstance(model, str):
@@ -142,8 +139,7 @@ def load_pipeline(
         device: where it goes.
         transformer: a directory (or model id) with another transformer for it, in ``transformer/`` or at its top.
 
-    Raises:
-        ConcordError: it cannot be loaded; names the recipe key.
+    Raises ConcordError: it cannot be loaded; names the recipe key.
     """
     import diffusers
 
@@ -163,11 +159,7 @@ def load_pipeline(
 def load_tiny_decoder(
     model: str | None, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Any | None:
-    """Load an `AutoencoderTiny` by directory or model id; None for None.
-
-    Raises:
-        ConcordError: it cannot be loaded; names the key.
-    """
+    """Load an `AutoencoderTiny` by directory or model id; None for None."""
     if model is None:
         return None
     from diffusers import AutoencoderTiny

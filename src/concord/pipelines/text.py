@@ -18,11 +18,7 @@ from concord.pipelines.specs import TEXT
 
 
 class Text(Family):
-    """A frozen text-to-image pipeline as the functions that the sampler needs, see `Family`.
-
-    Raises:
-        ConcordError: a pipeline of another class, or whose schedule depends on the image's size.
-    """
+    """A frozen text-to-image pipeline, see `Family`; one whose schedule depends on the image's size is refused."""
 
     def __init__(self, pipeline: Any, tiny_decoder: Any | None = None, size: int | None = None) -> None:
         if not supports_exact(pipeline):

@@ -3,8 +3,6 @@
 The image is embedded by the pipeline's CLIP and is never seen by the VAE; sampling starts from pure noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +21,7 @@ class UnCLIP(Family):
         super().__init__(pipeline, pipeline.unet, tiny_decoder, size)
 
     @classmethod
-    def from_pretrained(cls, model: str, **options: Any) -> UnCLIP:
+    def from_pretrained(cls, model: str, **options: Any) -> "UnCLIP":
         """`load_family` of the pipeline."""
         return load_family(model, among=("unclip",), **options)
 

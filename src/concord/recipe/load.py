@@ -27,9 +27,7 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``. overrides: ``key=value`` texts
     with dotted keys, as in ``informing.strength=0.2``; a value is YAML. A relative `data` is taken from the working
     directory and becomes absolute.
-
-    Raises:
-        ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
+    Raises ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
     """
     return parse(*_text(name_or_path), f'recipe "{name_or_path}"', overrides)
 
@@ -53,11 +51,7 @@ def parse(text: str, name: str, where: str = "recipe", overrides: Sequence[str] 
 
 
 def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """Turn plain values into a `Recipe`.
-
-    Raises:
-        ConcordError: a line naming every key that is unknown or has an unfitting value.
-    """
+    """Turn plain values into a `Recipe`; one ConcordError names every key that is unknown or has an unfitting value."""
     shape = recipe_class(values.get("method"))
     try:
         recipe = shape.model_validate(dict(values))

@@ -1,10 +1,8 @@
 """`Recipe`, its identity, and the models that it needs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -166,7 +164,7 @@ class Recipe(Part):
         return {**own, **values, **further, "pipeline": {**spec.pipeline, **given}}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
+    def _consistent(self) -> Self:
         particular = [key for key in Pipeline.model_fields if key not in (*_READ_BY_ALL, *self.spec.pipeline_keys)]
         for key in particular if not self.is_real else ():
             if getattr(self.pipeline, key) != Pipeline.model_fields[key].default:
@@ -191,11 +189,7 @@ def _readers(key: str) -> list[str]:
 
 
 def recipe_class(method: Any) -> type[Recipe]:
-    """Return the class of a method's recipes: `Recipe`, with a section of the method's name where it has settings.
-
-    Raises:
-        ConcordError: the method's package does not import, or the section's name is that of another key.
-    """
+    """The class of a method's recipes: `Recipe`, with a section of the method's name for settings of its own."""
     spec = _spec(method)
     return Recipe if spec is None or spec.settings is None else _with_section(spec.name)
 

@@ -1,8 +1,6 @@
 """The parts of a recipe. The text under a key is its description, for docs/recipe.md, editors and `recipes --keys`."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -58,7 +56,7 @@ class Pipeline(Part):
     """Of `text`: start from a real image of the class under so much noise, up to 1; null starts from noise alone."""
 
     @model_validator(mode="after")
-    def _some_steps(self) -> Pipeline:
+    def _some_steps(self) -> Self:
         if self.image_strength is not None and int(self.steps * self.image_strength) < 1:
             raise ValueError(
                 f"image_strength: {self.image_strength} of {self.steps} steps is less than one step, so that nothing"
@@ -119,7 +117,7 @@ class Informing(Part):
     """The model of the classifier objective: a directory, file or hub id."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Informing:
+    def _consistent(self) -> Self:
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window: expected start below end, got {list(self.window)}")
         if self.enabled and not any(self.objective.model_dump().values()):
@@ -175,7 +173,7 @@ class Scorer(Part):
     """The detector, or another encoder for `percentile`; null takes the recipe's encoder."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Scorer:
+    def _consistent(self) -> Self:
         if self.kind == "detector" and not self.model:
             raise ValueError("model: the detector needs a model here")
         return self

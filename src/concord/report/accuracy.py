@@ -49,11 +49,7 @@ class Cell:
 
 
 def detailed_cells(evaluation: Mapping[str, Any]) -> list[Cell]:
-    """The cells that say more than a mean, in the file's order.
-
-    Raises:
-        ConcordError: recalls or confusion do not fit the classes.
-    """
+    """The cells that say more than a mean, in the file's order; a ConcordError if they do not fit the classes."""
     cells = [_cell(evaluation, cell, place) for place, cell in enumerate(evaluation.get("cells") or ())]
     return [cell for cell in cells if cell.bars or cell.shares or cell.mistakes]
 

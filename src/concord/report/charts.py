@@ -1,7 +1,5 @@
 """Activations of phrases on real images (Eq. 10), drawn; and the look that all charts share, without a display."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
@@ -65,14 +63,12 @@ LONGEST = 66
 _LINE = 0.235
 
 
-def activation_chart(selection: Sequence[tuple[str, Sequence[Concept]]], title: str, note: str = "") -> Figure:
+def activation_chart(selection: "Sequence[tuple[str, Sequence[Concept]]]", title: str, note: str = "") -> Figure:
     """Draw the activations of classes' phrases: which were kept, which dropped, and by how much.
 
     selection: class name and what `select` says of its phrases, for each class; a few have a panel each, with the
     phrases written out, many a row each, with a dot a phrase. title: stands above, `note` in small letters below it.
-
-    Raises:
-        ValueError: there is no class.
+    Raises ValueError: there is no class.
     """
     if not selection:
         raise ValueError("a chart of activations needs at least one class")
@@ -106,7 +102,7 @@ def _mark(colour: str, filled: bool, label: str, shape: str = "o") -> Line2D:
 
 
 def _panels(
-    selection: Sequence[tuple[str, Sequence[Concept]]], limits: tuple[float, float], narrowest: float
+    selection: "Sequence[tuple[str, Sequence[Concept]]]", limits: tuple[float, float], narrowest: float
 ) -> Figure:
     """A panel for each class, in two columns, the phrases written beside their dots."""
     columns = 1 if len(selection) == 1 else 2
@@ -138,7 +134,9 @@ def _panels(
     return figure
 
 
-def _rows(selection: Sequence[tuple[str, Sequence[Concept]]], limits: tuple[float, float], narrowest: float) -> Figure:
+def _rows(
+    selection: "Sequence[tuple[str, Sequence[Concept]]]", limits: tuple[float, float], narrowest: float
+) -> Figure:
     """A row for each class, in columns of at most 50, with a dot for each phrase."""
     columns = -(-len(selection) // 50)
     each = -(-len(selection) // columns)
@@ -174,7 +172,7 @@ def _plain(axes: Axes, limits: tuple[float, float], rows: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _dot(axes: Axes, concept: Concept, y: float, size: float) -> None:
+def _dot(axes: Axes, concept: "Concept", y: float, size: float) -> None:
     colour = PINNED if concept.pinned else KEPT if concept.kept else DROPPED
     shape, size = ("D", size - 1) if concept.pinned else ("o", size)
     axes.plot(

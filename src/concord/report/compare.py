@@ -95,11 +95,7 @@ WORDS = Words(_DAMAGED, _DAMAGED, "{path} names {name!r}, which does not lie bes
 
 
 def finished_run(out: Path) -> Run:
-    """Open a run that can be compared.
-
-    Raises:
-        ConcordError: it is no run, or not finished.
-    """
+    """Open a run that can be compared. Raises ConcordError: it is no run, or not finished."""
     if not (out / "recipe.yaml").is_file() or not (out / "images" / MANIFEST).is_file():
         lacking = "there is no such directory" if not out.is_dir() else "no recipe.yaml with images/metadata.jsonl"
         raise ConcordError(f"{out} holds no run ({lacking}): name the --out of a finished `concord distill`")
@@ -110,11 +106,7 @@ def finished_run(out: Path) -> Run:
 
 
 def compare(a: Run, b: Run) -> Comparison:
-    """Compare two finished runs on the same data.
-
-    Raises:
-        ConcordError: the data differ, nothing is in common, or an image cannot be read.
-    """
+    """Compare two finished runs on the same data; a ConcordError if it differs or an image cannot be read."""
     check_same_data(a, b)
     notes = []
     places = sorted(a.by_place.keys() & b.by_place.keys())
@@ -279,11 +271,7 @@ def _at(values: Any, key: str) -> Any:
 
 
 def check_same_data(a: Run, b: Run) -> None:
-    """Refuse two runs on different data: their samples are no pairs.
-
-    Raises:
-        ConcordError: the images that they were begun with differ, or they have no sample in common.
-    """
+    """Refuse two runs that were begun with different data or have no sample in common: these are no pairs."""
     fingerprints = {(run.environment.get("data") or {}).get("fingerprint") for run in (a, b)} - {None, ""}
     if len(fingerprints) > 1:
         raise ConcordError(

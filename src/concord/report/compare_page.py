@@ -28,11 +28,7 @@ MOST = 200
 
 
 def page(comparison: Comparison, most: int = MOST) -> str:
-    """Return the page with the `most` most changed pairs.
-
-    Raises:
-        OSError: an image is gone.
-    """
+    """Return the page with the `most` most changed pairs. Raises OSError: an image is gone."""
     style, script = _template("compare.css"), _template("compare.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)};"

@@ -35,11 +35,7 @@ class Band:
 
 
 def contact_sheet(bands: Sequence[Band], title: str, notes: Sequence[str] = ()) -> Image.Image:
-    """Draw the sheet, an RGB image as wide and high as its bands need.
-
-    Raises:
-        ValueError: there is no band, or a band has no sample.
-    """
+    """Draw the sheet, an RGB image as wide and high as its bands need: at least one, with a sample each."""
     if not bands or not all(band.samples for band in bands):
         raise ValueError("a contact sheet needs at least one class and one sample of each")
     paired = any(before is not None for band in bands for before, _ in band.samples)

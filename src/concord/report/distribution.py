@@ -39,11 +39,7 @@ class Picture:
 
 
 def pictures(path: Path) -> list[Picture]:
-    """Lay out the embeddings of a run; no picture where there are none, or too few to say anything.
-
-    Raises:
-        ConcordError: the file is no such archive.
-    """
+    """Lay out the embeddings of a run; no picture where there are none, or too few to say anything."""
     if not path.is_file():
         return []
     sets = _read(path)

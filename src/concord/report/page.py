@@ -36,11 +36,7 @@ _SCRIPTS = ("tiles", "details", "finding", "start")
 
 
 def write_report(out: Path) -> Path:
-    """Write `report.html` into a run's directory, and return where it lies.
-
-    Raises:
-        ConcordError: the directory holds no run, a file of it is damaged, or it cannot be written.
-    """
+    """Write `report.html` into a run's directory, and return where it lies; a ConcordError if a file is damaged."""
     run = open_run(out)
     text, path = render(run), run.report
     write_atomically(path, text.encode("utf-8", "replace"))  # half a surrogate pair is no text that a file can hold

@@ -4,8 +4,6 @@ Of `details.json`, a detail at or above the median of the real images counts as 
 likely missing, one in between as weak. Where a row says `found`, a detector's word, that decides alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,7 +35,7 @@ class Contents:
     images: int
 
 
-def contents(run: Run, judge: Judge, budget: int) -> Contents:
+def contents(run: Run, judge: "Judge", budget: int) -> Contents:
     """Decide which samples are shown, make their thumbnails, and put together what the scripts need."""
     pairs = run.pairs
     lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
@@ -74,7 +72,7 @@ def _pictures(run: Run, wanted: set[int], budget: int) -> dict[int, list[str]]:
     return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side, budget), strict=False)}
 
 
-def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Judge, texts: Texts) -> dict[str, Any]:
+def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: "Judge", texts: Texts) -> dict[str, Any]:
     first = of_class[0].after
     phrases = list(dict.fromkeys(d["phrase"] for pair in of_class for sample in _both(pair) for d in sample.details))
     rated = run.concepts.get("classes", {}).get(first.folder, {}).get("concepts", [])
@@ -89,7 +87,9 @@ def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: Jud
     }
 
 
-def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
+def _sample(
+    pair: Pair, phrases: Sequence[str], judge: "Judge", near: Mapping[str, Any], texts: Texts
+) -> dict[str, Any]:
     row = pair.after.row
     values: dict[str, Any] = {"index": row["index"], "seed": row.get("seed"), "file": pair.after.file}
     for key in ("prompt", "source", "checkpoint"):
@@ -104,7 +104,7 @@ def _sample(pair: Pair, phrases: Sequence[str], judge: Judge, near: Mapping[str,
     return values
 
 
-def _judged(sample: StoredSample, phrases: Sequence[str], judge: Judge) -> dict[str, Any]:
+def _judged(sample: StoredSample, phrases: Sequence[str], judge: "Judge") -> dict[str, Any]:
     """Marks, a letter a phrase (a space where it was not judged), and percentiles."""
     of = {detail["phrase"]: detail for detail in sample.details}
     rows = [of.get(phrase) for phrase in phrases] if of else []

@@ -80,13 +80,9 @@ def heatmap(
 ) -> Figure:
     """Draw a matrix over classes, in the order given (`by_likeness` finds a telling one); legible to some 100 classes.
 
-    Args:
-        similarity: cosines, or other values that belong to a row and a column, (C, C), light for little.
-        title: stands above, and `note` in smaller letters below it.
-        diagonal: whether it is drawn; where each class meets itself alone, it would hide how the others differ.
-
-    Raises:
-        ValueError: the matrix does not fit the names.
+    similarity: cosines, or other values that belong to a row and a column, (C, C), light for little. title: stands
+    above, and `note` in smaller letters below it. diagonal: whether it is drawn; where each class meets itself alone,
+    it would hide how the others differ. Raises ValueError: the matrix does not fit the names.
     """
     count = len(names)
     if similarity.shape != (count, count) or not count:

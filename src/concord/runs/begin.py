@@ -21,8 +21,7 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
     Returns:
         Notes for the user, such as another library version than the set was begun with.
 
-    Raises:
-        ConcordError: the directory holds something else; the message names the keys that differ.
+    Raises ConcordError: the directory holds something else; the message names the keys that differ.
     """
     begun_as = earlier(out)
     if begun_as is None:

@@ -102,11 +102,7 @@ class Store:
         scores: Mapping[str, float | int],
         tensor: np.ndarray | None = None,
     ) -> None:
-        """Store one finished image, and its pixels without rounding where they are given; then its row.
-
-        Raises:
-            ConcordError: the disk is full or refuses; what was stored before stays.
-        """
+        """Store one finished image, and its pixels without rounding where they are given; then its row."""
         if sample.place in self.rows:  # it was planned otherwise then: the row goes before its image does
             del self.rows[sample.place]
             self._rewrite()

@@ -22,11 +22,7 @@ failpoint: Callable[[str], None] = _nothing
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that after a kill or a power cut it is the old one or the new one, whole.
-
-    Raises:
-        ConcordError: the disk is full, or the place cannot be written.
-    """
+    """Write a file so that after a kill or a power cut it is the old or the new one; see `disk_errors`."""
     part = path.with_name(f".{path.name}.part")
     with disk_errors(path):
         try:
@@ -67,9 +63,7 @@ def read_json(path: Path, damaged: Callable[[str], str] | None = None) -> dict[s
     """Read a JSON object; empty where there is no such file.
 
     damaged: says what is wrong with a file that holds none, given the decoder's words; None: it counts as empty.
-
-    Raises:
-        ConcordError: it is damaged, in the words of `damaged`.
+    Raises ConcordError: it is damaged, in the words of `damaged`.
     """
     reason, values = "", None
     try:
@@ -105,9 +99,7 @@ def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
     """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
 
     The operating system frees it when the process ends, however it ends.
-
-    Raises:
-        ConcordError: another process holds it, or it cannot be written.
+    Raises ConcordError: another process holds it, or it cannot be written.
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)

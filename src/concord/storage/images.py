@@ -1,7 +1,5 @@
 """Images from files of whatever mode, to file bytes, and to tensors of pixels in [-1, 1] and back."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings
@@ -31,13 +29,8 @@ def read_image(source: Source, hint: str = "", name: str = "") -> Image.Image:
 
     The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
 
-    Args:
-        source: the file, or its bytes as a file in memory.
-        hint: added to the error, what the user may do.
-        name: what the error calls it, where `source` is no path.
-
-    Raises:
-        ConcordError: the file is missing, truncated, or no image.
+    source: the file, or its bytes as a file in memory. hint: added to the error, what the user may do. name: what the
+    error calls it, where `source` is no path. Raises ConcordError: the file is missing, truncated, or no image.
     """
     with _opened(source, hint, name) as image:
         image.load()
@@ -45,11 +38,7 @@ def read_image(source: Source, hint: str = "", name: str = "") -> Image.Image:
 
 
 def read_size(source: Source, hint: str = "", name: str = "") -> tuple[int, int]:
-    """Return (width, height) that `read_image` gives, from the file's head where that tells.
-
-    Raises:
-        ConcordError: the file is missing, or no image.
-    """
+    """Return (width, height) that `read_image` gives, from the file's head where that tells."""
     with _opened(source, hint, name) as image:
         width, height = image.size
         # A PNG may have its EXIF data behind the pixels, so that Pillow decodes it all to see: not for a square.
@@ -128,14 +117,14 @@ def encode(image: Image.Image, form: ImageFormat) -> bytes:
     return buffer.getvalue()
 
 
-def to_pixels(image: Image.Image) -> Tensor:
+def to_pixels(image: Image.Image) -> "Tensor":
     """A PIL image as pixels (3, H, W) in [-1, 1]."""
     import torch
 
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(127.5).sub(1)
 
 
-def to_pil(pixels: Tensor) -> list[Image.Image]:
+def to_pil(pixels: "Tensor") -> list[Image.Image]:
     """Pixels (B, 3, H, W) in [-1, 1] as PIL images, rounded as diffusers rounds; values outside are clamped."""
     array = (pixels.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(a) for a in (array * 255).round().astype(np.uint8)]
@@ -149,7 +138,7 @@ def shrunk(image: Image.Image, side: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def batches(images: Sequence[Image.Image], size: int = 64) -> Iterator[Tensor]:
+def batches(images: Sequence[Image.Image], size: int = 64) -> "Iterator[Tensor]":
     """Pixels (B, 3, H, W) of images in their order; a batch ends where the image size changes."""
     import torch
 

@@ -28,12 +28,8 @@ def spread(
 ) -> Iterator[Result]:
     """Yield results as they come; at most two jobs a worker wait, so that a plan of a million needs no memory.
 
-    Args:
-        work: a function of a module.
-        begin, given: called with these in each process before its first job.
-
-    Raises:
-        ConcordError: a worker was ended from outside, or there is no memory to share with it.
+    work: a function of a module. begin, given: called with these in each process before its first job.
+    Raises ConcordError: a worker was ended from outside, or there is no memory to share with it.
     """
     pool = ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=_start, initargs=(begin, given))
     queue = iter(jobs)

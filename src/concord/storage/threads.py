@@ -1,7 +1,5 @@
 """Images decoded and encoded in threads: the codecs let go of Python's lock, so that no device waits for them."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections import deque
@@ -23,9 +21,8 @@ def in_threads(
 ) -> Iterator[Result]:
     """Yield what `work` makes of each item, in their order; its first error ends it, and what waits is not begun.
 
-    Args:
-        ahead: results that may wait to be taken, where they are large; all may if not given.
-        at_once: items that a thread takes in a row.
+    ahead: results that may wait to be taken, where they are large; all may if not given. at_once: items that a thread
+    takes in a row.
     """
 
     def some(start: int) -> list[Result]:
@@ -76,7 +73,7 @@ class Writer(Generic[Item, Data]):
         self._raise()
         self._waiting.put([self._pool.submit(self._encode, item) for item in items])
 
-    def __enter__(self) -> Writer[Item, Data]:
+    def __enter__(self) -> "Writer[Item, Data]":
         self._thread.start()
         return self
 

@@ -4,8 +4,6 @@ The parent plans and is the only writer; an executor turns samples into images. 
 changes nothing in the result. Files are written while the next batch is made.
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import time
@@ -63,8 +61,7 @@ def distill(
         data: an image set of one's own, instead of opening the recipe's `data`.
         method: builds a method of one's own, instead of the recipe's; with either of these, one process makes all.
 
-    Raises:
-        ConcordError: anything the user can put right; what was finished stays, and the same call goes on from there.
+    Raises ConcordError: anything the user can put right; what was finished stays, and the same call goes on from there.
     """
     progress = progress or Silent()
     start = time.perf_counter()
@@ -182,7 +179,7 @@ def _make(
     return made
 
 
-def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> Measuring | None:
+def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> "Measuring | None":
     """What is measured of a set by a method that is informed; of any other, what `metrics` names."""
     if not isinstance(method, Informed) and not recipe.metrics:
         return None
@@ -208,7 +205,7 @@ def _operations(method: Informed, rows: Sequence[Row], out: Path) -> dict[str, A
     return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
 
 
-def _draw(run: Measuring) -> None:
+def _draw(run: "Measuring") -> None:
     if run.concepts is None:
         return
     from concord.workflows.draw import draw_concepts, draw_samples

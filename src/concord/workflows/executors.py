@@ -4,8 +4,6 @@ An executor is a function's worth of behaviour, `run(jobs)`: it makes every job 
 in any order. What is finished is stored by the caller alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -43,7 +41,7 @@ class Finished:
     scores: dict[str, float | int]
     tensor: np.ndarray | None = None
 
-    def encoded(self, form: Format) -> Finished:
+    def encoded(self, form: Format) -> "Finished":
         """The same with the bytes of its file."""
         return self if isinstance(self.image, bytes) else replace(self, image=encode(self.image, form))
 
@@ -52,11 +50,7 @@ class Executor(Protocol):
     """Makes jobs somewhere."""
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Sequence[Finished]]:
-        """Yield what is kept of each job, as the jobs end.
-
-        Raises:
-            ConcordError: a job failed for a reason that the user can mend; what was yielded before is good.
-        """
+        """Yield what is kept of each job, as the jobs end; what came before a ConcordError is good."""
         ...
 
 

@@ -21,12 +21,8 @@ def load_recipe(name: str | Path, **values: Any) -> Recipe:
 
         concord.load_recipe("custom", data="my-photos", ipc=10, pipeline={"steps": 25})
 
-    Args:
-        name: what `concord distill` takes.
-        values: keys to set.
-
-    Raises:
-        ConcordError: an unknown recipe or key, or a value that does not fit.
+    name: what `concord distill` takes. values: keys to set.
+    Raises ConcordError: an unknown recipe or key, or a value that does not fit.
     """
     return recipes.load(str(name), as_texts(values))
 
@@ -65,11 +61,7 @@ def distill(
 
 
 def compare(a: Run | str | Path, b: Run | str | Path) -> Comparison:
-    """Compare two finished runs on the same data, sample by sample, as `concord compare` does.
-
-    Raises:
-        ConcordError: one is no finished run, the data differ, or nothing is in common.
-    """
+    """Compare two finished runs on the same data, sample by sample, as `concord compare` does, or a ConcordError."""
     return comparison.compare(
         *(comparison.finished_run(run.out if isinstance(run, Run) else Path(run)) for run in (a, b))
     )

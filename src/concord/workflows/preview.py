@@ -47,11 +47,7 @@ class Preview:
 
 
 def preview(recipe: Recipe, out: Path) -> Preview:
-    """Plan a run and look at what it needs; nothing is written.
-
-    Raises:
-        ConcordError: as the run itself would.
-    """
+    """Plan a run and look at what it needs; nothing is written. Raises ConcordError: as the run itself would."""
     recipe, device = resolved(recipe)
     data = open_recipe_data(recipe)
     notes = (*data.notes, *begin.check(out, recipe, data))

@@ -32,11 +32,7 @@ def needed_models(recipe: Recipe) -> list[Needed]:
 
 
 def require_models(recipe: Recipe) -> None:
-    """Check that every model is on this machine or can be fetched, and that the pipeline suits the method.
-
-    Raises:
-        ConcordError: one line that names all that are missing and the ways to give them.
-    """
+    """Check that every model is here or can be fetched (one ConcordError names all others) and suits the method."""
     missing = {one: why for one in needed_models(recipe) if one.path is None and (why := _out_of_reach(one.model))}
     if missing:
         raise ConcordError(_missing(recipe, missing))

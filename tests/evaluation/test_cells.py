@@ -93,6 +93,22 @@ def test_every_student_protocol_and_ipc_is_a_cell(data: ImageSet, test: ImageSet
     assert json.loads(json.dumps([cell.record for cell in cells])) == [cell.record for cell in cells]
 
 
+def test_hard_shows_every_network_the_same_size_and_crops_from_it(tmp_path: Path) -> None:
+    """Minimax's: 224 pixels whatever the network, but not more than there are, and resized before the crop."""
+    folder = write_folders(tmp_path / "large", {"ant": 1, "bee": 1}, side=40)
+    large = open_data(str(folder))
+    texts = ("student=convnet-1,convnet-3", "width=4", "protocol=hard,dc", "epochs=1", "augment.crop=[0.5,1]")
+    seen = {
+        (c.look.student, c.way.protocol.name): (c.look.size, c.train.side) for c in planned(large, large, *texts)[0]
+    }
+    for student in ("convnet-1", "convnet-3"):
+        assert seen[student, "hard"] == (40, 40) and seen[student, "dc"] == (32, 40)
+    seen = {c.way.protocol.name: (c.look.size, c.train.side) for c in planned(large, large, *texts, "size=16")[0]}
+    assert seen == {"hard": (16, 16), "dc": (16, 32)}
+    [cell, *_] = planned(large, large, *texts, "student_size=24")[0]
+    assert cell.look.size == 24 and cell.record["changed"]["student_size"] == 24
+
+
 def test_an_ipc_is_the_first_images_of_each_class(data: ImageSet, test: ImageSet) -> None:
     """So that sets of more images hold those of fewer, as the field's tables have it."""
     cells, _ = planned(data, test, *HARD_ONLY, "ipc=1,3,5")

@@ -22,6 +22,7 @@ from concord.evaluation.protocols import (
     PROTOCOLS,
     RDED,
     TEACHER,
+    ManyClasses,
     Protocol,
     batch_size,
     ipc_epochs,
@@ -213,6 +214,9 @@ FACTS: dict[str, dict[str, Any]] = {
         "test_resize": "size",
         "norm": "instance",
         "normalise": "imagenet",
+        "student_size": 224,
+        "resize_first": True,
+        "many": ManyClasses(lr=0.1, weight_decay=1e-4, batch=128),
     },
     "dc": {
         "labels": "hard",
@@ -244,6 +248,12 @@ FACTS["plain"] = {**FACTS["rded"], "augment": Augment(), "mixing": Mixing()}
 def test_presets_are_what_the_fields_code_does(name: str) -> None:
     found = {key: getattr(protocol(name), key) for key in FACTS[name]}
     assert found == FACTS[name]
+
+
+def test_what_came_later_leaves_the_identity_of_others_alone() -> None:
+    """Trainings are found again by their protocol's values, so that a new key at its default must not be among them."""
+    later = {"student_size", "resize_first", "many"}
+    assert not later & RDED.model_dump().keys() and later <= HARD.model_dump().keys()
 
 
 def test_channels_are_normalised_as_the_field_does() -> None:

@@ -188,3 +188,16 @@ def test_a_teachers_settings_are_its_own_and_its_protocols() -> None:
         read_teacher_settings(["labels=soft"])
     with pytest.raises(ConcordError, match=r'unknown key "ipc"'):
         read_teacher_settings(["ipc=1"])
+
+
+def test_hard_is_another_protocol_above_a_hundred_classes() -> None:
+    """`argument.py` of Minimax; what is set by hand stays."""
+    _, [way, rded] = read_settings(["protocol=hard,rded"])
+    assert way.among(100) == way and rded.among(1000) == rded
+    many = way.among(101).protocol
+    assert (many.lr, many.weight_decay, many.batch, many.momentum) == (0.1, 1e-4, 128, 0.9)
+    _, [way] = read_settings(["protocol=hard", "lr=0.05"])
+    many = way.among(1000).protocol
+    assert (many.lr, many.weight_decay) == (0.05, 1e-4)
+    _, [way] = read_settings(["protocol=hard", "many=null"])
+    assert way.among(1000).protocol.lr == 0.01

@@ -246,7 +246,8 @@ def test_what_cannot_be_built_is_one_line() -> None:
         ("unknown norm", "convnet-3", 32, {"norm": "instence"}),
         ("unknown pool", "convnet-3", 32, {"pool": "mean"}),
         ("multiple of 4", "convnet-3", 32, {"norm": "group", "width": 6}),
-        ("resnet-18 has no choice of norm", "resnet-18", 32, {"norm": "instance"}),
+        ("it is batch or instance", "resnet-18", 32, {"norm": "layer"}),
+        ("no choice of norm", "resnet-18-modified", 32, {"norm": "instance"}),
         ("no choice of pool", "resnetap-10", 32, {"pool": "max"}),
         ("no choice of width", "timm:resnet10t", 32, {"width": 64}),
         ("it is instance or batch", "resnetap-10", 32, {"norm": "layer"}),
@@ -262,3 +263,47 @@ def test_a_missing_timm_is_one_line_that_says_how_to_get_it(monkeypatch: pytest.
         build_student("timm:resnet10t", 10, 32)
     with pytest.raises(ConcordError, match=r"^timm:NAME needs .*: pip install 'concord-distill\[timm\]'$"):
         load_teacher("timm:resnet10t", class_table([ClassSpec("a")]))
+
+
+def residual(x: torch.Tensor, state: dict[str, torch.Tensor], stride: int) -> torch.Tensor:
+    """A basic block with instance norm, by the equations."""
+
+    def normed(y: torch.Tensor, name: str) -> torch.Tensor:
+        return F.instance_norm(y, weight=state[f"{name}.weight"], bias=state[f"{name}.bias"])
+
+    y = normed(F.conv2d(x, state["conv1.weight"], stride=stride, padding=1), "bn1").relu()
+    y = normed(F.conv2d(y, state["conv2.weight"], padding=1), "bn2")
+    if "downsample.0.weight" in state:
+        x = normed(F.conv2d(x, state["downsample.0.weight"], stride=stride), "downsample.1")
+    return (x + y).relu()
+
+
+@pytest.mark.parametrize(("size", "stride", "pooled"), [(48, 1, False), (96, 1, True), (160, 2, True)])
+def test_a_resnet_with_instance_norm_follows_the_size(size: int, stride: int, pooled: bool) -> None:
+    """As Minimax's ResNet-18 does: first layer by the image, then torchvision's blocks, then the mean over pixels."""
+    torch.manual_seed(0)
+    student = build_student("resnet-18", 7, size, norm="instance")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    state, pixels = student.net.state_dict(), torch.rand(2, 3, size, size)
+    first = F.conv2d(
+        normalised(pixels), state["conv1.weight"], stride=stride, padding=state["conv1.weight"].shape[-1] // 2
+    )
+    x = F.instance_norm(first, weight=state["bn1.weight"], bias=state["bn1.bias"]).relu()
+    x = F.max_pool2d(x, 3, 2, 1) if pooled else x
+    for layer in range(1, 5):
+        for block in range(2):
+            name = f"layer{layer}.{block}."
+            part = {key.removeprefix(name): value for key, value in state.items() if key.startswith(name)}
+            x = residual(x, part, 2 if layer > 1 and block == 0 else 1)
+    logits = x.mean((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
+    torch.testing.assert_close(student(pixels), logits, rtol=1e-3, atol=1e-4)
+    assert not any("running" in name for name in state)
+
+
+@pytest.mark.parametrize("size", [64, 128, 224])
+def test_its_convolutions_start_he_normal_by_their_outputs(size: int) -> None:
+    torch.manual_seed(0)
+    conv = build_student("resnet-18", 10, size, norm="instance").net.conv1
+    assert conv.weight.std().item() == pytest.approx((2 / (64 * conv.kernel_size[0] ** 2)) ** 0.5, rel=0.05)

@@ -178,6 +178,20 @@ def test_a_resnetap_of_minimax_needs_its_size(tmp_path: Path) -> None:
     torch.testing.assert_close(teacher.logits(pixels), student(pixels))
 
 
+@pytest.mark.parametrize("size", [48, 160])
+def test_a_resnet_of_minimax_loads_by_its_keys(tmp_path: Path, size: int) -> None:
+    student = build_student("resnet-18", 4, size, norm="instance").eval()
+    state = student.net.state_dict()
+    theirs = {f"layer0.{key}" if key.startswith(("conv1", "bn1")) else key: value for key, value in state.items()}
+    save_file(theirs, tmp_path / "in.safetensors")
+    teacher = load_teacher(str(tmp_path / "in.safetensors"), table(*NAMES), size=size)
+    pixels = torch.rand(1, 3, size, size)
+    torch.testing.assert_close(teacher.logits(pixels), student(pixels))
+    if size <= 128:
+        with pytest.raises(ConcordError, match=r"resnet-18 is for 64 or for 128 pixels; give teacher_size"):
+            load_teacher(str(tmp_path / "in.safetensors"), table(*NAMES))
+
+
 def test_arch_names_the_network_of_a_file(tmp_path: Path) -> None:
     net = timm.create_model("resnet10t", num_classes=4).eval()
     torch.save(net.state_dict(), tmp_path / "t.pt")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from concord.evaluation.protocols import Protocol, batch_size, num_epochs
 from concord.evaluation.settings import ProtocolConfig, Settings, Training
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, Drawn
-from concord.models.students import build_student, canonical, default_size
+from concord.models.students import build_student, canonical, default_size, has_norm
 from concord.system import resolve_device, resolve_dtype
 
 
@@ -33,14 +33,18 @@ class StudentConfig:
     width: int | None
 
     @classmethod
-    def of(cls, settings: Training, student: str, side: int) -> Self:
-        """By the settings; where they leave the size open it is the student's own, but never above the images' side."""
-        size = settings.size or min(default_size(student), side)
+    def of(cls, settings: Training, student: str, protocol: Protocol, side: Callable[[int], int]) -> Self:
+        """By the settings; where they leave the size open it is the protocol's or the student's own.
+
+        side: of the images, where a student sees so many pixels. Without a setting the size is never above it.
+        """
+        own = protocol.student_size or default_size(student)
+        size = settings.size or min(own, side(own))
         return cls(student, size, settings.norm, settings.pool, settings.width)
 
     def build(self, classes: int, protocol: Protocol, seed: int) -> torch.nn.Module:
         mean, std = protocol.mean_std
-        norm = self.norm or (protocol.norm if self.student.startswith(("convnet", "resnetap")) else None)
+        norm = self.norm or (protocol.norm if has_norm(self.student) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             choices: dict[str, Any] = {"norm": norm, "pool": self.pool, "width": self.width}
@@ -106,8 +110,12 @@ def plan(
     counts = [len(data.items(entry.label)) for entry in data.classes]
 
     @cache
-    def trained_on(least: int, ipc: int | None) -> TensorSet:
-        return load(data, for_training(training_side(data, least, ipc)), ipc)
+    def kept_at(least: int, ipc: int | None) -> int:
+        return training_side(data, least, ipc)
+
+    @cache
+    def trained_on(side: int, ipc: int | None) -> TensorSet:
+        return load(data, for_training(side), ipc)
 
     tested_on = tested_on or held_at(test)
     chosen = {key: value for key in ("norm", "pool", "width") if (value := getattr(settings, key)) is not None}
@@ -116,9 +124,10 @@ def plan(
     ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
     for ipc in ipcs:
         for student in dict.fromkeys(map(canonical, settings.student)):
-            small = trained_on(settings.size or default_size(student), ipc)
-            look = StudentConfig.of(settings, student, small.side)
-            for way in ways:
+            for way in (way.among(classes) for way in ways):
+                side = partial(kept_at, ipc=ipc)
+                look = StudentConfig.of(settings, student, way.protocol, side)
+                small = trained_on(look.size if way.protocol.resize_first else side(look.size), ipc)
                 epochs = num_epochs(way.protocol, len(small) / classes, classes)
                 batch = batch_size(way.protocol, len(small) / classes, classes, len(small))
                 require_fit(look, classes, way.protocol, len(small), batch)

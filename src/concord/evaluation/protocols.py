@@ -19,6 +19,21 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
+class ManyClasses(BaseModel):
+    """What replaces a protocol's settings above 100 classes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    lr: PositiveFloat
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch: PositiveInt
+
+
+def _later(default: Any) -> Any:
+    """A setting that came later: left out of what identifies a training where it is the default, as if it were not."""
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
 class Protocol(BaseModel):
     """How a student is trained and judged.
 
@@ -37,6 +52,9 @@ class Protocol(BaseModel):
         reports: which of these the source's tables hold.
         test_resize: what a test image's shorter side is brought to before the centre crop, of the student's size.
         norm: of students that leave it open.
+        student_size: pixels of a student's images, null for RDED's by student; never above those of the set.
+        resize_first: training images are brought to that size before a crop is drawn, not by the crop.
+        many: above 100 classes; what is set by hand stays.
         normalise: by the means of ImageNet or of CIFAR-10.
     """
 
@@ -61,6 +79,9 @@ class Protocol(BaseModel):
     test_resize: Literal["8/7", "size"] = "8/7"
     norm: Norm = "batch"
     normalise: Literal["imagenet", "cifar"] = "imagenet"
+    student_size: PositiveInt | None = _later(None)
+    resize_first: bool = _later(False)
+    many: ManyClasses | None = _later(None)
 
     @property
     def about(self) -> str:
@@ -103,8 +124,11 @@ HARD = Protocol(
     augment=Augment(crop=(0.5, 1.0), flip=True, color=0.4, lighting=0.1),
     mixing=Mixing(kind="cutmix"),
     judge="hundred",
+    student_size=224,
+    resize_first=True,
+    many=ManyClasses(lr=0.1, weight_decay=1e-4, batch=128),
 )
-"""Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022)."""
+"""Minimax's protocol with the set's own labels, after IDC's (Kim et al. 2022): instance norm in every network."""
 DC = Protocol(name="dc", **_SMALL, schedule="dc", batch=256, judge="end", reports="last", normalise="cifar")
 """Dataset condensation (Zhao et al. 2021), whose CIFAR-10 table has random, herding and k-center: no augmentation.
 ``augment.dsa=color_crop_cutout_flip_scale_rotate epochs=1000`` is the form of DSA and its followers."""

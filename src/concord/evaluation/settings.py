@@ -1,8 +1,8 @@
 """Settings of `concord evaluate`: ``key=value``, of the evaluation itself or of its protocols."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
@@ -23,7 +23,7 @@ class Training(BaseModel):
 
     Args:
         classes: a part of them.
-        size: pixels of its images, null for RDED's by student, never above those of the set.
+        size: pixels of its images, null for the protocol's or RDED's by student, never above those of the set.
         norm, pool, width: of networks that leave them open.
         device, dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
         compile: whether by torch.compile.
@@ -100,6 +100,12 @@ class ProtocolConfig:
     protocol: Protocol
     changed: Mapping[str, Any]
 
+    def among(self, classes: int) -> Self:
+        """As it is used with so many classes."""
+        many = self.protocol.many if classes > 100 else None
+        update = {key: value for key, value in dict(many or ()).items() if key not in self.changed}
+        return replace(self, protocol=self.protocol.model_copy(update=update)) if update else self
+
 
 def read_settings(texts: Sequence[str]) -> tuple[Settings, list[ProtocolConfig]]:
     """Read ``key=value`` texts: keys of `Settings`, or of every chosen protocol; a ConcordError names the nearest."""
@@ -132,7 +138,7 @@ def changed_protocol(preset: Protocol, texts: Sequence[str]) -> ProtocolConfig:
         override(Protocol, values, text)
     after = validated(Protocol, values)
     before, now = (_flat(one.model_dump(mode="json")) for one in (preset, after))
-    return ProtocolConfig(after, {key: value for key, value in now.items() if value != before[key]})
+    return ProtocolConfig(after, {key: value for key, value in now.items() if value != before.get(key)})
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

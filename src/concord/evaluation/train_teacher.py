@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from concord.evaluation.settings import Training, changed_protocol, read_values
 from concord.evaluation.training import Drawn, Trainer, TrainingLog, train
 from concord.events import Progress, Silent
 from concord.models.classifier_file import save_classifier
-from concord.models.students import Student, canonical, default_size
+from concord.models.students import Student, canonical
 from concord.storage.atomic import lock, write_atomically
 
 EVERY = 60.0
@@ -102,12 +103,12 @@ def teach(
     begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
     student = canonical(settings.student)
-    side = training_side(data, settings.size or default_size(student))
-    look = StudentConfig.of(settings, student, side)
+    side = partial(training_side, data)
+    look = StudentConfig.of(settings, student, protocol, side)
     size, classes = look.size, len(data.classes)
     net = look.build(classes, protocol, settings.seed)
     with lock(out.parent, f".{out.name}.lock"):
-        images = load(data, for_training(side))
+        images = load(data, for_training(size if protocol.resize_first else side(size)))
         epochs = num_epochs(protocol, len(images) / classes, classes)
         batch = batch_size(protocol, len(images) / classes, classes, len(images))
         require_fit(look, classes, protocol, len(images), batch)

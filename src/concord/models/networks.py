@@ -1,6 +1,7 @@
 """The field's networks that torchvision does not build: ConvNets, ResNets for small images and with average pooling."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import get_args
 
 import torch
@@ -88,6 +89,24 @@ def modified_resnet(depth: int, classes: int) -> nn.Module:
     net: nn.Module = torchvision.models.get_model(f"resnet{depth}", weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
+    return net
+
+
+def instance_resnet(depth: int, classes: int, size: int) -> nn.Module:
+    """torchvision's ResNet with instance norm, and a first layer that follows the image, as IDC and Minimax have it.
+
+    7 x 7 and pooled above 128 pixels, 3 x 3 and pooled above 64, 3 x 3 alone up to 64 (vimar-gu/MinimaxDiffusion,
+    train_models/resnet.py, whose names of layers are these behind a prefix ``layer0.``).
+    """
+    instance = partial(_norm, "instance")
+    net: nn.Module = torchvision.models.get_model(
+        f"resnet{depth}", weights=None, num_classes=classes, norm_layer=instance
+    )
+    if size <= 128:
+        net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if size <= 64:
+        net.maxpool = nn.Identity()
     return net
 
 

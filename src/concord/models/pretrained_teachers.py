@@ -85,12 +85,14 @@ def _from_file(path: Path, classes: int, arch: str | None, size: int | None) -> 
     if convnet and name.startswith("convnet-"):
         _, choices["norm"], choices["width"], side = convnet
         size = size or side
-    if name == "resnetap-10":
-        stem = state.get("layer0.conv1.weight")
+    if "layer0.conv1.weight" in state:  # of IDC and Minimax, whose first layer follows the size
         choices["norm"] = "batch" if "layer0.bn1.running_mean" in state else "instance"
-        if size is None and stem is not None and stem.shape[-1:] == (3,):
-            which = "whether its resnetap-10 is for 64 or for 128 pixels"
-            raise ConcordError(f"{path} does not tell {which}; give teacher_size")
+        if size is None and state["layer0.conv1.weight"].shape[-1:] == (3,):
+            raise ConcordError(
+                f"{path} does not tell whether its {name} is for 64 or for 128 pixels; give teacher_size"
+            )
+        if name != "resnetap-10":
+            state = {key.removeprefix("layer0."): value for key, value in state.items()}
     student = build_student(name, classes, size or default_size(name), **choices)
     last = state.get(students.head(student.net, classes) + ".weight")
     if last is not None and last.ndim and len(last) != classes:
@@ -102,15 +104,17 @@ def _from_file(path: Path, classes: int, arch: str | None, size: int | None) -> 
 
 def _resnet_of(state: Mapping[str, Tensor], path: Path) -> str:
     """The student that a state dict belongs to, among those with the names of torchvision's ResNets."""
-    if "layer0.conv1.weight" in state and "fc.weight" in state:
-        return "resnetap-10"
+    stem = state.get("conv1.weight", state.get("layer0.conv1.weight"))
     counts = tuple(len({n.split(".")[1] for n in state if n.startswith(f"layer{i}.")}) for i in range(1, 5))
     kind = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
-    depth, stem = _BLOCKS.get((*counts, kind)), state.get("conv1.weight")
+    if "layer0.conv1.weight" in state and (*counts, kind) == (1, 1, 1, 1, "basic"):
+        return "resnetap-10"
+    depth = _BLOCKS.get((*counts, kind))
     if depth is None or stem is None or stem.ndim != 4:
         some = ", ".join(list(state)[:3])
         raise ConcordError(f"{path}: its weights ({some}, ...) do not tell the network; name it with arch=NAME")
-    return canonical(f"resnet{depth}" + ("_modified" if stem.shape[-1] == 3 else ""))
+    modified = stem.shape[-1] == 3 and "conv1.weight" in state
+    return canonical(f"resnet{depth}" + ("_modified" if modified else ""))
 
 
 def _torchvision(model: str, size: int | None) -> Trained:

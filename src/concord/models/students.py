@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from concord.errors import ConcordError
-from concord.models.networks import WIDTH, ConvNet, ResNetAP10, modified_resnet
+from concord.models.networks import WIDTH, ConvNet, ResNetAP10, instance_resnet, modified_resnet
 from concord.text import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -93,7 +93,8 @@ def build_student(
         name: one of `NAMES`, ``timm:NAME``, ``torchvision:NAME``, or an alias that `canonical` knows.
         size: pixels of the side of its images.
         norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables), layer, group or
-            none; of a resnetap-10 instance (the default) or batch.
+            none; of a resnetap-10 instance (the default) or batch; of a resnet-18, -50 or -101 batch (the default, as
+            torchvision has them) or instance (Minimax's, whose first layer follows the size).
         pool: of a ConvNet avg (the default), max or none.
         width: channels of a ConvNet, 128 by default.
         mean, std: for the normalisation inside, of pixels in [0, 1].
@@ -101,9 +102,9 @@ def build_student(
     Raises ConcordError: an unknown name, a choice that the network does not have, or a size that it cannot take.
     """
     name = canonical(name)
-    convnet = name.startswith("convnet-")
+    convnet, plain = name.startswith("convnet-"), re.fullmatch(r"resnet-\d+", name)
     for key, given in (("norm", norm), ("pool", None if pool == "avg" else pool), ("width", width)):
-        if given is not None and not convnet and (key, name) != ("norm", "resnetap-10"):
+        if given is not None and not (has_norm(name) if key == "norm" else convnet):
             raise ConcordError(f"{name} has no choice of {key}, but {key}={given} is given; leave {key} out")
     if classes < 1 or size < 1:
         raise ConcordError(f"a student needs at least one class and one pixel, got classes={classes}, size={size}")
@@ -116,8 +117,12 @@ def build_student(
         net = ResNetAP10(classes, size, norm)
     elif name.endswith("-modified"):
         net = modified_resnet(int(name.split("-")[1]), classes)
-    elif name.startswith("resnet-"):
-        net = _torchvision(name.replace("-", ""), classes, size)
+    elif plain and norm == "instance":
+        net = instance_resnet(int(name.split("-")[1]), classes, size)
+    elif plain:
+        if norm not in (None, "batch"):
+            raise ConcordError(f'{name} has no norm "{norm}"; it is batch or instance')
+        net, norm = _torchvision(name.replace("-", ""), classes, size), None
     else:
         source, _, model = name.partition(":")
         with taking(name, size):
@@ -150,6 +155,11 @@ def canonical(name: str) -> str:
         f'unknown student "{name}"{nearest(word, (*NAMES, *others))}; '
         f"there are {', '.join(NAMES)}, timm:NAME and torchvision:NAME"
     )
+
+
+def has_norm(name: str) -> bool:
+    """Whether a student, by its canonical name, leaves its norm to be chosen."""
+    return name.startswith(("convnet-", "resnetap-")) or re.fullmatch(r"resnet-\d+", name) is not None
 
 
 def default_size(name: str) -> int:

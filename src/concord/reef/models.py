@@ -41,7 +41,7 @@ def tiny_autoencoder() -> AutoencoderTiny:
 
 
 def transformer() -> DiTTransformer2DModel:
-    """A DiT of 8 blocks of width 128 on 64 tokens.
+    """A DiT of 12 blocks of width 128 on 64 tokens.
 
     `num_embeds_ada_norm` is 1000 although there are ten classes: `DiTPipeline` hard-codes 1000 as its null class.
     """
@@ -50,7 +50,7 @@ def transformer() -> DiTTransformer2DModel:
         attention_head_dim=64,
         in_channels=4,
         out_channels=4,
-        num_layers=8,
+        num_layers=12,
         sample_size=LATENT_SIZE,
         patch_size=2,
         num_embeds_ada_norm=1000,

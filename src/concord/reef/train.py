@@ -3,6 +3,14 @@
 Stages: renderings, autoencoder, tiny (decoder), clip, detector, detector-2 (a second seed, for agreement), teacher,
 nuisance, dit. Each is resumable: its state is saved every minute under `--work`, and a finished stage is kept. `dit`
 and `tiny` need `autoencoder`; detectors, teacher and nuisance learn on its reconstructions too.
+
+The shipped DiT was trained on from an earlier one, for a time instead of a number of steps:
+
+    cp -r src/concord/reef/weights trained
+    python -m concord.reef.train --stages dit --from-weights src/concord/reef/weights --out trained \
+        --minutes 110 --snapshots 10 --compile --threads 1
+
+Its moving average is kept every ten minutes; `benchmarks/reef_generator.py` measures what each makes.
 """
 
 import argparse
@@ -17,11 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DiTPipeline
+from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from concord.reef import models
 from concord.reef.dataset import SEED_TRAIN
+from concord.reef.noising import CERTAIN_SIGMA, Origins, draw_times, loss_weight
 from concord.reef.text import caption, random_caption
 from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
 
@@ -40,25 +50,50 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 Loss = Callable[[Network, int, np.random.Generator], Tensor]
 
 
+def cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def constant_then_down(progress: float) -> float:
+    """The full rate for 70 % of the training, then down in a straight line: one can go on from before the descent."""
+    return min(1.0, (1 - progress) / 0.3)
+
+
 def fit(
     name: str,
     model: Network,
     loss: Loss,
     *,
-    steps: int,
+    steps: float,
     lr: float,
     work: Path,
     seed: int,
     decay: float = 0.0,
     weight_decay: float = 0.01,
     warmup: int = 100,
+    schedule: Callable[[float], float] = cosine,
+    optimizers: Callable[[Network], list[torch.optim.Optimizer]] | None = None,
+    limit: float = math.inf,
+    snapshots: float = math.inf,
+    save_every: float = 60,
 ) -> Network:
-    """Minimise a loss with a cosine learning rate; returns the model, or its moving average where `decay` is set.
+    """Minimise a loss; returns the model, or its moving average where `decay` is set.
 
     Step i draws its batch from a generator seeded by (seed, i), so a resumed run sees what an undisturbed one does.
+
+    steps, limit: the training ends after so many steps or so many seconds, whichever is first; seconds are those spent
+        here, over all resumptions.
+    schedule: the learning rate's factor, 0 to 1, by the share of the training that is done.
+    optimizers: AdamW of everything by default.
+    snapshots: seconds between copies of what would be returned, `NAME-SECONDS.safetensors`; none by default.
+    save_every: seconds between saved states.
     """
     average = copy.deepcopy(model).eval() if decay else None
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    if optimizers is None:
+        adam = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+        chosen: list[torch.optim.Optimizer] = [adam]
+    else:
+        chosen = optimizers(model)
     checkpoint, log = work / f"{name}.state.pt", work / f"{name}.log.jsonl"
     start, spent = 0, 0.0
     if checkpoint.exists():
@@ -66,7 +101,8 @@ def fit(
         model.load_state_dict(state["model"])
         if average is not None:
             average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its in zip(chosen, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its)
         start, spent = state["step"], state["seconds"]
         print(f"{name}: resumed at step {start} of {steps}", flush=True)
 
@@ -74,7 +110,7 @@ def fit(
         state = {
             "model": model.state_dict(),
             "average": average.state_dict() if average is not None else {},
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in chosen],
             "step": step,
             "seconds": seconds,
         }
@@ -82,16 +118,18 @@ def fit(
         checkpoint.with_suffix(".new").replace(checkpoint)
 
     began, saved_at, running = time.monotonic(), time.monotonic(), []
-    for step in range(start, steps):
+    step, seconds, kept = start, spent, spent // snapshots
+    while (progress := max(step / steps, seconds / limit)) < 1:
         torch.manual_seed(seed * 1_000_003 + step)
-        rate = lr * min(1, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = lr * min(1, (step + 1) / warmup) * schedule(progress)
         value = loss(model, step, np.random.default_rng((seed, step)))
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in chosen:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if average is not None:
             keep = min(decay, (step + 1) / (step + 10))
             with torch.no_grad():
@@ -99,18 +137,21 @@ def fit(
                 for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
                     ours.copy_(theirs)
         running.append(float(value.detach()))
-        now = time.monotonic()
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            seconds = spent + now - began
-            left = (now - began) / (step + 1 - start) * (steps - step - 1)
-            row = {"step": step + 1, "loss": round(float(np.mean(running)), 5), "seconds": round(seconds, 1)}
+        step, seconds = step + 1, spent + time.monotonic() - began
+        last = max(step / steps, seconds / limit) >= 1
+        if step % 50 == 0 or last:
+            row = {"step": step, "loss": round(float(np.mean(running)), 5), "seconds": round(seconds, 1)}
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(f"{name} {step + 1}/{steps}  loss {row['loss']:.4f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
+            print(f"{name} {step}  loss {row['loss']:.4f}  {seconds:.0f} s, {100 * progress:.0f} % done", flush=True)
             running = []
-        if now - saved_at > 60 or step + 1 == steps:
-            save(step + 1, spent + now - began)
-            saved_at = now
+        if seconds // snapshots > kept or (last and snapshots < math.inf):
+            kept = seconds // snapshots
+            best = average if average is not None else model
+            save_file(best.state_dict(), work / f"{name}-{seconds:06.0f}.safetensors", {"step": str(step)})
+        if time.monotonic() - saved_at > save_every or last:
+            save(step, seconds)
+            saved_at = time.monotonic()
     return average if average is not None else model
 
 
@@ -317,11 +358,9 @@ def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int =
     model.half().save_pretrained(out / "tiny")
 
 
-def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, compiled: bool, lr: float) -> None:
-    z, y = latents(data, work, out), torch.from_numpy(data.species[data.known])
-    model, scheduler = models.transformer(), models.scheduler()
-    # Every block of diffusers' DiT drops labels by itself in train mode, each its own; eval mode and one drop here.
-    model.eval()
+def untrained_dit() -> Network:
+    """A DiT whose blocks and output are zero (adaLN-zero), as it starts."""
+    model = models.transformer()
     for block in model.transformer_blocks:
         nn.init.zeros_(block.norm1.linear.weight)
         nn.init.zeros_(block.norm1.linear.bias)
@@ -329,26 +368,90 @@ def train_dit(data: Renderings, work: Path, out: Path, steps: int, batch: int, c
     nn.init.zeros_(model.proj_out_1.bias)
     nn.init.zeros_(model.proj_out_2.weight)
     nn.init.zeros_(model.proj_out_2.bias)
+    return model
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether the processor multiplies in bfloat16; without such instructions it is slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text()
+
+
+def deepened(model: Network, layers: int) -> Network:
+    """The same DiT with more blocks, which compute nothing yet: copies of blocks beside them, their gates closed."""
+    blocks: list[nn.Module] = []
+    copied = np.linspace(0, len(model.transformer_blocks) - 1, layers - len(model.transformer_blocks)).round().tolist()
+    for i, block in enumerate(model.transformer_blocks):
+        blocks.append(block)
+        for _ in range(copied.count(i)):
+            added: Network = copy.deepcopy(block)
+            blocks.append(added)
+            modulation = added.norm1.linear
+            for rows in (modulation.weight.data, modulation.bias.data):
+                for part in (2, 5):  # of shift, scale and gate of the attention, then of the feed-forward layer
+                    rows.chunk(6)[part].zero_()
+    model.transformer_blocks = nn.ModuleList(blocks)
+    model.register_to_config(num_layers=layers)
+    return model
+
+
+def muon_and_adam(model: Network) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the blocks' matrices, AdamW for the rest."""
+    blocks = [
+        p for n, p in model.named_parameters() if p.ndim == 2 and "blocks" in n and "embedding_table" not in n
+    ]  # fmt: skip
+    matrices = {id(p) for p in blocks}
+    rest = [p for p in model.parameters() if id(p) not in matrices]
+    return [
+        torch.optim.Muon(blocks, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
+    ]
+
+
+def train_dit(
+    data: Renderings, work: Path, out: Path, steps: float, batch: int, compiled: bool, lr: float, limit: float,
+    source: Path | None, snapshots: float,
+) -> None:  # fmt: skip
+    """The DiT, from nothing or from the transformer of the weights `source`; its batches are of other seeds then."""
+    z, y = latents(data, work, out), torch.from_numpy(data.species[data.known])
+    scheduler = models.scheduler()
+    transformer = source / "pipeline" / "transformer" if source is not None else None
+    if transformer is None:
+        model = untrained_dit()
+    else:
+        model = DiTTransformer2DModel.from_pretrained(transformer).float()
+        model = deepened(model, models.transformer().config.num_layers)
+    # Every block of diffusers' DiT drops labels by itself in train mode, each its own; eval mode and one drop here.
+    model.eval().requires_grad_(True)
     abar = scheduler.alphas_cumprod
-    snr = abar / (1 - abar)
+    levels = ((1 - abar) / abar).sqrt()
+    flat, half = z.flatten(1), bfloat16_is_fast()
+    origins = Origins(flat, y)
 
     def error(model: Network, x: Tensor, noise: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        a = abar[t].view(-1, 1, 1, 1)
-        predicted = model(a.sqrt() * x + (1 - a).sqrt() * noise, timestep=t, class_labels=label).sample
-        weight = snr[t].clamp(max=5) / snr[t]  # min-SNR weighting for a noise prediction (Hang et al., 2023), gamma 5
-        return ((predicted - noise).square().mean((1, 2, 3)) * weight).mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            predicted = model(x, timestep=t, class_labels=label).sample
+        return ((predicted.float() - noise).square().mean((1, 2, 3)) * loss_weight(levels[t])).mean()
 
     step_error = torch.compile(error) if compiled else error
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         index = rng.integers(0, len(z), batch)
-        # Stratified times: one from each of `batch` equal slices of the schedule.
-        t = torch.from_numpy(((np.arange(batch) + rng.random(batch)) / batch * 1000).astype(np.int64))
+        t = draw_times(rng, batch)
         label = torch.where(torch.from_numpy(rng.random(batch) < 0.1), 1000, y[index])
-        x = z[index]
-        return step_error(model, x, torch.randn_like(x), t, label)
+        sigma, clean = levels[t], flat[index]
+        noisy = clean + sigma[:, None] * torch.randn_like(clean)
+        unsure = sigma > CERTAIN_SIGMA
+        target = clean.clone()
+        target[unsure] = origins.mean(noisy[unsure], sigma[unsure], label[unsure])
+        noise = ((noisy - target) / sigma[:, None]).view_as(z[index])
+        return step_error(model, abar[t].sqrt().view(-1, 1, 1, 1) * noisy.view_as(noise), noise, t, label)
 
-    model = fit("dit", model, loss, steps=steps, lr=lr, work=work, seed=14, decay=LATENT_DECAY, weight_decay=0.01)
+    name, seed = ("dit", 14) if source is None else ("dit-continued", 15)
+    model = fit(
+        name, model, loss, steps=steps, lr=lr, work=work, seed=seed, decay=LATENT_DECAY, limit=limit,
+        snapshots=snapshots, schedule=constant_then_down, optimizers=muon_and_adam,
+    )  # fmt: skip
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae").half()
     names = {i: species.name for i, species in enumerate(SPECIES)}
     DiTPipeline(model.half(), vae, scheduler).save_pretrained(out / "pipeline")
@@ -370,8 +473,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the DiT stage")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile the DiT's step")
+    parser.add_argument("--from-weights", type=Path, help="train the DiT of these weights on, instead of a new one")
+    parser.add_argument("--minutes", type=float, help="the DiT's time on the clock, instead of a number of steps")
+    parser.add_argument("--snapshots", type=float, default=math.inf, help="minutes between kept copies of the DiT")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    # Moments of label rows that no batch touches decay into denormal numbers, which a processor is slow on.
+    torch.set_flush_denormal(True)
     options.work.mkdir(parents=True, exist_ok=True)
     data = Renderings(options.work)
     work, out = options.work, options.out
@@ -394,7 +502,18 @@ def main(arguments: list[str] | None = None) -> None:
         "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 600, 22),
         "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.known, 350, 23),
         "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 600, 24),
-        "dit": lambda: train_dit(data, work, out, options.steps or 4420, options.batch, options.compile, options.lr),
+        "dit": lambda: train_dit(
+            data,
+            work,
+            out,
+            options.steps or (4420 if options.minutes is None else math.inf),
+            options.batch,
+            options.compile,
+            options.lr,
+            60 * (options.minutes or math.inf),
+            options.from_weights,
+            60 * options.snapshots,
+        ),
     }
     for stage in options.stages.split(","):
         run[stage]()

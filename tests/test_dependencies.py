@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "pillow_heif": "pillow-heif"}
 BROUGHT = {
     "markupsafe": "jinja2",
     "pyarrow": "datasets",
@@ -41,7 +41,7 @@ def imported() -> tuple[set[str], set[str]]:
 
 def test_what_is_imported_is_named_and_what_is_named_is_imported() -> None:
     core = names(PROJECT["dependencies"])
-    extras = set().union(*(names(PROJECT["optional-dependencies"][extra]) for extra in ("timm", "llm", "hub")))
+    extras = set().union(*(names(PROJECT["optional-dependencies"][extra]) for extra in ("timm", "llm", "hub", "heif")))
     head, inside = imported()
     assert head <= core
     assert inside <= core | extras

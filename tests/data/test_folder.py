@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from concord.choices import Unreadable
 from concord.data import ClassSpec, class_table, open_data, open_test, restrict
+from concord.data.checks import survey
 from concord.data.folder import open_folder
+from concord.data.splits import is_image
 from concord.errors import ConcordError
 from concord.recipe import validate
+from concord.storage.files import passed_over
 from concord.workflows.distill import distill
 
 
@@ -52,10 +57,66 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 1, ".cache": 1, "__MACOSX/a": 1, "notes": 0})
     (tmp_path / "a" / "._000.png").write_bytes(b"apple")
     (tmp_path / "a" / "readme.txt").write_text("x")
+    (tmp_path / "classes.txt").write_text("what lies beside the class folders is no image that was passed over")
     (tmp_path / "a" / "B.JPG").write_bytes((tmp_path / "a" / "000.png").read_bytes())
     data = open_folder(tmp_path)
     assert [e.key for e in data.classes] == ["a"]
     assert data.items(0) == ["a/000.png", "a/B.JPG"]
+    assert data.notes == ["1 folder without images left out: notes", "left out by their suffixes: 1 .txt"]
+
+
+def test_what_is_left_out_by_its_suffix_is_counted_with_what_would_read_it(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 1, "b": 1})
+    for i, name in enumerate(["{}.HEIC", "{}.heif", "{}", "{}.mp4", "{}.CR2", "{}.xml", "{}.jpg_large", "{}.xml"]):
+        for n in range(i + 1):
+            (tmp_path / "ab"[n % 2] / name.format(f"{i}{n}")).write_bytes(b"x")
+    assert open_folder(tmp_path).notes == [
+        "left out by their suffixes: 3 without suffix (name images .jpg, .png, ...), 5 .cr2 (save it as PNG or JPEG),"
+        " 3 .heic, .heif (pip install 'concord-distill[heif]' reads it), 4 .mp4 (take frames out of it),"
+        " 21 .xml, .jpg_large"
+    ]
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_characters="/\0"), min_size=1), st.just(1), max_size=30))
+def test_every_file_that_is_left_out_is_counted_once(names: dict[str, int]) -> None:
+    left = [name for name in names if not is_image(name)]
+    assert sum(map(int, re.findall(r"(?:^|, )(\d+) (?=without suffix|\.)", passed_over(left)))) == len(left)
+
+
+@pytest.mark.parametrize("unreadable", ["error", "skip"])
+def test_a_set_of_which_most_cannot_be_read_is_refused(tmp_path: Path, unreadable: Unreadable) -> None:
+    fill(tmp_path, {"a": 40})
+    for path in sorted((tmp_path / "a").iterdir())[:22]:
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    said = (
+        r"^data: \d+ of the \d+ images looked at cannot be read; cannot read the image \S+/a/000.png: it is a Git LFS"
+    )
+    for open_ in (lambda path: open_data(path, unreadable), open_test):
+        with pytest.raises(ConcordError, match=said) as caught:
+            open_(str(tmp_path))
+        assert "unreadable=skip" not in str(caught.value)
+    fill(tmp_path, {"a": 10})
+    assert len(open_data(str(tmp_path), unreadable).items(0)) == 40  # a minority may be left out
+
+
+def test_a_set_cut_off_in_copying_is_refused_when_it_is_surveyed(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 12, "b": 12})
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ConcordError, match=r"2\d of the 24 images looked at cannot be read; .*truncated"):
+        survey(open_data(str(tmp_path), "skip"))
+
+
+def test_what_is_no_file_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 3, "b": 3})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    os.symlink("/dev/zero", tmp_path / "b" / "zero.png")
+    os.symlink("/dev/zero", tmp_path / "b" / "metadata.jsonl")
+    found = survey(open_data(str(tmp_path), "skip"))
+    assert found.unreadable == ("a/pipe.png", "b/zero.png")
+    for item in found.unreadable:
+        with pytest.raises(ConcordError, match=r"it is a (pipe|device), where a file is expected; unreadable=skip"):
+            open_data(str(tmp_path)).read(item)
 
 
 def test_a_training_split_is_taken_and_said(tmp_path: Path) -> None:
@@ -223,7 +284,7 @@ def test_every_class_is_found_under_its_key_and_labels_follow_folders(keys: set[
 
 @pytest.mark.parametrize(("unreadable", "suggests"), [("error", True), ("skip", False)])
 def test_an_unreadable_image_is_named_with_the_way_out(tmp_path: Path, unreadable: str, suggests: bool) -> None:
-    fill(tmp_path, {"a": 1})
+    fill(tmp_path, {"a": 3})
     (tmp_path / "a" / "000.png").write_bytes(b"broken")
     data = open_data(str(tmp_path), unreadable)  # type: ignore[arg-type]
     with pytest.raises(ConcordError, match=r"a/000\.png") as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import pickle
 import shutil
 import sys
@@ -279,7 +280,7 @@ def test_a_group_of_rows_is_decoded_once_and_let_go_where_there_is_no_room(
         return whole(self, group, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
-    data = open_data(str(path))
+    data = open_data(str(path))  # which looks at the first rows
     for row in (0, 11, 1, 10, 5, 0):
         assert colour(data.read(f"a.parquet/{row:05d}")) == row
     assert read == [0, 2, 1]
@@ -364,3 +365,21 @@ def test_cifar_10() -> None:
         row = pq.read_table(CIFAR / f"{file}.parquet").slice(int(item.partition("/")[2]), 1).to_pylist()[0]
         assert row["label"] == 4
         assert np.array_equal(data.read(item), Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB"))
+
+
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "train.parquet"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    with pytest.raises(ConcordError, match=r"train\.parquet: it is a Git LFS pointer; git lfs pull"):
+        open_data(str(tmp_path))
+    file.unlink()
+    os.mkfifo(file)
+    for path in (tmp_path, file):
+        with pytest.raises(ConcordError, match=r"train\.parquet: it is a pipe|there is no folder|got the file"):
+            open_data(str(path))
+
+
+def test_rows_of_which_most_hold_no_images_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [0, 1] * 4, images=[b"<html>not found</html>"] * 8)
+    with pytest.raises(ConcordError, match=r"images looked at cannot be read; .*a\.parquet/00000: it is HTML"):
+        open_data(str(tmp_path), "skip")

@@ -15,6 +15,7 @@ from concord.data.folder import FolderSet
 from concord.errors import ConcordError
 from concord.metrics.copies import copies_summary, near_copies, pixel_digest
 from concord.storage import images
+from concord.storage.images import PLAIN
 
 SIDE = tiny.PIXELS
 
@@ -109,7 +110,7 @@ def test_only_some_real_images_are_looked_at_but_always_the_condition(real: Fold
             asked.append(item)
             return super().read(item)
 
-    watched = Watched(real.root, real.classes, [real.items(0), real.items(1)], (), "")
+    watched = Watched(real.root, real.classes, [real.items(0), real.items(1)], [], PLAIN)
     made = [("images/cat/00000.png", real.read("cat/001.png"), 0, "cat/001.png")]
     record = near_copies(tiny.encoder(), made, watched, encoder_name="tiny", most=5)
     assert asked == ["cat/000.png", "cat/001.png", "cat/006.png", "cat/012.png", "cat/018.png", "cat/024.png"]

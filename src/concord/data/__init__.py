@@ -12,6 +12,7 @@ from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table,
 from concord.data.splits import Part, parquet_files
 from concord.errors import ConcordError
 from concord.registry import DATASETS
+from concord.storage.images import PLAIN, ReadOptions
 from concord.text import listed
 
 __all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
@@ -62,28 +63,28 @@ def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unre
     by the setting that `skipping` names.
 
     Raises:
-        ConcordError: there is no such folder or file, or it holds no labelled images.
+        ConcordError: there is no such folder or file, or it holds no labelled images, or most of them cannot be read.
     """
-    return _open(data, "train", "" if unreadable == "skip" else f"; {skipping} leaves it out")
+    return _open(data, "train", ReadOptions("" if unreadable == "skip" else f"; {skipping} leaves it out"))
 
 
 def open_test(data: str) -> ImageSet:
     """Open a data set to test on: as `open_data`, but of splits beside each other a held-out one, never the training
     split: the test split where its images are labelled, else the validation split."""
-    return _open(data, "test", "")
+    return _open(data, "test", PLAIN)
 
 
-def _open(data: str, part: Part, hint: str) -> ImageSet:
+def _open(data: str, part: Part, options: ReadOptions) -> ImageSet:
     if data in DATASETS:
         return DATASETS.build(data, DATASETS.get(data).open)(part)
     from concord.data.folder import open_folder
+    from concord.data.parquet import open_parquet
 
     path = Path(data).expanduser()
-    if parquet := parquet_files(path):
-        from concord.data.parquet import open_parquet
-
-        return open_parquet(path, parquet, hint, part)
-    return open_folder(path, hint, part)
+    parquet = parquet_files(path)
+    opened = open_parquet(path, parquet, options, part) if parquet else open_folder(path, options, part)
+    opened.look()
+    return opened
 
 
 def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping[str, str]) -> ImageSet:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from concord.data import ImageSet, open_test
 from concord.data.folder import FolderSet, open_folder
+from concord.data.image_files import refuse_most
 from concord.data.parquet import ParquetSet
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
@@ -63,18 +64,24 @@ class Survey:
 
 
 def survey(data: ImageSet, opened: int = 200) -> Survey:
-    """Count a data set's images and open some `opened` of them, evenly spread over classes."""
+    """Count a data set's images and open some `opened` of them, evenly spread over classes.
+
+    Raises:
+        ConcordError: most of those cannot be read.
+    """
     names = tuple(entry.class_name for entry in data.classes)
     items = [data.items(entry.label) for entry in data.classes]
     each = max(1, opened // max(1, len(items)))
-    sizes, unreadable = [], []
+    sizes: list[tuple[int, int]] = []
+    unreadable: dict[str, str] = {}
     for item in (item for of_class in items for item in evenly(of_class, each)):
         try:
             sizes.append(data.read(item).size)
-        except ConcordError:
-            unreadable.append(item)
+        except ConcordError as error:
+            unreadable[item] = str(error)
+    refuse_most([*unreadable.values()], len(sizes) + len(unreadable))
     counts = tuple(map(len, items))
-    return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, unreadable)))
+    return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, [*unreadable])))
 
 
 def held_out(data: ImageSet, folder: Path) -> list[Split]:

@@ -4,34 +4,27 @@ import contextlib
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from concord.data.classes import ClassSpec, ClassTable, class_table
+from concord.data.classes import ClassSpec, class_table
+from concord.data.image_files import ImageFiles
 from concord.data.splits import SPLITS, TRAIN, Part, is_image, walk, wanted
 from concord.errors import ConcordError
-from concord.storage.images import read_image, read_size
+from concord.storage.files import passed_over
+from concord.storage.images import PLAIN, ReadOptions
 from concord.text import listed
 
 
 @dataclass(eq=False, repr=False)
-class FolderSet:
+class FolderSet(ImageFiles):
     """The images of a folder by class; an `ImageSet`. A reference is the file's path below the root.
 
     `empty` names the folders without images: no classes, or classes that lost theirs.
     """
 
-    root: Path
-    classes: ClassTable
-    _items: Sequence[Sequence[str]]
-    notes: Sequence[str]
-    _hint: str
     empty: Sequence[str] = ()
-    known_details = None
 
     @property
     def fingerprint(self) -> str:
@@ -39,17 +32,11 @@ class FolderSet:
         names = "\0".join(item for items in self._items for item in items)
         return hashlib.sha256(names.encode()).hexdigest()[:16]
 
-    def items(self, class_index: int) -> Sequence[str]:
-        return self._items[class_index]
-
-    def read(self, item: str) -> Image.Image:
-        return read_image(self.root / item, self._hint)
-
-    def size(self, item: str) -> tuple[int, int]:
-        return read_size(self.root / item, self._hint)
+    def source(self, item: str) -> Path:
+        return self.root / item
 
 
-def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet:
+def open_folder(folder: Path, options: ReadOptions = PLAIN, part: Part = "train") -> FolderSet:
     """Scan a folder of labelled images.
 
     Names that start with a dot are left out. A folder that only has splits (``train``, ``validation``, ...) gives the
@@ -57,7 +44,6 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
     called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
 
     Args:
-        hint: added to the error on an image that cannot be read.
         part: which split to take.
 
     Raises:
@@ -71,12 +57,12 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
         )
     root, notes = _where_the_classes_are(folder, part)
     found: dict[str, list[str]] = {}
-    others: Counter[str] = Counter()
+    others: list[str] = []
     without, inner = [], set()
     for directory, names in walk(root):
         images = [name for name in names if is_image(name)]
-        others.update(Path(name).suffix.lower() for name in names if not is_image(name))
         key = directory.relative_to(root).as_posix()
+        others += [name for name in names if key != "." and not is_image(name)]
         inner.add(key.rpartition("/")[0])
         if images:
             found[key] = [name if key == "." else f"{key}/{name}" for name in sorted(images)]
@@ -84,16 +70,18 @@ def open_folder(folder: Path, hint: str = "", part: Part = "train") -> FolderSet
             without.append(key)
     loose = found.pop(".", [])
     if not found:
-        raise ConcordError(_nothing(folder, loose, others))
+        raise ConcordError(_nothing(folder, loose, passed_over(others)))
     if loose:
         notes.append(f"{_count(len(loose), 'image')} directly in {root} left out: no class folder")
     if empty := sorted(key for key in without if key not in inner and key != "."):
         notes.append(f"{_count(len(empty), 'folder')} without images left out: {listed(empty)}")
+    if others:
+        notes.append(f"left out by their suffixes: {passed_over(others)}")
     for key, names in found.items():
         _check_text(root, [key, *names])
     called = _class_names(root / "metadata.jsonl")
     classes = class_table(ClassSpec(key, called.get(key, "")) for key in found)
-    return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, hint, empty)
+    return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, options, empty)
 
 
 def _where_the_classes_are(folder: Path, part: Part) -> tuple[Path, list[str]]:
@@ -132,7 +120,7 @@ def _class_names(manifest: Path) -> dict[str, str]:
     return names
 
 
-def _nothing(folder: Path, loose: Sequence[str], others: Counter[str]) -> str:
+def _nothing(folder: Path, loose: Sequence[str], others: str) -> str:
     """Say why a folder holds no labelled images."""
     if loose:
         return (
@@ -140,8 +128,7 @@ def _nothing(folder: Path, loose: Sequence[str], others: Counter[str]) -> str:
             " put the images of each class into a folder of its own, named after the class"
         )
     text = f"data: no images in {folder}"
-    kinds = [f"{n} {suffix or 'without suffix'}" for suffix, n in others.most_common(3)]
-    return text + (f" (found {', '.join(kinds)}; readable are JPEG, PNG, WebP, TIFF, BMP, GIF)" if kinds else "")
+    return text + (f" (found {others}; readable are JPEG, PNG, WebP, TIFF, BMP, GIF)" if others else "")
 
 
 def _check_text(root: Path, names: Sequence[str]) -> None:

@@ -15,13 +15,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from concord.data.classes import ClassTable, class_table
+from concord.data.classes import class_table
+from concord.data.image_files import ImageFiles
 from concord.data.parquet_columns import LABEL, Labels, named, names_of, read_labels, reading
 from concord.data.splits import TRAIN, Part, split_of, wanted
 from concord.errors import ConcordError
-from concord.storage.images import read_image, read_size
+from concord.storage.images import PLAIN, ReadOptions
 from concord.text import listed
 
 _HELD = 256 * 2**20
@@ -93,36 +92,25 @@ class Rows:
 
 
 @dataclass(eq=False, repr=False)
-class ParquetSet:
+class ParquetSet(ImageFiles):
     """The rows of Parquet files by class; an `ImageSet`. A reference is "file below the root/number of the row"."""
 
-    root: Path
     _rows: Rows
-    classes: ClassTable
-    _items: Sequence[Sequence[str]]
     fingerprint: str
-    notes: Sequence[str]
-    _hint: str
-    known_details = None
 
-    def items(self, class_index: int) -> Sequence[str]:
-        return self._items[class_index]
-
-    def read(self, item: str) -> Image.Image:
-        return read_image(self._file(item), self._hint, f"{self.root}/{item}")
-
-    def size(self, item: str) -> tuple[int, int]:
-        return read_size(self._file(item), self._hint, f"{self.root}/{item}")
-
-    def _file(self, item: str) -> io.BytesIO:
+    def source(self, item: str) -> io.BytesIO:
         file, _, row = item.rpartition("/")
         data = self._rows.read(file, int(row))
         if data is None:
-            raise ConcordError(f"cannot read the image {self.root / item}: its row holds no bytes{self._hint}")
+            raise ConcordError(f"cannot read the image {self.root / item}: its row holds no bytes{self.options.hint}")
         return io.BytesIO(data)
 
+    def some(self) -> list[str]:
+        found = super().some()  # few, and of one file: a row is read with its whole group
+        return [item for item in found if item.rpartition("/")[0] == found[0].rpartition("/")[0]][:4]
 
-def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = "train") -> ParquetSet:
+
+def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN, part: Part = "train") -> ParquetSet:
     """Open the Parquet files of a set; the images stay where they are.
 
     Classes are what the ``huggingface`` metadata calls the labels, or the lines of a ``classes.txt`` beside the files,
@@ -131,7 +119,6 @@ def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = 
     Args:
         path: the file or folder that the user named.
         files: what `parquet_files` found there.
-        hint: added to the error on an image that cannot be read.
         part: which of the splits in a folder to take.
 
     Raises:
@@ -157,7 +144,7 @@ def open_parquet(path: Path, files: Sequence[str], hint: str = "", part: Part = 
     kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
     classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
     rows, references = Rows(root, labels.image), [by_key[entry.key] for entry in classes]
-    return ParquetSet(root, rows, classes, references, _fingerprint(root, labels, names), notes, hint)
+    return ParquetSet(root, classes, references, notes, options, rows, _fingerprint(root, labels, names))
 
 
 def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str], str]]:

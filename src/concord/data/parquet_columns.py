@@ -13,6 +13,7 @@ import numpy as np
 from concord.data.class_lists import by_synset, by_wnid
 from concord.data.classes import ClassSpec
 from concord.errors import ConcordError
+from concord.storage.files import HEAD, require_file, what_is
 
 _IMAGE = ("image", "img")
 LABEL = ("label", "labels", "fine_label", "fine_labels", "class", "class_label", "class_name", "target", "category")
@@ -44,6 +45,10 @@ def schema_of(file: Path) -> Any:
     with reading(file):
         from pyarrow.parquet import read_schema
 
+        require_file(file)
+        with file.open("rb") as opened:
+            if what := what_is(opened.read(HEAD), ()):
+                raise ValueError(what)
         return read_schema(file)
 
 

@@ -1,14 +1,17 @@
 """Some of a class's images, where all of them would be too many."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from PIL import Image
 
 from concord.data import ImageSet
 from concord.errors import ConcordError
 
+T = TypeVar("T")
 
-def evenly(items: Sequence[str], most: int | None) -> Sequence[str]:
+
+def evenly(items: Sequence[T], most: int | None) -> Sequence[T]:
     """At most `most` of the items, evenly spaced in their order and the same on every call; None takes all."""
     if most is None or len(items) <= most:
         return items

@@ -141,11 +141,8 @@ def _change(a: StoredSample, b: StoredSample) -> tuple[float, bool]:
     try:
         if paths[0].read_bytes() == paths[1].read_bytes():
             return 0.0, True
-        pictures = []
-        for path in paths:
-            with Image.open(path) as image:
-                pictures.append(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        pictures = [a.image, b.image]
+    except (OSError, ConcordError) as error:
         raise ConcordError(f"cannot read both images of {a.folder}, index {a.index}: {error}") from None
     if pictures[0].size == pictures[1].size and pictures[0].tobytes() == pictures[1].tobytes():
         return 0.0, True

@@ -8,12 +8,10 @@ import base64
 import hashlib
 import json
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment
 from markupsafe import Markup
-from PIL import Image
 
 from concord.metrics.measures import Unit, unit_of_change, written
 from concord.metrics.measures import verdict as verdict_of
@@ -100,13 +98,10 @@ def _card(comparison: Comparison, pair: Pair, n: int) -> dict[str, Any]:
         "lead": lead and lead.lead[0],
         "beside": [figure(value, lead.unit) for value in values] if lead else [],
         "gain": second - first,
-        "images": [_uri(run.by_place[pair.place].path) for run in (comparison.a, comparison.b)],
+        "images": [
+            Markup(data_uri(run.by_place[pair.place].image, SIDE, effort=4)) for run in (comparison.a, comparison.b)
+        ],
     }
-
-
-def _uri(path: Path) -> Markup:
-    with Image.open(path) as image:
-        return Markup(data_uri(image.convert("RGB"), SIDE, effort=4))
 
 
 def figure(value: float | None, unit: Unit) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from concord.errors import ConcordError
+from concord.storage.images import open_image
 from concord.system import cores
 
 BUDGET = 30_000_000
@@ -32,10 +34,10 @@ def thumbnail(path: Path, side: int) -> str:
     Smaller images keep every pixel.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (side, side))
             small = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except ConcordError:
         return ""
     return data_uri(small, side, effort=2)
 

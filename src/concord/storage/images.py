@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -11,35 +12,61 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from concord.errors import ConcordError
+from concord.storage.files import HEAD, KINDS, require_file, what_is
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PHOTOGRAPHS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2")
-SUFFIXES = frozenset({*_PHOTOGRAPHS, ".ppm", ".pgm", ".pbm", ".pnm"})
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+Image.init()
+FORMATS = tuple(kind.format for kind in KINDS if kind.format in Image.OPEN)
+"""Pillow's names of the formats that are read here. It has others; one of them would start Ghostscript."""
+SUFFIXES = frozenset(suffix for kind in KINDS if kind.format in FORMATS for suffix in kind.suffixes.split())
 """File names that are taken for images."""
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest image that is opened where nothing else is said, as Pillow's own limit has it: a file of a few
+kilobytes may claim to be of terabytes."""
 _SIZE_IN_FRONT = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "PPM"})
 """Formats whose header gives the size that the pixels will have, but for EXIF orientation."""
 _ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 Source = Path | BinaryIO
 
 
-def read_image(source: Source, hint: str = "", name: str = "") -> Image.Image:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How image files are read.
+
+    hint: added to the error on one that cannot be read, what the user may do. grey_range: values of 16-bit grey that
+    become black and white; None is all that there are. max_pixels: of an image that is opened.
+    """
+
+    hint: str = ""
+    grey_range: tuple[int, int] | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+PLAIN = ReadOptions()
+
+
+def read_image(source: Source, options: ReadOptions = PLAIN, name: str = "") -> Image.Image:
     """Read an image file: RGB, 8 bits, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 
     The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
 
-    source: the file, or its bytes as a file in memory. hint: added to the error, what the user may do. name: what the
-    error calls it, where `source` is no path. Raises ConcordError: the file is missing, truncated, or no image.
+    source: the file, or its bytes as a file in memory. name: what the error calls it, where `source` is no path. Raises
+    ConcordError: the file is missing, truncated, no image, or too large.
     """
-    with _opened(source, hint, name) as image:
+    with open_image(source, options, name) as image:
         image.load()
-        return as_rgb(image)
+        return as_rgb(image, options.grey_range)
 
 
-def read_size(source: Source, hint: str = "", name: str = "") -> tuple[int, int]:
+def read_size(source: Source, options: ReadOptions = PLAIN, name: str = "") -> tuple[int, int]:
     """Return (width, height) that `read_image` gives, from the file's head where that tells."""
-    with _opened(source, hint, name) as image:
+    with open_image(source, options, name) as image:
         width, height = image.size
         # A PNG may have its EXIF data behind the pixels, so that Pillow decodes it all to see: not for a square.
         if width != height and (image.format not in _SIZE_IN_FRONT or image.getexif().get(_ORIENTATION) in _SIDEWAYS):
@@ -49,27 +76,34 @@ def read_size(source: Source, hint: str = "", name: str = "") -> tuple[int, int]
 
 
 @contextlib.contextmanager
-def _opened(source: Source, hint: str, name: str) -> Iterator[Image.Image]:
-    """Open an image, and turn whatever goes wrong with it into a line for the user."""
+def open_image(source: Source, options: ReadOptions = PLAIN, name: str = "") -> Iterator[Image.Image]:
+    """Open an image by Pillow, as nothing else does, and turn whatever goes wrong with it into a line for the user."""
     try:
+        if isinstance(source, Path):
+            require_file(source)
+        if Image.MAX_IMAGE_PIXELS is not None:
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-options.max_pixels // 2))  # it refuses above twice
         with warnings.catch_warnings():
-            # A large photograph is no attack; beyond twice the warning's size Pillow refuses it with an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > options.max_pixels:
+                    raise Image.DecompressionBombError
                 yield image
     except MemoryError:
         raise
     except Exception as error:  # decoders meet hostile bytes with errors of every kind: all mean the same to the user
-        raise ConcordError(f"cannot read the image {name or source}: {_reason(error)}{hint}") from error
+        reason = _reason(error, source, options)
+        raise ConcordError(f"cannot read the image {name or source}: {reason}{options.hint}") from error
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image, grey_range: tuple[int, int] | None = None) -> Image.Image:
     """Return an image of any mode as upright 8-bit RGB without metadata, see `read_image`."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         # 16-bit grey: Pillow's own convert("RGB") clips at 255 instead of scaling. 65535 / 257 = 255.
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+        low, high = grey_range or (0, 65535)
+        grey = np.asarray(image).astype(np.int64).clip(low, high) - low
+        image = Image.fromarray(((255 * grey + (high - low) // 2) // (high - low)).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; store 8 or 16 bits")
     elif image.has_transparency_data:
@@ -86,10 +120,14 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, source: Source, options: ReadOptions) -> str:
     """Say why a file could not be read, in one line and without its name."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is not an image, or damaged"
+        with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
+            file.seek(0)
+            return what_is(file.read(HEAD), FORMATS) or "it is not an image, or damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {options.max_pixels} pixels, the most that are read (max_pixels)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,7 @@ A package adds one by a standard entry point, and what comes with concord is add
 
 The entry is a specification of this file (a `Protocol` of `concord.evaluation.protocols` for a protocol). It is light:
 what it builds is named by a text, ``module:function``, and imported when it is used. Nothing is imported before its
-name is asked for, so that a package that does not import harms nobody who does not use it.
+name is asked for, so that a package that does not import harms nobody who does not use it. Its `about` is one sentence.
 """
 
 import contextlib
@@ -76,7 +76,6 @@ class FamilySpec:
             of that name.
         build: ``module:name`` of (pipeline, tiny_decoder, ``**options``), which returns a
             `concord.pipelines.base.FrozenPipeline`; options: `size` and `image_strength`, where a recipe sets them.
-        about: one sentence.
         reads: what it takes of a sample: its ``class``, its ``prompt``, its ``image``.
         exact: whether gradients pass through its denoiser.
     """
@@ -98,7 +97,6 @@ class GuideSpec:
         build: ``module:function`` of (settings, context), which returns a `concord.diffusion.Guide` for one batch;
             context: `concord.guidance.context.GuideContext`.
         settings: a pydantic model of the entry's other keys.
-        about: one sentence.
         across: it compares the images of a batch, so that a batch is never made in parts.
         models: settings -> the models that it will load, key -> directory or hub id.
     """
@@ -119,7 +117,6 @@ class ScorerSpec:
         name: what a recipe's `scorer.kind` says.
         build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer` or None;
             models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N, D) of some of its real images.
-        about: one sentence.
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
     """
 
@@ -173,8 +170,6 @@ class MetricSpec:
         of: ``run``: `compute` is a function of `concord.metrics.measure_run.Measuring`, which returns JSON values, or
             None where there is nothing to measure; ``predictions``: of (logits (N, K), labels (N,)), which returns a
             float.
-        compute: ``module:function``.
-        about: one sentence.
         rows: how its figures are shown.
         sheet: lines for the head of the contact sheet, formats of what `compute` returned, as in ``{informed[n]}``; a
             line whose figures are not all there is left out.
@@ -202,7 +197,6 @@ class LayoutSpec:
         name: what `--layout` says.
         write: ``module:function`` of (set, directory to fill, options), which returns how it is read; see
             `concord.export`.
-        about: one sentence.
         sharded: whether it writes several images a file, of `options.shard_size`.
     """
 
@@ -219,7 +213,6 @@ class DatasetSpec:
     Args:
         name: what `data` says.
         open: ``module:function`` of (part), ``train`` or ``test``, which returns a `concord.data.ImageSet`.
-        about: one sentence.
         licence: an SPDX name, or empty where it is not known.
     """
 

@@ -44,9 +44,9 @@ def evaluate(
         from concord.evaluation.settings import read_settings
         from concord.workflows.evaluate import evaluate_and_report
 
-        settings, ways = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
+        chosen = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
         with Trainings(Console(stderr=True), quiet, title) as progress:
-            record = evaluate_and_report(directory, test, settings, ways, out, progress, random, full)
+            record = evaluate_and_report(directory, test, chosen, out, progress, random, full)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

@@ -31,7 +31,7 @@ _WATCHED = {"satisfied": ("satisfied {:.0f} %", 100.0), "objective": ("informing
 """Scores of finished images whose running mean is shown, and how; those of images made without informing lack them."""
 
 
-class Bar:
+class Bar(Silent):
     """A `Progress` and a context: the stages of a run above the bar of the present one.
 
     The bar counts the images of this call, their pace, the time left, and how well the concepts are met where images
@@ -89,8 +89,6 @@ class Bar:
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
-
-    def watch(self, total: int, seen: Callable[[], int]) -> None: ...
 
     def _figures(self) -> list[str]:
         """Pace, time left and the watched scores, as far as they are known."""

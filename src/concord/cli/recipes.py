@@ -62,9 +62,7 @@ def _record(entry: "Entry") -> dict[str, Any]:
     return {
         **{key: getattr(entry, key) for key in ("name", "method", "about", "needs_data")},
         "ready": not entry.missing,
-        "models": [
-            {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None} for m in entry.models
-        ],
+        "models": [needed.record for needed in entry.models],
         "paper": {"student": STUDENT, "ipc": IPC, **figures} if figures else None,
     }
 

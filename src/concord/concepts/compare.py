@@ -30,12 +30,9 @@ def score(
 ) -> list[ClassScore]:
     """Classify labelled images by the class whose texts they are most similar to, in label order.
 
-    A class's similarity is the mean cosine over "{class} with {phrase}" for all its phrases in the bank, against that
-    with the class's name alone: both without a template around them.
-
-    bank: must have every class. most: images a class, evenly spaced; None takes all. skip_unreadable: leave out images
-    that cannot be read.
-    Raises ConcordError: the bank lacks a class.
+    A class's similarity is the mean cosine over "{class} with {phrase}" for all its phrases in the bank, which must
+    have it, against that with the class's name alone: both without a template around them. most: images a class, evenly
+    spaced; None takes all.
     """
     bank.require([bank_key(entry) for entry in data.classes])
     phrases = torch.stack([_mean_text(bank, entry, encoder) for entry in data.classes])  # (C, D)

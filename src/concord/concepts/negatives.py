@@ -42,19 +42,14 @@ def draw_negatives(
     rng: np.random.Generator,
     kind: Kind = "weighted",
 ) -> list[tuple[int, str]]:
-    """Draw up to `count` concepts of other classes for one sample: (class index, phrase) pairs.
+    """Draw up to `count` concepts of other classes for one sample, by its own `rng`: (class index, phrase) pairs.
 
-    Classes are drawn without replacement by weight, and a phrase uniformly from those that the class kept. With fewer
-    classes than negatives, every class is drawn once before any is drawn twice; each further round draws by weight
-    again. Classes of weight 0 come last in their round, all alike; with `kind` "similar" they wait until the others
-    have no phrase left, for there weight 0 means that a class is not among the `k` nearest. No phrase comes twice, and
-    none that is also the sample's own: a fish cannot be pushed away from the stripe that it should show.
-
-    Args:
-        concepts: the kept phrases of every class.
-        own: index of the sample's class.
-        weights: from `class_weights`, and so is `kind`.
-        rng: the sample's own generator.
+    Classes are drawn without replacement by weight (`class_weights`, of the same `kind`), and a phrase uniformly from
+    those that the class kept. With fewer classes than negatives, every class is drawn once before any is drawn twice;
+    each further round draws by weight again. Classes of weight 0 come last in their round, all alike; with `kind`
+    "similar" they wait until the others have no phrase left, for there weight 0 means that a class is not among the `k`
+    nearest. No phrase comes twice, and none that is also the sample's own: a fish cannot be pushed away from the stripe
+    that it should show.
     """
     used = set(concepts[own])
     drawn: list[tuple[int, str]] = []

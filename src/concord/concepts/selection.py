@@ -58,14 +58,8 @@ def select_classes(
 ) -> "list[list[Concept]]":
     """Rate every class's phrases on its real images and keep the best, in label order; see `select`.
 
-    Args:
-        bank: must have every class; None where all phrases are pinned.
-        keep: how many a class keeps.
-        most: images a class that rate them, evenly spaced; None takes all.
-        pinned: class (folder, name or WordNet id) to phrases that are never dropped.
-        skip_unreadable: let the other images rate where some cannot be read.
-
-    Raises ConcordError: the bank lacks a class, or a pinned phrase's class is not in the data.
+    bank: must have every class; None where all phrases are pinned. most: images a class that rate them, evenly spaced;
+    None takes all. pinned: class (folder, name or WordNet id) to phrases that are never dropped.
     """
     if bank is not None:
         bank.require([bank_key(entry) for entry in data.classes])
@@ -108,17 +102,11 @@ def select(
     keep: int = 5,
     pinned: Sequence[str] = (),
 ) -> list[Concept]:
-    """Rate the phrases of a class on its real images and keep the best (Eq. 10).
+    """Rate the phrases of a class on its real images and keep the best (Eq. 10): all, the most active first.
 
-    Args:
-        phrases: the bank's phrases, in any order; repeated ones count once.
-        mean_image: mean image embedding of the class, (D,); see `mean_embedding`.
-        embed_texts: texts to unit embeddings (N, D).
-        pinned: phrases of the user's own; always kept, whatever their activation, and part of the `keep`. More pins
-            than `keep` keep all pins.
-
-    Returns:
-        Every phrase, the most active first; ties keep the bank's order.
+    phrases: in any order, which ties keep; repeated ones count once. mean_image: (D,), see `mean_embedding`.
+    embed_texts: texts to unit embeddings (N, D). pinned: phrases of the user's own, always kept and part of the `keep`,
+    or more.
     """
     candidates = list(dict.fromkeys([*phrases, *pinned]))
     texts = embed_texts([concept_text(class_name, phrase) for phrase in candidates])
@@ -133,14 +121,7 @@ def select(
 def selection_record(
     bank: str | None, encoder: str, classes: ClassTable, selection: Sequence[Sequence[Concept]], similarity: np.ndarray
 ) -> dict[str, Any]:
-    """What `concepts.json` holds: every phrase of every class with its activation, and how alike the names are.
-
-    Args:
-        bank: name of the bank; None where all phrases are pinned.
-        encoder: directory or model id of the encoder that rated them.
-        selection: from `select`, for each class.
-        similarity: cosines of the bare class names' text embeddings, (C, C).
-    """
+    """What `concepts.json` holds: every phrase of every class with its activation, and the names' cosines (C, C)."""
     return {
         "bank": bank,
         "encoder": encoder,

@@ -91,8 +91,6 @@ _VISUAL = (
     r"vocal (?:sac|sacs)",
 )
 """Compounds whose word has a visual meaning there."""
-
-
 _PATTERNS = {
     category: re.compile(rf"\b(?:{'|'.join([*map(re.escape, some.split()), *_PHRASES.get(category, ())])})\b")
     for category, some in _WORDS.items()

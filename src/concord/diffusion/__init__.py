@@ -16,29 +16,6 @@ from concord.diffusion.process import (
 )
 from concord.diffusion.sampler import Denoise, Guide, Step, generators, noise, sample
 
-__all__ = [
-    "Denoise",
-    "Guide",
-    "Kind",
-    "Level",
-    "Order",
-    "Prediction",
-    "Step",
-    "add_noise",
-    "classifier_free",
-    "clean_estimate",
-    "clean_weight",
-    "convert",
-    "ddim_step",
-    "ddpm_mean",
-    "ddpm_step",
-    "ddpm_variance",
-    "generators",
-    "noise",
-    "noise_estimate",
-    "noise_loss",
-    "previous_level",
-    "sample",
-    "shift",
-    "step_beta",
-]
+__all__ = ["Denoise", "Guide", "Kind", "Level", "Order", "Prediction", "Step", "add_noise", "classifier_free"]
+__all__ += ["clean_estimate", "clean_weight", "convert", "ddim_step", "ddpm_mean", "ddpm_step", "ddpm_variance"]
+__all__ += ["generators", "noise", "noise_estimate", "noise_loss", "previous_level", "sample", "shift", "step_beta"]

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from concord.errors import ConcordError
 
 Decode = Callable[[Tensor], Tensor]
-
-
 _READABLE = ("AutoencoderKL", "AutoencoderDC", "AutoencoderTiny")
 
 

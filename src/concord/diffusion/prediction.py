@@ -71,13 +71,11 @@ def convert(prediction: Prediction, x_t: Tensor, level: Level, kind: Kind) -> Pr
 
 
 def shift(prediction: Prediction, dx0: Tensor, level: Level) -> Prediction:
-    """The prediction whose clean estimate is `dx0` further, at the same x_t.
+    """The prediction whose clean estimate is `dx0` (B, C, h, w) further, at the same x_t.
 
     x_t = alpha x0 + sigma eps holds before and after, so d_eps = -(alpha / sigma) dx0, and for variance-preserving and
-    flow levels d_v = -dx0 / sigma. In sigma space v belongs to the normalised level: d_v = -dx0 / sigma_vp.
-
-    dx0: (B, C, h, w), in the units of x0. The prediction is unchanged where sigma = 0, where nothing is predicted, and
-    an eps prediction also where alpha = 0.
+    flow levels d_v = -dx0 / sigma. In sigma space v belongs to the normalised level: d_v = -dx0 / sigma_vp. Nothing
+    changes where sigma = 0, where nothing is predicted, and in an eps prediction where alpha = 0.
     """
     if prediction.kind == "epsilon":
         scale = ratio(level.alpha, level.sigma)

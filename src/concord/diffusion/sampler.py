@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -124,15 +124,15 @@ def sample(
             step = Step(index, count, t, x_t, prediction, level, x0, scheduler, shared_graph=graphs > 1)
             shifts = [dx0.detach() for guide in active if (dx0 := guide(step)) is not None]
         with torch.no_grad():
-            prediction, x_t = _detached(prediction), x_t.detach()
+            x_t, variance = x_t.detach(), None if prediction.variance is None else prediction.variance.detach()
+            prediction = replace(prediction, value=prediction.value.detach(), variance=variance)
             if shifts:
                 prediction = shift(prediction, torch.stack(shifts).sum(dim=0), level)
             output = _model_output(prediction, scheduler)
             x_next = scheduler.step(output, t, x_t, **extra).prev_sample
             if on_step is not None:
-                on_step(
-                    Step(index, count, t, x_t, prediction, level, clean_estimate(prediction, x_t, level), scheduler)
-                )
+                x0 = clean_estimate(prediction, x_t, level)
+                on_step(Step(index, count, t, x_t, prediction, level, x0, scheduler))
         x_t = x_next
     return x_t
 
@@ -150,11 +150,6 @@ def _check_kind(prediction: Prediction, scheduler: Any) -> None:
             f'the denoiser predicts "{prediction.kind}" but {type(scheduler).__name__} expects "{expected}"; '
             "set the scheduler's prediction_type to match the model"
         )
-
-
-def _detached(prediction: Prediction) -> Prediction:
-    variance = prediction.variance
-    return Prediction(prediction.value.detach(), prediction.kind, None if variance is None else variance.detach())
 
 
 def _model_output(prediction: Prediction, scheduler: Any) -> Tensor:

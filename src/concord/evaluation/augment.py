@@ -75,11 +75,7 @@ class Augment(BaseModel):
 
 
 def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Generator) -> View:
-    """Draw the view of a batch of n images of height x width; it depends on nothing but these and the generator.
-
-    generator: on the CPU, whatever device the images are on.
-    Raises ConcordError: images have fewer pixels than a patch shuffle has strips.
-    """
+    """Draw the view of n images of height x width, by a generator on the CPU; a patch shuffle's strips must fit in."""
     view: View = {}
     if (factor := settings.patch_shuffle) > 1:
         if factor > min(height, width):
@@ -111,8 +107,6 @@ def apply(
     Pixels are in [0, 1], but that jitter, lighting and DSA may leave it: like their authors' code, nothing is clamped.
     mean, std: (3,) with which the student normalises. DSA was defined on normalised pixels, and is exact only with
     them; without, it takes the pixels as they are (its blanks are then black, not the mean).
-
-    Raises ConcordError: the view was drawn with other settings.
     """
     used = {**dict(settings), "patch_shuffle": settings.patch_shuffle > 1}
     expected = {name for key, names in _DRAWN.items() if used[key] for name in names}

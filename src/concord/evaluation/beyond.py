@@ -25,10 +25,7 @@ _AUGMENTED = ("made_augmented", "random_augmented", "made_plain", "random_plain"
 
 
 def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device: str = "cpu") -> dict[str, Any]:
-    """k-NN precision, recall, density and coverage of a set among real images; see `coverage_report`.
-
-    The space is what the teacher has before its last layer, or the pixels at 32 px without a teacher.
-    """
+    """See `coverage_report`: in the space before the teacher's last layer, or of pixels without a teacher."""
     name = f"teacher {teacher.name}, before its last layer" if teacher else f"pixels at {PIXELS} px"
     notes = []
     if len(small) > MOST:  # a whole data set: each image is held against every other

@@ -99,12 +99,9 @@ def plan(
     teacher: str | None,
     tested_on: Read | None = None,
 ) -> list[Cell]:
-    """Load what the cells need and say what each is; nothing is trained.
+    """Load what the cells need and say what each is, or why one cannot be; nothing is trained.
 
-    data, test: the small set, and test images with the same classes. teacher: the teacher's fingerprint, None without
-    one. tested_on: gives the images of `test`, where some were read before.
-    Raises ConcordError: an unknown student, a choice, size or batch that it cannot take, fewer images than an IPC asks
-    for, soft labels without a teacher, or stored ones of something else.
+    teacher: its fingerprint, None without one. tested_on: gives the images of `test`, where some were read before.
     """
     classes = len(data.classes)
     counts = [len(data.items(entry.label)) for entry in data.classes]

@@ -24,16 +24,9 @@ def sound_teacher(
 ) -> tuple[Teacher, dict[str, Any]]:
     """Load the teacher and see that it recognises the test images; put its classes in order where asked for.
 
-    Args:
-        directory: the small set; what `concord distill` left names a teacher in its recipe.
-        tested_on: gives the test images, see `concord.evaluation.cells.held_at`.
-        known: what an earlier call came to: the same teacher is not tried again on the same images.
-        of: a digest of the images.
-
-    Returns:
-        The teacher, and its name, accuracy in percent, images that it was tried on, and the order of its classes.
-
-    Raises ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
+    It is the settings', or the one in the recipe of what `concord distill` left in `directory`. known: what this
+    returned of it before: the same teacher is not tried again on the same images, of which `of` is a digest. A
+    ConcordError: there is none, it does not fit the classes, or its accuracy is near chance.
     """
     spec = settings.teacher or None
     if spec is None and directory.is_dir() and (recipe := earlier(directory)):

@@ -45,15 +45,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Train students on a small set and return what evaluation.json holds; cells that it has are not trained again.
 
-    Args:
-        directory: the small set, an image folder or Parquet; what `concord distill` left knows its teacher.
-        test: real images, anything that `concord.data.open_test` opens.
-        settings, ways: see `read_settings`.
-        out: where the record goes instead of `directory`/evaluation.json.
-        random, full: directories of random real images and of the full real set, evaluated before with the same
-            students; with them DD-Ranking's scores are computed.
-
-    Raises ConcordError: anything the user can put right; what is finished stays, and the same call goes on from there.
+    settings, ways: see `read_settings`; the other arguments are those of `concord.evaluate`.
     """
     progress = progress or Silent()
     path = record_path(directory, out)
@@ -202,11 +194,10 @@ def run(
     teacher: Teacher | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train every seed of every cell that `record` does not have yet; return the whole record.
+    """Train every seed of every cell that `record` does not have yet; return the whole record, `save`d after each.
 
-    record: what evaluation.json holds; cells of the same name but other settings or data are replaced. save: called
-    with the record after every seed. progress: watches the images that are seen in all, each once an epoch, and hears
-    of each training with its `cell` (the new record) and `seed`.
+    `progress` watches the images that are seen in all, each once an epoch, and hears of each training's `cell` and
+    `seed`.
     """
     progress = progress or Silent()
     compute = compute_of(settings)

@@ -44,11 +44,7 @@ def label(
     test: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Store soft labels for a cell of `directory`; return what labels.json holds, with `seconds`.
-
-    test: images to check the teacher on; the set's own where None.
-    Raises ConcordError: no sound teacher, or `out` holds labels of something else.
-    """
+    """Store soft labels for a cell, the teacher checked on `test` or the set; return labels.json, with `seconds`."""
     begun = time.perf_counter()
     chosen, way = settings
     data, held = open_sets(directory, test, chosen)

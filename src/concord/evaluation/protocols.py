@@ -141,8 +141,6 @@ TEACHER = Protocol(
     reports="last",
 )
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
-
-
 protocol: Callable[[str], Protocol] = PROTOCOLS.get
 """A preset, of ours or of another package, by its name; a ConcordError where there is none of this name."""
 

@@ -99,11 +99,7 @@ def store_labels(
     compute: Compute = HERE,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Store the teacher's labels of every view of a training; return what labels.json holds. Killed, it goes on.
-
-    facts: what it is of: images, size, epochs, batch, seed, teacher (its fingerprint), classes (names).
-    Raises ConcordError: `out` holds labels of something else, or cannot be written.
-    """
+    """Store the teacher's labels of every view of a training; return what labels.json holds, `facts` among it."""
     from safetensors.torch import save
 
     head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest, **form.model_dump(), **facts}
@@ -184,11 +180,7 @@ class Stored:
 
 
 def open_labels(folder: Path, cell: dict[str, Any], protocol: Protocol, data: TensorSet) -> Stored:
-    """Open a store for a cell.
-
-    cell: the cell's record: images, size, epochs, batch.
-    Raises ConcordError: there is none, it is not finished, or it is of another set, protocol or size.
-    """
+    """Open a finished store for a cell; a ConcordError if it is of another set, protocol or size."""
     head = _head(folder)
     if "bytes" not in head:
         raise ConcordError(f"{folder} is not finished: give the same `concord labels` command again")

@@ -62,14 +62,9 @@ def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protoc
 
 
 def held_out(data: str, test: str | None, whole: ImageSet, images: ImageSet) -> ImageSet | None:
-    """Images to judge a teacher on: those that are named, else a split held out beside the training split.
+    """Images to judge a teacher on: those that are named, else a split with labels beside the training split, or None.
 
     data, test: as they were given. whole: what `data` opens as. images: those of its classes that are trained on.
-
-    Returns:
-        None where none are named and none lie there with labels.
-
-    Raises ConcordError: the named ones cannot be opened, or they lack a class.
     """
     if test is not None:
         return align_classes(open_test(test), images)
@@ -91,10 +86,8 @@ def teach(
     """Train a teacher on all images of `data` and write it to `out`, a safetensors file that names its classes.
 
     A checkpoint beside it (``.NAME.checkpoint``) lets the same call go on where it was killed; it goes at the end.
-
-    test: images to read its accuracy on, with the same classes in the same order; None: it is not read. progress:
-    counts the epochs; of each it hears the `epoch`, how many `epochs` there are, and the `accuracy` where it was read,
-    else None. Raises ConcordError: `out` is there already or cannot be written, or the data do not suit the network.
+    test: images to read its accuracy on, with the same classes in the same order. progress: counts the epochs; of each
+    it hears the `epoch`, how many `epochs` there are, and the `accuracy` where it was read, else None.
     """
     if out.suffix != ".safetensors":
         raise ConcordError(f"{out}: give a name that ends in .safetensors")

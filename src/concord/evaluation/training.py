@@ -158,19 +158,12 @@ def train(
     keep_logits: bool = False,
     after: "Callable[[int, Trainer, TrainingLog], None] | None" = None,
 ) -> TrainingLog:
-    """Train a student and judge it where the protocol says.
+    """Train a student in place and judge it where the protocol says.
 
-    Args:
-        net: the student, from nothing; pixels (B, 3, size, size) in [0, 1] to logits. It is trained in place.
-        data: the small set, on any device; it is moved to the student's.
-        batches: what each step sees.
-        size: pixels of the student's images.
-        test: test images at that size; None: accuracy is not read.
-        seed: of what the student itself draws, such as dropout; torch's global random state is left as it was.
-        labeller: the teacher, where labels are soft and not stored in the batches.
-        start, state: go on before this epoch from what `Trainer.state` returned.
-        keep_logits: whether `TrainingLog.logits` is filled.
-        after: called after each epoch.
+    net: pixels (B, 3, size, size) in [0, 1] to logits. test: images at that size; None: accuracy is not read. seed: of
+    what the student itself draws, such as dropout; torch's global random state is left as it was. labeller: the
+    teacher, where labels are soft and not stored in the batches. start, state: go on before this epoch from what
+    `Trainer.state` returned. keep_logits: whether `TrainingLog.logits` is filled. after: called after each epoch.
     """
     if torch.device(compute.device).type == "cpu":
         keep_freed()

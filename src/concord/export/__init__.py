@@ -32,19 +32,10 @@ class Exported:
 def export(
     directory: Path, layout: str, target: Path, variant: Variant = "images", shard_size: int | None = None
 ) -> Exported:
-    """Write the set that `concord distill` left in `directory` to `target`, whole or not at all.
+    """Write the set that `concord distill` left in `directory` to `target`, whole or not at all; images are copied.
 
-    The same set gives the same bytes. Images are copied, not stored anew.
-
-    Args:
-        directory: of a finished run.
-        layout: the name of a registered layout.
-        target: a directory that is not there yet, or empty.
-        variant: the set, or its uninformed counterpart.
-        shard_size: images a file, for webdataset and parquet; 1000 if not given.
-
-    Raises ConcordError: the layout is unknown, the run is unfinished or damaged, the target is taken or lies among the
-    set's images, or the layout has no shards.
+    target: a directory that is not there yet, or empty, and not among the set's images. shard_size: images a file, of a
+    layout that has shards; 1000 if not given.
     """
     spec = LAYOUTS.get(layout)
     made = open_made(directory, variant)

@@ -36,11 +36,10 @@ class MadeSet:
 
 
 def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
-    """Read what `concord distill` left in `directory`.
+    """Read what `concord distill` left in `directory`, finished and with the variant.
 
-    Raises:
-        ConcordError: it is no run's directory, the run is not finished, the variant was not made, an image is missing,
-            or the manifest points outside or numbers its classes in another order than their folders'.
+    A ConcordError if an image is missing, or the manifest points outside or numbers classes unlike their folders'
+    order.
     """
     recipe, run = earlier(directory), Run(directory, WORDS)
     if recipe is None:

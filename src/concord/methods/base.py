@@ -42,8 +42,7 @@ class GeneratedImage:
 class Cost:
     """What a method knows beforehand, for ``--dry-run``; None is unknown.
 
-    bytes_per_image: of one stored file. seconds_per_image: of one worker, all variants together. memory: bytes of one
-    worker.
+    bytes_per_image: of one stored file. seconds_per_image: of one worker, all variants together. memory: of one worker.
     """
 
     bytes_per_image: float | None = None

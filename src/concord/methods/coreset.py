@@ -31,8 +31,6 @@ PIXELS = 32
 """Side of an image in the space of its pixels."""
 ANY = 224
 """Side at which a network that takes any size sees an image, where nothing else says."""
-
-
 Greedy = Callable[[np.ndarray], Iterator[int]]
 """Features (N, D) to their rows in the order in which they are taken."""
 

@@ -1,8 +1,8 @@
 """The built-in methods, as recipes, data cards and `concord methods` know them; light, so that a recipe loads fast."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from operator import attrgetter
 
 from concord.recipe import Recipe
 from concord.registry import SCORERS, MethodSpec
@@ -35,29 +35,14 @@ def _features_model(recipe: Recipe) -> dict[str, str]:
     return {key: model for key, model in named.items() if key == recipe.features and model}
 
 
-def _needs_teacher(recipe: Recipe) -> None:
-    if recipe.teacher is None:
-        raise ValueError("teacher is missing: method rded needs a classifier of the data's classes, as in teacher=DIR")
+def _needs(key: str, how: str) -> Callable[[Recipe], None]:
+    """The check that a recipe has a key, which says how to give it."""
 
+    def check(recipe: Recipe) -> None:
+        if attrgetter(key)(recipe) in (None, {}):
+            raise ValueError(f"{key} is missing: {how}")
 
-def _needs_model(recipe: Recipe) -> None:
-    if recipe.pipeline.model is None:
-        raise ValueError(
-            "pipeline.model is missing: name a text-to-image pipeline (a directory or hub id), as in"
-            " pipeline.model=stable-diffusion-v1-5/stable-diffusion-v1-5"
-        )
-
-
-def _needs_checkpoints(recipe: Recipe) -> None:
-    if not recipe.pipeline.checkpoints:
-        raise ValueError(
-            "pipeline.checkpoints is missing: map each directory that `concord convert` wrote to its classes, as"
-            " in pipeline.checkpoints={models/minimax: all}"
-        )
-
-
-def _near(values: Mapping[str, Any]) -> dict[str, str]:
-    return {"features": "teacher" if values.get("teacher") else "pixels"}
+    return check
 
 
 DIT = MethodSpec(
@@ -75,7 +60,11 @@ MINIMAX = replace(
     name="minimax",
     about="sampled from class-conditional diffusion models, one a part of the classes",
     pipeline_keys=frozenset({"checkpoints", "channels"}),
-    check=_needs_checkpoints,
+    check=_needs(
+        "pipeline.checkpoints",
+        "map each directory that `concord convert` wrote to its classes, as in"
+        " pipeline.checkpoints={models/minimax: all}",
+    ),
 )
 UNCLIP = replace(
     DIT,
@@ -92,7 +81,11 @@ TEXT = replace(
     pipeline={"scheduler": "stock"},
     pipeline_keys=frozenset({"size", "prompts", "image_strength"}),
     families=("text", "any"),
-    check=_needs_model,
+    check=_needs(
+        "pipeline.model",
+        "name a text-to-image pipeline (a directory or hub id), as in"
+        " pipeline.model=stable-diffusion-v1-5/stable-diffusion-v1-5",
+    ),
 )
 GENERATE = replace(DIT, name="generate", families=())
 RANDOM = MethodSpec(
@@ -105,7 +98,7 @@ K_CENTER = MethodSpec(
     "real",
     "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
     models=_features_model,
-    defaults=_near,
+    defaults=lambda values: {"features": "teacher" if values.get("teacher") else "pixels"},
 )
 HERDING = replace(
     K_CENTER,
@@ -119,5 +112,5 @@ RDED = MethodSpec(
     "real",
     "put together from crops of real images that a classifier is surest of (RDED)",
     models=lambda recipe: {"teacher": recipe.teacher},
-    check=_needs_teacher,
+    check=_needs("teacher", "method rded needs a classifier of the data's classes, as in teacher=DIR"),
 )

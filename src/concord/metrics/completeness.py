@@ -41,11 +41,9 @@ class Counts:
 
 
 def count_details(found: np.ndarray, own: np.ndarray) -> Counts:
-    """Count own and foreign details.
+    """Count own and foreign details, where found and own are booleans (N, K).
 
-    found: details that a scorer finds in each image, booleans (N, K). own: details that each image's class has,
-    booleans (N, K), at least one an image.
-    Raises ValueError: the shapes differ or an image's class has no detail.
+    They say what a scorer finds in each image, and what its class has: at least one detail, or it is a ValueError.
     """
     if found.shape != own.shape:
         raise ValueError(f"found has shape {found.shape}, own has {own.shape}; they must be equal")

@@ -66,23 +66,15 @@ def near_copies(
     most: int = MOST,
     skip_unreadable: bool = False,
 ) -> dict[str, Any]:
-    """Compare made images with the real ones of their class.
+    """Compare made images with the real ones of their class, and return what near_copies.json holds.
 
-    Args:
-        encoder: embeds both.
-        made: (file, image, label, reference of its condition image or ""), read one by one; file is the place below
-            the run's directory, as in ``images/dog/00000.png``. Variants may be mixed.
-        data: the real images; labels are those of its classes.
-        encoder_name: for the record.
-        most: real images a class to compare with, beside the condition images.
-        skip_unreadable: pass over real images that cannot be read.
+    made: (file, image, label, reference of its condition image or ""), read one by one; file is the place below the
+    run's directory, as in ``images/dog/00000.png``. Variants may be mixed. most: real images a class to compare with,
+    beside the condition images.
 
-    Returns:
-        What near_copies.json holds: `threshold`, class folder -> similarity above which an image is flagged (None: too
-        few real images); `images`, file -> its nearest real image and what is said of the two; `duplicates`, groups
-        of files of one variant with equal pixels.
-
-    Raises ConcordError: a real image cannot be read; with `skip_unreadable`, none of a class can.
+    `threshold`: class folder -> similarity above which an image is flagged (None: too few real images); `images`: file
+    -> its nearest real image and what is said of the two; `duplicates`: groups of files of one variant with equal
+    pixels.
     """
     conditions: list[tuple[int, str]] = []
 

@@ -26,20 +26,11 @@ def label_robust_score(
         IOR = made_any - random_any        improvement over random: more is better
         LRS = score(weight IOR - (1 - weight) HLR)
 
-    Args:
-        full_hard: accuracy of a student trained on the full real set with hard labels, per cent.
-        made_hard: on the made set with hard labels, per cent.
-        made_any: on the made set with the method's own protocol (soft labels, mostly), per cent.
-        random_any: on as many random real images with that protocol, per cent.
-        weight: of IOR, in [0, 1]; HLR has the rest.
-
-    The accuracies are means over seeds. (The package scores each of its runs and averages the scores; the two differ
-    only by the curvature of the exponential over the spread of the runs.)
-
-    Returns:
-        `score` in per cent, `hlr` and `ior` in percentage points, and `weight`.
-
-    Raises ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
+    Accuracies in per cent, means over seeds: of a student trained on the full real set with hard labels, on the made
+    set with hard labels, on the made set with the method's own protocol (soft labels, mostly), and on as many random
+    real images with that protocol. (The package scores each of its runs and averages the scores; the two differ only by
+    the curvature of the exponential over the spread of the runs.) Returns `score` in per cent, `hlr` and `ior` in
+    percentage points, and `weight`. Raises ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
     """
     _check(weight, full_hard=full_hard, made_hard=made_hard, made_any=made_any, random_any=random_any)
     hlr, ior = full_hard - made_hard, made_any - random_any
@@ -53,14 +44,9 @@ def augmentation_robust_score(
 
         ARS = score(weight (made_augmented - random_augmented) + (1 - weight) (made_plain - random_plain))
 
-    made_augmented, random_augmented: accuracies of students trained on the made set and on as many random real images,
-    with the protocol's augmentation, per cent. made_plain, random_plain: the same, with no augmentation at all, per
-    cent. weight: of the difference with augmentation, in [0, 1].
-
-    Returns:
-        `score` in per cent, the differences `augmented` and `plain` in percentage points, and `weight`.
-
-    Raises ValueError: an accuracy is outside [0, 100], or the weight outside [0, 1].
+    Accuracies in per cent of students trained on the made set and on as many random real images, with the protocol's
+    augmentation and with none. Returns `score` in per cent, the differences `augmented` and `plain` in percentage
+    points, and `weight`. Raises ValueError as `label_robust_score`.
     """
     _check(
         weight,

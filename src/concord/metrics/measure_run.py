@@ -39,10 +39,7 @@ class Pictures:
 
 
 class Measuring:
-    """A run whose images are all stored, with what measures share; `variants` are its sets, ``images`` first.
-
-    `stored` has their images.
-    """
+    """A run whose images are all `stored`, with what measures share; `variants` are its sets, ``images`` first."""
 
     def __init__(
         self,

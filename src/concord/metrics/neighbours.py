@@ -36,15 +36,11 @@ Features = np.ndarray | torch.Tensor
 
 
 def neighbour_scores(made: Features, real: Features, k: int = K) -> dict[str, float | None]:
-    """Precision, recall, density and coverage of made points among real ones.
+    """Precision, recall, density and coverage, by `NAMES`, of made points (M, D) among real ones (N, D), of one space.
 
-    made: (M, D); real: (N, D): features in one space. k: the neighbour whose distance is a point's radius.
-
-    Returns:
-        The four, by `NAMES`. None where a radius has no k-th neighbour (all four with N <= k; recall with M <= k, as
-        at one image a class), and precision, recall and density of an empty made set, which covers nothing.
-
-    Raises ValueError: the features do not fit together or are not finite, or k is less than 1.
+    None where a radius has no k-th neighbour (all four with N <= k; recall with M <= k, as at one image a class), and
+    precision, recall and density of an empty made set, which covers nothing. Raises ValueError: the features do not fit
+    together or are not finite, or k is less than 1.
     """
     y, x = _points(made), _points(real)
     if y.shape[1] != x.shape[1]:
@@ -81,15 +77,10 @@ def coverage_report(
 ) -> dict[str, Any]:
     """`neighbour_scores` of a set as a whole, of each class among its own real images, and their means, as JSON.
 
-    features_made: (M, D), labels_made: (M,); features_real: (N, D), labels_real: (N,). space_name: what the features
-    are, as a reader shall know them: an encoder's or teacher's name. k: see `neighbour_scores`.
-
-    Returns:
-        {"space", "k", "all": scores with "made" and "real" counts, "within_classes": means over the classes that have
-        the score, "classes": [scores with "label" and counts, by label], "notes": what is None or cut, and why}.
-
-    Raises ConcordError: the made set has a class without real images. ValueError: features and labels do not fit
-    together.
+    Features are (M, D) and (N, D) with labels (M,) and (N,), in the space that `space_name` names to a reader. Returns
+    {"space", "k", "all": scores with "made" and "real" counts, "within_classes": means over the classes that have the
+    score, "classes": [scores with "label" and counts, by label], "notes": what is None or cut, and why}. A
+    ConcordError: the made set has a class without real images.
     """
     y, x = _points(features_made), _points(features_real)
     of_made, of_real = np.asarray(labels_made), np.asarray(labels_real)

@@ -102,21 +102,14 @@ class Percentile:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All concepts that are looked for, and which class has which.
-
-    concepts: K (class name, phrase) pairs. own: booleans (C, K).
-    """
+    """All K concepts that are looked for, (class name, phrase), and which class has which: `own`, booleans (C, K)."""
 
     concepts: tuple[Concept, ...]
     own: np.ndarray
 
     @classmethod
     def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Self:
-        """From every class's details.
-
-        `shared`: a phrase means the same in every class, as an attribute does; otherwise a phrase is bound to its
-        class, as "{class} with {phrase}" is.
-        """
+        """From every class's details. `shared`: a phrase means the same in every class, as an attribute does."""
         concepts: dict[str, Concept] = {}
         for name, phrases in zip(names, details, strict=True):
             for phrase in phrases:

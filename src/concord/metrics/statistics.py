@@ -89,14 +89,10 @@ def paired_interval(
     statistic: Callable[[np.ndarray, np.ndarray], float] | None = None,
     seed: int = 0,
 ) -> dict[str, object]:
-    """Difference between paired samples with a 95 % percentile bootstrap interval, resampled within groups.
+    """Difference between paired samples with a 95 % percentile bootstrap interval: {"mean", "ci95": [low, high]}.
 
-    informed, uninformed: values of the same samples in the same order, (N, ...). groups: class of each sample, (N,);
-    resampling keeps the count of every class. statistic: (values, groups) to a number; the mean over samples by
-    default.
-
-    Returns:
-        {"mean": difference, "ci95": [low, high]}.
+    informed, uninformed: values of the same samples in the same order, (N, ...). groups: class of each sample, (N,),
+    whose counts resampling keeps. statistic: (values, groups) to a number; the mean over samples by default.
     """
     rng = np.random.default_rng(seed)
     resample = _resampling(groups, rng)

@@ -13,10 +13,7 @@ from concord.text import nearest
 
 
 class Classifier:
-    """A frozen classifier with its own preprocessing.
-
-    labels: the class (or attribute) names in the order of the logits.
-    """
+    """A frozen classifier with its own preprocessing; `labels`: class or attribute names in the order of the logits."""
 
     def __init__(self, model: Any, preprocess: Preprocess) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -28,11 +25,7 @@ class Classifier:
     def from_pretrained(
         cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", key: str = "teacher"
     ) -> Self:
-        """Load a directory or model id; safetensors only.
-
-        key: the recipe key that names this model, for the message when it is missing.
-        Raises ConcordError: it cannot be loaded, or its weights do not fill the network.
-        """
+        """Load a directory or model id, safetensors alone; a ConcordError names the recipe's `key` for it."""
         from transformers import AutoModelForImageClassification
 
         with loading(model, key):

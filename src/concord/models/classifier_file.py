@@ -52,7 +52,6 @@ def save_classifier(path: Path, student: Student, labels: Sequence[str], **facts
     """Write a student with its classes, folder names in the order of its logits, atomically.
 
     The weights lie under the names that `student.net` has for them. `facts` are free (epochs, accuracy, seed), as JSON.
-    Raises ConcordError: another number of labels than the student has classes, or the file cannot be written.
     """
     form = asdict(student.form)
     name, classes = form.pop("name"), form.pop("classes")
@@ -88,11 +87,7 @@ def is_classifier(path: Path) -> bool:
 
 
 def fill(net: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
-    """Load weights that fit a network in every name and shape.
-
-    wrong: how the message begins if they do not.
-    Raises ConcordError: some are missing, unknown, or of another shape; one of each is named.
-    """
+    """Load weights that fit a network in every name and shape; else a ConcordError says one of each, after `wrong`."""
     own = net.state_dict()
     lacking = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]  # older than torch 0.4
     unknown = [n for n in state if n not in own]

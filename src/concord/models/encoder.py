@@ -38,9 +38,7 @@ class Encoder:
     ) -> Self:
         """Load a directory or model id with its tokenizer and processor config; safetensors only.
 
-        dtype: of the network; bfloat16 halves the memory, float16 lets CLIP's gradients underflow.
-        key: the recipe key that names this model, for the message when it is missing.
-        Raises ConcordError: it cannot be loaded, is incomplete, or embeds no images and texts.
+        dtype: bfloat16 halves the memory, float16 lets CLIP's gradients underflow. key: the recipe's for it, in errors.
         """
         from transformers import AutoModel, AutoTokenizer
 

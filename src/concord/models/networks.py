@@ -82,10 +82,7 @@ def convnet_of(state: Mapping[str, Tensor]) -> tuple[int, str, int, int] | None:
 
 
 def modified_resnet(depth: int, classes: int) -> nn.Module:
-    """torchvision's ResNet for images of 32 or 64 pixels: the first convolution is 3 x 3, and nothing is pooled after.
-
-    RDED's ``resnet18_modified`` and ``resnet101_modified``.
-    """
+    """torchvision's ResNet for 32 or 64 pixels (RDED): its first convolution is 3 x 3, nothing is pooled after."""
     net: nn.Module = torchvision.models.get_model(f"resnet{depth}", weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()

@@ -20,12 +20,10 @@ class Preprocess:
     """Resize, crop and normalise as a checkpoint's processor config says.
 
     These are never constants: `laion/CLIP-ViT-L-14-laion2B-s32B-b82K` has mean = std = 0.5, OpenAI's CLIP has not.
-
-    resize: (height, width) to resize to; one number for the shorter edge, aspect kept; None to leave the size alone.
-    crop: (height, width) of the central crop, or None.
-    mean, std: per channel, of values in `scale` times [0, 1].
-    mode: a mode of `torch.nn.functional.interpolate`.
-    scale: what white is before normalisation: 1.0, or 255.0 for the rare network that is fed bytes.
+    resize: (height, width); one number for the shorter edge, aspect kept; None to leave the size alone. crop: (height,
+    width) of the central crop, or None. mean, std: per channel, of values in `scale` times [0, 1], where `scale` is
+    what white is before: 1.0, or 255.0 for the rare network that is fed bytes. mode: of
+    `torch.nn.functional.interpolate`.
     """
 
     resize: tuple[int, int] | int | None

@@ -43,10 +43,7 @@ def _quiet() -> None:
 
 
 def check_complete(info: Mapping[str, Any], model: str, key: str) -> None:
-    """Refuse weights that leave part of the network random; transformers itself only warns.
-
-    info: what `from_pretrained(..., output_loading_info=True)` returns beside the model.
-    """
+    """Refuse weights that leave part of the network random, by their loading `info`; transformers itself only warns."""
     missing = sorted(str(name) for field in ("missing_keys", "mismatched_keys") for name in info.get(field, ()))
     if missing:
         raise ConcordError(

@@ -30,11 +30,7 @@ _BLOCKS: dict[tuple[int | str, ...], int] = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A network from pixels in [0, 1] to all its logits.
-
-    labels: its names of them, where it has any of its own. size: pixels of the side that it was trained at, None where
-    that is not known and it takes any.
-    """
+    """A network from pixels in [0, 1] to all its logits; its own names of them, and its side in pixels, where known."""
 
     network: Student
     labels: tuple[str, ...] | None

@@ -87,19 +87,14 @@ def build_student(
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> Student:
-    """Build an untrained student from torch's global random state.
+    """Build an untrained student from torch's global random state; a ConcordError says what it does not take.
 
-    Args:
-        name: one of `NAMES`, ``timm:NAME``, ``torchvision:NAME``, or an alias that `canonical` knows.
-        size: pixels of the side of its images.
-        norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables), layer, group or
-            none; of a resnetap-10 instance (the default) or batch; of a resnet-18, -50 or -101 batch (the default, as
-            torchvision has them) or instance (Minimax's, whose first layer follows the size).
-        pool: of a ConvNet avg (the default), max or none.
-        width: channels of a ConvNet, 128 by default.
-        mean, std: for the normalisation inside, of pixels in [0, 1].
-
-    Raises ConcordError: an unknown name, a choice that the network does not have, or a size that it cannot take.
+    name: one of `NAMES`, ``timm:NAME``, ``torchvision:NAME``, or an alias that `canonical` knows. size: pixels of the
+    side of its images. norm: of a ConvNet batch (the default, as in RDED), instance (the dataset-condensation tables),
+    layer, group or none; of a resnetap-10 instance (the default) or batch; of a resnet-18, -50 or -101 batch (the
+    default, as torchvision has them) or instance (Minimax's, whose first layer follows the size). pool: of a ConvNet
+    avg (the default), max or none. width: channels of a ConvNet, 128 by default. mean, std: for the normalisation
+    inside, of pixels in [0, 1].
     """
     name = canonical(name)
     convnet, plain = name.startswith("convnet-"), re.fullmatch(r"resnet-\d+", name)
@@ -132,11 +127,7 @@ def build_student(
 
 
 def canonical(name: str) -> str:
-    """The one name of a student: ``conv3`` and ``ConvNet3`` are convnet-3, ``resnet18_modified`` resnet-18-modified.
-
-    A bare name of torchvision, ``mobilenet_v2``, is ``torchvision:mobilenet_v2``.
-    Raises ConcordError: no student goes by that name; the nearest is named.
-    """
+    """The one name of a student (``conv3`` is convnet-3, ``mobilenet_v2`` torchvision's), or a ConcordError."""
     word = re.sub(r"[\s_-]+", "-", name.strip().casefold())
     source, colon, model = name.strip().partition(":")
     if colon:

@@ -84,17 +84,12 @@ def load_teacher(
 ) -> Teacher:
     """Load a teacher for the classes of the data.
 
-    Args:
-        spec: a `.safetensors` file that concord wrote, or a `.pth`, `.pt` or `.safetensors` of others: a state dict or
-            {"model": state dict}, as RDED's; ``torchvision:NAME`` or NAME alone, with its default weights;
-            ``timm:NAME``; a transformers directory or id; ``reef:teacher``.
-        classes: of the data. The outputs go by their names where the network has some, an ImageNet network's by the
-            classes' places in ImageNet, and any other's in order.
-        arch: the student whose weights a file of others holds, where they do not tell.
-        size: side of the images that the teacher is for, where it is not known or another is wanted.
-
-    Raises ConcordError: it cannot be found or loaded, has another number of outputs than the data have classes, or
-    names of which some class has none.
+    spec: a `.safetensors` file that concord wrote, or a `.pth`, `.pt` or `.safetensors` of others: a state dict or
+    {"model": state dict}, as RDED's; ``torchvision:NAME`` or NAME alone, with its default weights; ``timm:NAME``; a
+    transformers directory or id; ``reef:teacher``. The outputs go by the classes' names where the network has some, an
+    ImageNet network's by the classes' places in ImageNet, and any other's in order. arch, size: the student whose
+    weights a file of others holds, and the side of its images, where they do not tell or another is wanted. A
+    ConcordError: it cannot be loaded, or its outputs are not the data's classes.
     """
     found = trained(spec, len(classes), arch=arch, size=size)
     outputs = found.network.form.classes
@@ -186,9 +181,7 @@ def require_sound(check: Check, teacher: Teacher) -> None:
 def remap(teacher: Teacher, check: Check) -> Teacher:
     """The same teacher with its columns in the order that gives the most hits: the best assignment on `check`.
 
-    Raises:
-        ConcordError: an order that is fitted to half of the images is at chance on the other half, so that the best
-            one would be a fit to noise.
+    A ConcordError: an order that is fitted to half of the images is at chance on the other half, a fit to noise.
     """
     k, n = len(check.confusion), int(check.confusion.sum())
     true, predicted = _images(check.confusion)

@@ -8,11 +8,11 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal, cast
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 Status = Literal["read", "deduced", "unreadable"]
-
-
 Unit = Literal["percent", "seconds"]
 
 
@@ -43,13 +43,20 @@ class Cell:
     note: str
 
 
+_CELL = TypeAdapter(Cell)
+_NUMBERS = ("ipc", "mean", "std")
+
+
 @cache
 def cells(table: int | None = None) -> tuple[Cell, ...]:
     """Return the cells of one table (1 to 9), or of all, in the paper's order; a dash of the paper is no cell."""
     if table is not None:
         return tuple(cell for cell in cells() if cell.table == table)
     text = (resources.files("concord.paper") / "tables.csv").read_text(encoding="utf-8")
-    return tuple(_cell(row) for row in csv.DictReader(text.splitlines()))
+    rows = csv.DictReader(text.splitlines())
+    return tuple(
+        _CELL.validate_python({key: row[key] or None if key in _NUMBERS else row[key] for key in row}) for row in rows
+    )
 
 
 def accuracy(dataset: str, method: str, informed: bool, student: str, ipc: int | None) -> Cell | None:
@@ -64,20 +71,3 @@ def accuracy(dataset: str, method: str, informed: bool, student: str, ipc: int |
         if here == wanted and not cell.variant and cell.unit == "percent":
             return cell
     return None
-
-
-def _cell(row: dict[str, str]) -> Cell:
-    return Cell(
-        table=int(row["table"]),
-        dataset=row["dataset"],
-        method=row["method"],
-        informed=row["informed"] == "true",
-        student=row["student"],
-        ipc=int(row["ipc"]) if row["ipc"] else None,
-        variant=row["variant"],
-        mean=float(row["mean"]) if row["mean"] else None,
-        std=float(row["std"]) if row["std"] else None,
-        unit=cast(Unit, row["unit"]),
-        status=cast(Status, row["status"]),
-        note=row["note"],
-    )

@@ -18,10 +18,8 @@ class AnyPipeline(FrozenPipeline):
     """A frozen text-to-image or image-to-image pipeline.
 
     size: side of the images in pixels, None for the pipeline's own. image_strength: how much of a given image is
-    replaced by noise before it is denoised, 0 to 1; None to start from noise alone.
-
-    Its autoencoder matters to informing alone: one that concord does not know makes uninformed images all the same.
-    Raises ConcordError: an image-to-image pipeline is wanted of a family that has none.
+    replaced by noise before it is denoised, 0 to 1; None to start from noise alone. Its autoencoder matters to
+    informing alone: one that concord does not know makes uninformed images all the same.
     """
 
     def __init__(

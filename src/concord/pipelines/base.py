@@ -26,13 +26,10 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Planned:
-    """A batch of planned images.
+    """A batch of planned images: their `samples`, the real images and classes that these refer to, and `pipeline` of
+    the recipe.
 
-    Args:
-        samples: what they are to be.
-        data: the real images that the samples refer to, and the classes.
-        settings: the recipe's `pipeline`.
-        generators: one an image; all that is random comes from them.
+    generators: one an image; all that is random comes from them.
     """
 
     samples: Sequence[Sample]
@@ -178,12 +175,8 @@ def sample_images(
 ) -> Tensor:
     """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise.
 
-    Args:
-        denoise: what a family's `denoise` returns.
-        seeds: a seed or a generator for each image.
-        steps: of the scheduler.
-        scheduler: see `named_scheduler`.
-        guides: see `concord.diffusion.sample`.
+    denoise: what a family's `denoise` returns. scheduler: see `named_scheduler`; the rest: see
+    `concord.diffusion.sample`.
     """
     model = denoise.model
     drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]

@@ -25,10 +25,7 @@ def pipeline_class(model: str) -> str | None:
 
 
 def pipeline_labels(model: str) -> dict[str, int] | None:
-    """The class ids by name of a class-conditional pipeline, as `DiTPipeline.labels` has them.
-
-    None where its model_index.json is not on this machine, or names no classes.
-    """
+    """A pipeline's class ids by name, as `DiTPipeline.labels`; None if it is not on this machine or names none."""
     if not isinstance(names := _index(model).get("id2label"), dict):
         return None
     return {name.strip(): int(number) for number, text in names.items() for name in str(text).split(",")}
@@ -40,10 +37,7 @@ def _index(model: str) -> dict[str, Any]:
 
 
 def family_of(pipeline: Any, among: Sequence[str] = ()) -> FamilySpec | None:
-    """Return the family that takes a pipeline, or a class by its name: the one of its nearest ancestor.
-
-    among: the families to choose from; none for all that are registered.
-    """
+    """The family, `among` these or all, that takes a pipeline or the name of a class: that of its nearest ancestor."""
     specs = [FAMILIES.get(name) for name in among] if among else _importable()
     owners = {kind.rpartition(":")[2]: spec for spec in specs for kind in spec.pipelines}
     if isinstance(pipeline, str) and pipeline in owners:
@@ -53,11 +47,7 @@ def family_of(pipeline: Any, among: Sequence[str] = ()) -> FamilySpec | None:
 
 
 def recipe_family(recipe: Recipe) -> FamilySpec:
-    """Return the family that makes a recipe's images, by its pipeline's class.
-
-    Where that is not known here, it is the first that the method takes.
-    Raises ConcordError: the method takes no such pipeline.
-    """
+    """The family of a recipe's pipeline class; where that is not known here, the first that its method takes."""
     among, model = METHODS.get(recipe.method).families, recipe.pipeline.model or ""
     name = pipeline_class(model)
     return FAMILIES.get(among[0] if among else "dit") if name is None else _known(model, name, among)
@@ -75,17 +65,11 @@ def load_family(
 ) -> Any:
     """Load a diffusion model as the family that its pipeline's class says: a `concord.pipelines.base.FrozenPipeline`.
 
-    Args:
-        model: a directory, a model id or a name of the package (``reef:pipeline``); or a pipeline, which is taken as it
-            is and where it is.
-        dtype: of the networks.
-        device: where they go.
-        tiny_decoder: the directory or model id of an `AutoencoderTiny`, for cheap gradients.
-        checkpoint: a directory whose transformer takes the place of the pipeline's, as `concord convert` writes it.
-        among: names of families, one of which it must be.
-        options: what the family takes beside, as `size`.
-
-    Raises ConcordError: something cannot be loaded, or is of another family; names the recipe key.
+    model: a directory, a model id or a name of the package (``reef:pipeline``); or a pipeline, which is taken as it is
+    and where it is. tiny_decoder: the directory or model id of an `AutoencoderTiny`, for cheap gradients. checkpoint: a
+    directory whose transformer takes the place of the pipeline's, as `concord convert` writes it. among: names of
+    families, one of which it must be. options: what the family takes beside, as `size`. A ConcordError names the
+    recipe's key.
     """
     pipeline = model
     if isinstance(model, str):
@@ -127,19 +111,12 @@ def _class_named(name: str, default: Any = None) -> Any:
 def load_pipeline(
     model: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", transformer: str | None = None
 ) -> Any:
-    """Load a pipeline by directory or model id.
+    """Load a pipeline by directory or model id; a ConcordError names the recipe's key. dtype: None for float32.
 
     Weights come from safetensors where the model has them; else diffusers reads its `.bin` files, with
-    `weights_only=True`, so that no code of theirs runs. A safety checker is not loaded: it would put black squares
-    into the set without a word.
-
-    Args:
-        model: its directory or id.
-        dtype: None for float32.
-        device: where it goes.
-        transformer: a directory (or model id) with another transformer for it, in ``transformer/`` or at its top.
-
-    Raises ConcordError: it cannot be loaded; names the recipe key.
+    `weights_only=True`, so that no code of theirs runs. A safety checker is not loaded: it would put black squares into
+    the set without a word. transformer: a directory (or model id) with another transformer for it, in ``transformer/``
+    or at its top.
     """
     import diffusers
 

@@ -33,10 +33,7 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of both runs; change: second less first.
-
-    ci95 and p where they are known, over n samples or seeds; by: what the interval rests on.
-    """
+    """One figure of both runs; change: second less first; ci95, p: over n samples or seeds, where `by` these known."""
 
     measure: Measure
     a: float | None

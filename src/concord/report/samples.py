@@ -24,10 +24,7 @@ class Texts(dict[str, int]):
 
 @dataclass(frozen=True)
 class Contents:
-    """`data` for the scripts; `pictures`: for each class its samples' data URIs, [after, before or ""].
-
-    `shown` of `images` samples are on the page.
-    """
+    """`data` for the scripts, and for each class its samples' data URIs [after, before or ""], `shown` of `images`."""
 
     data: dict[str, Any]
     pictures: list[list[list[str]]]

@@ -29,10 +29,7 @@ def side_for(images: int, budget: int) -> int:
 
 
 def thumbnail(path: Path, side: int) -> str:
-    """An image as a data URI with edges of at most `side` pixels; empty where the file is gone or no image.
-
-    Smaller images keep every pixel.
-    """
+    """An image as a data URI, its edges shrunk to `side` pixels at most; empty where the file is gone or no image."""
     try:
         with open_image(path) as image:
             image.draft("RGB", (side, side))

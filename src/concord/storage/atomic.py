@@ -136,10 +136,7 @@ def make_directories(path: Path) -> None:
 
 @contextlib.contextmanager
 def new_directory(target: Path, part: Path) -> Iterator[Path]:
-    """Yield `part`, a directory beside `target` to fill; it takes the target's place, or is gone after an error.
-
-    target: not there, or an empty directory.
-    """
+    """Yield `part` to fill; it takes the place of `target`, which is not there or empty, or is gone after an error."""
     part.mkdir(parents=True)
     try:
         yield part

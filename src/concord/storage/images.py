@@ -55,9 +55,7 @@ def read_image(source: Source, options: ReadOptions = PLAIN, name: str = "") -> 
     """Read an image file: RGB, 8 bits, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 
     The result carries no metadata (position, profile), so that what is written from it depends on its pixels alone.
-
-    source: the file, or its bytes as a file in memory. name: what the error calls it, where `source` is no path. Raises
-    ConcordError: the file is missing, truncated, no image, or too large.
+    name: what the error (the file is missing, truncated, no image, or too large) calls a source that is no path.
     """
     with open_image(source, options, name) as image:
         image.load()

@@ -21,8 +21,7 @@ def in_threads(
 ) -> Iterator[Result]:
     """Yield what `work` makes of each item, in their order; its first error ends it, and what waits is not begun.
 
-    ahead: results that may wait to be taken, where they are large; all may if not given. at_once: items that a thread
-    takes in a row.
+    ahead: results that may wait to be taken, where they are large. at_once: items that a thread takes in a row.
     """
 
     def some(start: int) -> list[Result]:
@@ -49,14 +48,10 @@ AHEAD = 2
 class Writer(Generic[Item, Data]):
     """Encode and store batches behind the caller's back; use it as a context, which ends when all is stored.
 
-    Threads encode; one thread stores, in the order in which images were given. What is stored when, and after which
-    kill, is the store's own affair: the writer only moves it off the maker's path.
-
-    encode: an item's file bytes, called in some thread. store: a batch's encoded items, called in one thread, batch by
-    batch in the order of `put`.
-
-    An error of either is raised by the next `put` or at the context's end, and nothing is stored after it. Where the
-    caller's own block fails, what was put before is still stored.
+    Threads `encode` items; one thread `store`s batches, in the order in which they were given. What is stored when, and
+    after which kill, is the store's own affair: the writer only moves it off the maker's path. An error of either is
+    raised by the next `put` or at the context's end, and nothing is stored after it. Where the caller's own block
+    fails, what was put before is still stored.
     """
 
     def __init__(

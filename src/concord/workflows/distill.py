@@ -51,17 +51,9 @@ def distill(
 ) -> dict[str, Any]:
     """Make the recipe's set in `out`, or what is missing of it; return what results.json holds.
 
-    With more than one worker, processes are spawned: a script that calls this needs the usual
-    ``if __name__ == "__main__":``.
-
-    Args:
-        recipe: decides everything.
-        out: the directory to fill or grow.
-        progress: hears how it gets on.
-        data: an image set of one's own, instead of opening the recipe's `data`.
-        method: builds a method of one's own, instead of the recipe's; with either of these, one process makes all.
-
-    Raises ConcordError: anything the user can put right; what was finished stays, and the same call goes on from there.
+    With more than one worker, processes are spawned: a script that calls this needs the usual ``if __name__ ==
+    "__main__":``. data, method: an image set, and what builds a method, instead of the recipe's; with either, one
+    process makes all. A ConcordError: anything the user can put right; the same call goes on from there.
     """
     progress = progress or Silent()
     start = time.perf_counter()

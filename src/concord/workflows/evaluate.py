@@ -58,23 +58,20 @@ def evaluate(
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
     chosen = read_settings(as_texts(settings))
-    record = evaluate_and_report(directory, str(test), *chosen, file, progress, *others)
+    record = evaluate_and_report(directory, str(test), chosen, file, progress or Silent(), *others)
     return Scores(record, record_path(directory, file))
 
 
 def evaluate_and_report(
     directory: Path,
     test: str,
-    settings: Settings,
-    ways: Sequence[ProtocolConfig],
-    out: Path | None = None,
-    progress: Progress | None = None,
-    random: Path | None = None,
-    full: Path | None = None,
+    chosen: tuple[Settings, Sequence[ProtocolConfig]],
+    out: Path | None,
+    progress: Progress,
+    *others: Path | None,
 ) -> dict[str, Any]:
     """Evaluate a set, as `concord.evaluation.evaluate.evaluate`; of a run whose record lies with it, draw the page."""
-    progress = progress or Silent()
-    record = evaluation.evaluate(directory, test, settings, ways, out, progress, random, full)
+    record = evaluation.evaluate(directory, test, *chosen, out, progress, *others)
     if out is None and (directory / "images" / "metadata.jsonl").is_file():
         progress.stage("writing the report")
         write_report(directory)

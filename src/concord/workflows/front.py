@@ -17,12 +17,9 @@ from concord.workflows.distill import distill as run_distill
 
 
 def load_recipe(name: str | Path, **values: Any) -> Recipe:
-    """Load a recipe: a bundled one by name, a YAML file, or that of an earlier run's directory.
+    """Load a recipe by what `concord distill` takes, with keys to set; a ConcordError says what does not fit.
 
-        concord.load_recipe("custom", data="my-photos", ipc=10, pipeline={"steps": 25})
-
-    name: what `concord distill` takes. values: keys to set.
-    Raises ConcordError: an unknown recipe or key, or a value that does not fit.
+    concord.load_recipe("custom", data="my-photos", ipc=10, pipeline={"steps": 25})
     """
     return recipes.load(str(name), as_texts(values))
 
@@ -45,10 +42,9 @@ def distill(
         method: a `concord.methods.base.Method` of one's own, or a function of (recipe, data) that returns one.
         workers: processes, where the recipe leaves them open. More than one are spawned, which asks of a script the
             usual ``if __name__ == "__main__":``. The images are the same.
-        progress: hears how it gets on.
 
-    Raises:
-        ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from there.
+    Raises ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from
+    there.
     """
     settings = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = Path("out") / file_name(settings.name) if out is None else Path(out)

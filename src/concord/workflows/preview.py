@@ -83,10 +83,6 @@ def preview(recipe: Recipe, out: Path) -> Preview:
 
 def record(plan: Preview) -> dict[str, Any]:
     """A preview as ``--dry-run --json`` prints it: bytes and seconds are estimates, null where they are not known."""
-    models = [
-        {"key": m.key, "model": m.model, "licence": m.licence, "present": m.path is not None, "bytes": m.bytes}
-        for m in plan.models
-    ]
     return {
         "recipe": plan.recipe.name,
         "method": plan.recipe.method,
@@ -94,14 +90,9 @@ def record(plan: Preview) -> dict[str, Any]:
         "out": str(plan.out),
         "classes": [{"class_name": n, "images": c} for n, c in zip(plan.classes, plan.counts, strict=True)],
         "variants": list(plan.variants),
-        "images": plan.images,
-        "missing": plan.missing,
-        "there": plan.there,
-        "batches": plan.batches,
-        "batch_size": plan.batch_size,
-        "workers": plan.workers,
+        **{key: getattr(plan, key) for key in ("images", "missing", "there", "batches", "batch_size", "workers")},
         "device": plan.device,
-        "models": models,
+        "models": [{**m.record, "bytes": m.bytes} for m in plan.models],
         "disk_bytes": plan.disk,
         "disk_free_bytes": plan.disk_free,
         "memory_bytes": plan.memory,

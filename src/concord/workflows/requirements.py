@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from concord.errors import ConcordError
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
@@ -20,6 +21,11 @@ class Needed:
     licence: str
     path: Path | None
     bytes: int
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """It as programs read it."""
+        return {"key": self.key, "model": self.model, "licence": self.licence, "present": self.path is not None}
 
 
 def needed_models(recipe: Recipe) -> list[Needed]:

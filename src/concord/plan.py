@@ -1,10 +1,9 @@
 """The plan: every image is decided before any is made.
 
 Sample (class, index) is the same whatever the number of images per class (IPC), so IPC 10 is a prefix of IPC 50.
-Batches are cut from the *endless* plan, never from the part that an IPC asks for: batch k of a checkpoint holds its
-samples [k b, (k + 1) b). A batch that the IPC cuts is made whole and only what is wanted is kept; hence a set grown
-from IPC 4 to 10 equals the set made at IPC 10 at once, byte for byte, although a network's output for one image may
-depend in its last bits on the batch around it.
+Batches are cut from the *endless* plan: batch k of a checkpoint holds its samples [k b, (k + 1) b). One that the IPC
+cuts is made whole and only what is wanted is kept; hence a set grown from IPC 4 to 10 equals the set made at IPC 10 at
+once, byte for byte, although a network's output for one image may depend in its last bits on the batch around it.
 """
 
 import hashlib
@@ -29,9 +28,8 @@ class Crop:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of the plan: all that decides it beside the recipe.
+    """One image of the plan: all that decides it beside the recipe; `index` counts within the class from 0.
 
-    `class_index` is the label (position in the data set's `ClassTable`); `index` counts within the class from 0.
     `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it;
     `crops` the parts of real images that it is put together from.
     """

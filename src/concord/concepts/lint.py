@@ -14,11 +14,7 @@ LONGEST, FEWEST = 127, 10
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong. `phrase` is empty where it is the class as a whole.
-
-    kind: "empty", "too-few", "too-long", "upper-case", "class-name", "duplicate", "non-visual", "shared",
-        "shared-by-look-alikes", "no-look-alikes", "look-alike-itself" or "look-alike-empty".
-    """
+    """One thing that is wrong, with its kind in a word; `phrase` is empty where it is the class as a whole."""
 
     kind: str
     class_name: str

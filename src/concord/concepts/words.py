@@ -1,9 +1,7 @@
-"""The words of a phrase: what it says, and which of them say what no picture shows.
+"""The words of a phrase: what it says, and which of them say what no picture shows, by a curated list.
 
-The list of such words (behaviour, habitat, sound, taste, smell, use, provenance, price and their like) is curated,
-because a list is quick, explains itself and never changes its mind. A word that also has a visual meaning is left out
-(a sharp edge, tree bark, a running stitch, a worn cover, a price tag) or let pass in the compounds that are visual (a
-sound hole, a sweet potato). A phrase that a person knows to be visual can always be put differently.
+A word that also has a visual meaning is left out (a sharp edge, tree bark, a price tag) or let pass in the compounds
+that are visual (a sound hole, a sweet potato). A phrase that a person knows to be visual can be put differently.
 """
 
 import re

@@ -18,11 +18,9 @@ _READABLE = ("AutoencoderKL", "AutoencoderDC", "AutoencoderTiny")
 def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None = None) -> Decode:
     """The function that takes a pipeline's latents, scheduler space, to images (B, 3, H, W), about [-1, 1], unclamped.
 
-    pipeline: one whose `vae` is an AutoencoderKL (Stable Diffusion, DiT, PixArt, SD 3, FLUX), an AutoencoderDC (Sana)
-        or an AutoencoderTiny.
-    size: (height, width) in pixels; only for latents that are packed into tokens (FLUX), and there a square if None.
-    side: shrink the latents first, so that the images' shorter side is about so many pixels; never enlarged.
-    Raises ConcordError: another kind of autoencoder, whose latents are normalised in its own way.
+    pipeline: one whose `vae` is `_READABLE`: others normalise latents in ways of their own. size: (height, width) in
+    pixels; only for latents that are packed into tokens (FLUX), and there a square if None. side: shrink the latents
+    first, so that the images' shorter side is about so many pixels; never enlarged.
     """
     vae: Any = getattr(pipeline, "vae", None)
     vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped

@@ -1,9 +1,8 @@
 """Random views of a batch: what is random is drawn first, as small tensors on the CPU, and applied on the device.
 
-Because a view is data, it can be saved and replayed (a soft label belongs to one view), and each step can be held
-against torchvision's on the same parameters. The steps, in this order: patch shuffle, random resized crop (or a plain
-resize), padded crop, flip, colour jitter, lighting, DSA. The first four are separable: whatever they do to a batch,
-each axis of an image is one small matrix, so that all of it is two batched matrix products (`_axis`).
+So it can be saved and replayed: a soft label belongs to one view. The steps, in this order: patch shuffle, random
+resized crop (or a plain resize), padded crop, flip, colour jitter, lighting, DSA. The first four are separable: each
+axis of an image is one small matrix, so that all of it is two batched matrix products (`_axis`).
 """
 
 import math

@@ -1,7 +1,4 @@
-"""Metrics of a student's predictions: functions of logits (N, K) and true labels (N,), as `metrics=` names them.
-
-Each is registered as `concord.registry.MetricSpec` with ``of="predictions"``; accuracies are in percent.
-"""
+"""Metrics of a student's predictions: functions of logits (N, K) and true labels (N,); accuracies are in percent."""
 
 from __future__ import annotations
 

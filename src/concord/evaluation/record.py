@@ -87,11 +87,10 @@ def way(cell: Mapping[str, Any]) -> str:
 
 
 def with_trial(cell: Mapping[str, Any], trial: Trial) -> Json:
-    """Return the cell with another seed in it.
+    """Return the cell with another seed in it, its values in the order of `seeds`, which ascend.
 
-    Means over seeds, and sample standard deviations (n - 1), 0 for a single seed; `values` are in the order of `seeds`,
-    which ascend whatever order they were trained in. A metric has seeds of its own: it may be asked for later, and a
-    seed that is there is trained once more for it, to the same accuracy.
+    A metric has seeds of its own: it may be asked for later, and a seed that is there is trained once more for it, to
+    the same accuracy. Spreads are sample standard deviations (n - 1), 0 for a single seed.
     """
     out = dict(cell) if trial.seed in cell.get("seeds", ()) else _with_accuracy(cell, trial)
     for name, values in trial.metrics.items():

@@ -1,11 +1,8 @@
-"""Soft labels stored ahead, after Fast Knowledge Distillation (Shen and Xing 2022).
+"""Soft labels stored ahead, after Fast Knowledge Distillation (Shen and Xing 2022; docs/evaluation.md).
 
-The teacher sees every view of every epoch once; what was random about the view (order, crop, flip, mixing) is stored
-with the teacher's answer. A training then needs no teacher, and the set can be shared with its labels. Whole float32
-answers give the very training that a teacher online gives with the same seed; the k largest, in fewer bits, take a
-fraction of the room.
-
-A store is a directory: ``labels.json`` says what it is of, ``epoch-00000.safetensors`` and so on hold an epoch each.
+What was random about a view (order, crop, flip, mixing) is stored with the teacher's answer, so that whole float32
+answers give the very training that a teacher online gives with the same seed. A store is a directory: ``labels.json``
+says what it is of, ``epoch-00000.safetensors`` and so on hold an epoch each.
 """
 
 import hashlib

@@ -1,9 +1,8 @@
 """Layout `ddranking`: what DD-Ranking (`pip install ddranking`, read at 0.2.0) takes as `image_path`.
 
-It opens torchvision's `ImageFolder` there, so the labels are the folders in sorted order, and compares predictions with
-the labels of its own test set. For the ImageNet subsets that it knows, these are the places in its own lists of class
-numbers, which are not sorted (`ddranking/utils/data.py`); for ImageNet-1K and Tiny ImageNet they follow the WordNet
-ids, for CIFAR the alphabet. The folders are numbered in that order.
+Labels are the folders in sorted order there, and predictions are compared with the labels of its own test set: for the
+ImageNet subsets that it knows, the places in its own unsorted lists of class numbers (`ddranking/utils/data.py`), for
+ImageNet-1K and Tiny ImageNet in WordNet ids, for CIFAR in the alphabet. The folders are numbered in that order.
 """
 
 from pathlib import Path

@@ -1,6 +1,5 @@
-"""Layout `webdataset`: tar shards that are read from front to back.
+"""Layout `webdataset`: tar shards of the image as it is, ``.cls`` (the label) and ``.json`` (its row) with one stem.
 
-A sample is three members with one stem: the image as the run stored it, ``.cls`` (the label) and ``.json`` (its row).
 Stems are numbers alone: WebDataset cuts a name at its first dot, and class names have dots. Samples go by index, then
 by class, so that every shard is nearly balanced.
 """

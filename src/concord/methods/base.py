@@ -1,11 +1,7 @@
 """What a method is: a way to make a small set out of a large one. Runs know methods by this alone.
 
-Every method has the six members of `Method`. What only some methods do are protocols of their own, found by
-`isinstance`: keep something between calls (`Resumes`), fit all images together before any is made (`Fits`), tell
-something of the finished set (`Tells`), be informed by concepts (`Informed`).
-
-A choice among real images names them in `Sample.source`; a choice from another run names that run in a section of
-settings of its own, which is part of the identity, and its images in `Sample.source`.
+Every method has the six members of `Method`; what only some do are protocols of their own, found by `isinstance`. A
+choice among real images names them in `Sample.source`; one from another run names that in settings of its own.
 """
 
 from collections.abc import Mapping, Sequence

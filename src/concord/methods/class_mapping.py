@@ -13,12 +13,11 @@ _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def assign_checkpoints(checkpoints: Mapping[str, str | Sequence[str]], classes: ClassTable) -> list[str]:
-    """Return the checkpoint of every class, in label order.
+    """Return the checkpoint of every class, in label order; each has one, or it is a ConcordError.
 
     checkpoints: path -> its classes: ``all``, a class list's name, a range of ImageNet class ids such as ``0-19`` (both
-        ends count), or any of these and folders, names and WordNet ids in a list. What the data do not have is passed
-        over in lists and ranges, but a single class must be there.
-    Raises ConcordError: a class has no checkpoint, or two; or a word means no class.
+    ends count), or any of these and folders, names and WordNet ids in a list. What the data do not have is passed over
+    in lists and ranges, but a single class must be there.
     """
     owners: list[list[str]] = [[] for _ in classes]
     for path, words in checkpoints.items():

@@ -1,12 +1,7 @@
-"""Coresets: real images that stand for their class by where they lie in a feature space.
+"""Coresets (docs/coresets.md): real images that stand for their class by where they lie in a feature space.
 
-Both orders are greedy, so that a smaller set is part of a larger one; what is as good goes by the order of the
-references. Distances are Euclidean and summed in float64.
-
-`features` of a recipe names the space. ``encoder``: unit vectors of the recipe's image-text encoder. ``teacher``: what
-the recipe's classifier has before its last layer, the space of the field's tables. ``pixels``: the image at 32 pixels,
-for want of a model. A recipe that says nothing has the teacher's where it names one, and pixels elsewhere: the encoder
-has a default of 1.7 GB, and a choice among real images shall not fail, nor fetch it, because nobody said otherwise.
+Both orders are greedy, so that a smaller set is part of a larger one. The encoder has a default of 1.7 GB: a choice
+among real images shall not fail, nor fetch it, because nobody said otherwise.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,13 +1,7 @@
-"""RDED: images put together from crops of real images that a teacher is surest of (Sun et al. 2024, CVPR).
+"""RDED (docs/coresets.md): images put together from crops of real images that a teacher is surest of (Sun et al. 2024).
 
-As in its code (LINs-lab/RDED, synthesize/): several random square crops are taken of each of some images of a class;
-the teacher sees a crop amid an otherwise empty image of its input size; of each image the crop with the lowest cross
-entropy is kept, and the lowest of these fill the set, factor x factor to an image.
-
-Two things are ours. Image i has the crops of rank f i to f i + f - 1 with f = factor^2, where RDED gives crop k n + i
-to cell k of n images: the set holds the same crops either way, but here a smaller set is part of a larger one, so that
-it can grow. And where a class has fewer images than crops are needed, the second-best crops of all its images follow,
-and so on, where RDED ends with an error; with images enough there are none of them.
+Image i has the crops of rank f i to f i + f - 1 with f = factor^2, where RDED gives crop k n + i to cell k of n images:
+the set holds the same crops either way, but here a smaller set is part of a larger one.
 """
 
 import math

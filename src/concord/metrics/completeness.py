@@ -1,8 +1,7 @@
 """What informing changed: completeness, teacher accuracy and nuisance diversity of informed, uninformed and real sets.
 
-Sets are compared sample by sample: an informed and an uninformed image of the same class and index share their seed,
-so their difference has an interval of its own. Counting is a pure function of boolean tables; where the booleans come
-from is a scorer's business (`scorers.py`).
+An informed and an uninformed image of the same class and index share their seed, so that their difference has an
+interval of its own. Where the booleans that are counted come from is a scorer's business (`scorers.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,15 +1,13 @@
 """Near copies: is a made image one of the real ones, or nearly?
 
-Each made image is compared with real images of its class: by their pixels, and by cosine between embeddings. What is
-near enough to be flagged, the data say: the similarity that 99.9 % of the real images do not reach with their nearest
-other real image. A made image above it lies closer to a real one than real ones lie to each other. The threshold is
-each class's own, as classes differ in how alike their images are; where there are few images, it is that of all classes
-together. Of 200 real images it is nearly their greatest similarity, so about one in a hundred images that copy nothing
-lies above it too (held-out images of reef: 3 of 300).
+Each is compared with real images of its class: by their pixels, and by cosine between embeddings. It is flagged above
+the similarity that 99.9 % of the real images do not reach with their nearest other real image: a threshold of each
+class's own, as classes differ in how alike their images are; where there are few images, that of all classes together.
+Of 200 real images it is nearly their greatest similarity, so about one in a hundred images that copy nothing lies above
+it too (held-out images of reef: 3 of 300).
 
-It is evidence, not proof. A copy of a real image that was not looked at (there are `most` a class, evenly spaced, and
-always the condition images) goes unseen unless another one is near, and so does one below the threshold where the data
-hold near-copies of their own; equal pixels are always flagged.
+It is evidence, not proof: a copy of a real image that was not looked at (there are `most` a class, evenly spaced, and
+always the condition images) goes unseen unless another one is near. Equal pixels are always flagged.
 """
 
 import hashlib

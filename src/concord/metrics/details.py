@@ -1,9 +1,7 @@
 """Which of its class's details an image is likely to lack, where no detector knows: percentiles among real images.
 
-For every made image, the similarity with each of its positives ("{class} with {phrase}") is placed among the real
-images of its class. An image in the lowest quarter for a phrase looks less like it than three quarters of the real
-ones: the detail is likely missing. It is evidence, not truth; docs/reef.md says how well it tells on reef, where the
-truth is known.
+An image in the lowest quarter for "{class} with {phrase}" looks less like it than three quarters of the real ones: the
+detail is likely missing. It is evidence, not truth; docs/reef.md says how well it tells where the truth is known.
 """
 
 from collections import Counter

@@ -1,8 +1,6 @@
 """Scorers: how sure it is that an image shows a concept.
 
-Two of them, with one face: an attribute detector where one exists, and percentiles of image-text similarity among the
-real images elsewhere. Either should be another model than the one that informed the sampling: a pupil does not mark
-his own work.
+Either should be another model than the one that informed the sampling: a pupil does not mark his own work.
 """
 
 from collections.abc import Callable, Sequence

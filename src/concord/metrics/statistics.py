@@ -1,9 +1,8 @@
 """Whether one set is better than another, from the accuracies of students over seeds: second less first.
 
 A seed fixes a student's first weights and its order of batches, so that two sets compared with the same seeds are
-pairs, and what the seeds have in common does not widen the interval. Spreads are sample standard deviations (n - 1 in
-the divisor), which an interval needs; the tables of the field mostly give numpy's default (n), smaller by
-sqrt((n - 1) / n): 0.82 of it for three seeds.
+pairs, and what the seeds have in common does not widen the interval. Spreads are sample standard deviations (n - 1);
+the tables of the field mostly give numpy's default (n): 0.82 of it for three seeds.
 """
 
 import math

@@ -339,11 +339,9 @@ KEY = "downscale_freq_shift"
 
 
 def restore_frequencies(transformer: Any) -> None:
-    """Give a DiT of diffusers the timestep frequencies that its config names; without the key, change nothing.
+    """Give a DiT of diffusers the timestep frequencies that its config names (docs/convert.md), if it has the key.
 
-    The original embeds t by frequencies 10000^(-i / 128), i < 128. `DiTTransformer2DModel` has 10000^(-i / 127) built
-    in, with no setting: for t = 900 the two embeddings have a cosine of 0.55, so converted weights would see timesteps
-    that they were never trained on. The frequencies are no weights, so nothing in a state dict can put this right.
+    The frequencies are no weights, so nothing in a state dict can put them right.
     """
     shift = transformer.config.get(KEY)
     if shift is not None:

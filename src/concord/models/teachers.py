@@ -148,13 +148,10 @@ def require_sound(check: Check, teacher: Teacher) -> None:
     """Refuse a teacher that is not to be told from chance, or that is right in another order of its classes.
 
     Near chance: too few are right for the exact binomial test (one-sided, p < 0.001), and the accuracy is below twice
-    chance, and below a quarter of the way from chance to all where that is less (two classes). The second part keeps a
-    good teacher from falling to a handful of images.
-
-    Another order: an order of the columns that is fitted to one half of the images has half the errors, or twice the
-    hits, on the other half, and an exact sign test over the images whose verdict it changes gives p < 0.001. So it also
-    finds the teacher of which only some classes are exchanged, and never takes a fit to noise for one.
-    Raises ConcordError: with the accuracy, chance, and the likely cause.
+    chance, and below a quarter of the way from chance to all where that is less (two classes), so that a good teacher
+    does not fall to a handful of images. Another order: one of the columns that is fitted to one half of the images has
+    half the errors, or twice the hits, on the other half, and an exact sign test over the images whose verdict it
+    changes gives p < 0.001; so a teacher of which only some classes are exchanged is found, and a fit to noise is not.
     """
     k, n = len(check.confusion), int(check.confusion.sum())
     true, predicted = _images(check.confusion)

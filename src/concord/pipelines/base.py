@@ -193,13 +193,12 @@ def prediction_kind(pipeline: Any) -> Kind:
 
 
 def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool = False) -> Any:
-    """A fresh scheduler on a pipeline's noise schedule.
+    """A fresh scheduler on a pipeline's noise schedule (a flow has none but its own); of no other name.
 
     `ddim`: eta 0, as the paper samples. `ddpm`: with the learned variance where the model has one. `minimax`: the same
     as the Minimax repository runs it, its steps spread over the whole schedule from the last to 0 (its guidance on 3
-    channels is a setting of `DiT.denoise`). `stock`: the pipeline's own, settings untouched. Latents exceed [-1, 1], so
-    the first three never clip, though that is what diffusers does by default.
-    Raises ConcordError: an unknown name, or a schedule of noise (DDIM, DDPM) for a model that was trained on flow.
+    channels is a setting of `DiT.denoise`). `stock`: the pipeline's own. Latents exceed [-1, 1], so the others never
+    clip.
     """
     from diffusers import DDIMScheduler, DDPMScheduler
 

@@ -11,15 +11,11 @@ _AGREEING = 0.95
 
 
 def class_ids(labels: Mapping[str, int], classes: ClassTable, model: str) -> list[int]:
-    """Return the model's class id of every class, in label order.
+    """Return the model's class id of every class, in label order; a ConcordError where it has none of that name.
 
     A class that a WordNet id places in ImageNet has its place there, if the model's labels are ImageNet's; they are
-    judged as a whole, because single names decide nothing: two classes are called crane, two maillot, two missile.
-    Any other class, and any class of a model with labels of its own, goes by its name.
-
-    labels: the model's class id by name, as `DiTPipeline.labels`; empty where it names none, and then numbers are
-        taken as they are. model: its name, for the message.
-    Raises ConcordError: the model has no class of that name.
+    judged as a whole, because single names decide nothing: two classes are called crane. Any other goes by its name.
+    labels: the model's class id by name; empty where it names none, and then numbers are taken as they are.
     """
     imagenet = not labels or _share(labels) >= _AGREEING
     ids = []

@@ -1,12 +1,8 @@
-"""Reef: a drawn, fine-grained image world whose every detail is known.
+"""Reef (docs/reef.md): a drawn, fine-grained image world whose every detail is known.
 
-Ten species of fish share two body forms and fourteen details. A species is the combination of its five defining
-details; each of them is missing in some instances, as a wing is missing in some photographs, so a faithful model of
-this distribution also makes incomplete fish. Colour, pose, scale and surroundings are nuisance: they say nothing about
-the species. Because every instance carries its attributes, completeness can be measured instead of guessed.
-
-An image is a function of a `Fish` alone, and a `Fish` of a random generator alone, so the real set is drawn where it
-is needed instead of being shipped.
+A species of fish is the combination of its five defining details; each is missing in some instances, so a faithful
+model of this distribution also makes incomplete fish. An image is a function of a `Fish` alone, and a `Fish` of a
+random generator alone, so the real set is drawn where it is needed instead of being shipped.
 """
 
 import colorsys

@@ -1,7 +1,6 @@
-"""Two runs compared sample by sample: what differs in recipe, images, details, scores, accuracy and cost.
+"""Two runs compared sample by sample (docs/compare.md): second less first, in all that differs.
 
-A difference is always the second run's value less the first's. Where every sample has a value of its own, the
-difference has a paired bootstrap interval, resampled within classes. Accuracies over the same seeds have Student's
+Values of samples have a paired bootstrap interval, resampled within classes; accuracies over the same seeds Student's
 interval of their pairs, and the exact permutation p value; over seeds of their own, Welch's interval.
 """
 

@@ -1,7 +1,6 @@
 """The comparison as one HTML file: figures, recipe keys, and the images side by side, the most changed first.
 
-Nothing is fetched (a strict content security policy says so, too); everything from outside is escaped. Figures are
-written alike on the terminal.
+Nothing is fetched (a content security policy says so, too); everything from outside is escaped.
 """
 
 import base64

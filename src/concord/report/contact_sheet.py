@@ -1,8 +1,7 @@
 """The contact sheet: informed beside uninformed at the same seeds, class by class, with each concept's mark.
 
 A class is a band: its name and numbered concepts on the left; then its first samples, the uninformed image above the
-informed one. Under each image stand the concepts' numbers: filled where the scorer finds the concept, crossed where it
-is missing. A sheet without uninformed images or without marks leaves those rows out.
+informed one, and the concepts' numbers below: filled where the scorer finds the concept, crossed where not.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Where real, uninformed and informed images lie beside each other: t-SNE of their embeddings (the paper's Fig. 6).
 
-It reads `embeddings.npz`: arrays `real`, `informed`, `uninformed` and `conditions`, (N, D) each and any of them left
-out, with their classes in `labels_real` and so on, (N,). Where there are as many `conditions` as `informed`, row i of
-one conditioned row i of the other.
+It reads `embeddings.npz` (docs/formats.md), any of whose sets may be left out. Where there are as many `conditions` as
+`informed`, row i of one conditioned row i of the other.
 """
 
 import zipfile

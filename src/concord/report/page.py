@@ -1,8 +1,7 @@
 """`report.html`: what a run made and what informing changed, as one file that opens anywhere and asks for nothing.
 
-It reads what the run wrote and nothing else. Every text in it came from outside (class names, phrases, paths): the
-templates escape by themselves, data for the scripts is JSON without a character that HTML reads, the scripts put text
-into the page as text only, and a content security policy lets no other script run and nothing be fetched.
+Every text in it came from outside: the templates escape by themselves, data for the scripts is JSON without a character
+that HTML reads, the scripts put text into the page as text only, and a content security policy lets no other run.
 """
 
 import base64

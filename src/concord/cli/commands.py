@@ -1,11 +1,12 @@
 """The command line. It imports lazily: `concord --help` answers without torch, and in a blink."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Exit, Option, Typer
+from typer.core import TyperGroup
 
 from concord.cli import concepts
-from concord.cli.common import open_output
+from concord.cli.common import open_output, user_errors
 from concord.cli.compare import compare
 from concord.cli.convert import convert
 from concord.cli.distill import distill
@@ -19,8 +20,18 @@ from concord.cli.recipes import recipes
 from concord.cli.report import report
 from concord.cli.teacher import teacher
 
+
+class _Commands(TyperGroup):
+    """Every command ends with one line where the user can put it right."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with user_errors():
+            return super().invoke(ctx)
+
+
 app = Typer(
     name="concord",
+    cls=_Commands,
     help="Turn a large labelled image set into a tiny one that trains nearly as good a classifier.",
     no_args_is_help=True,
     add_completion=False,

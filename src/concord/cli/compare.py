@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from concord.cli.common import AsJson, user_errors
+from concord.cli.common import AsJson
 from concord.cli.console import Console, print_json
 
 
@@ -20,22 +20,21 @@ def compare(
 
     concord compare out/informed out/plain --out compare.html
     """
-    with user_errors():
-        from rich.text import Text
+    from rich.text import Text
 
-        from concord.cli.compare_views import record, show
-        from concord.report.compare import compare as measure
-        from concord.report.compare import finished_run
-        from concord.report.compare_page import page
-        from concord.storage.atomic import disk_errors, write_atomically
+    from concord.cli.compare_views import record, show
+    from concord.report.compare import compare as measure
+    from concord.report.compare import finished_run
+    from concord.report.compare_page import page
+    from concord.storage.atomic import disk_errors, write_atomically
 
-        with Console(stderr=True).status(Text("comparing ...")):
-            found = measure(finished_run(a), finished_run(b))
-            if out is not None:
-                with disk_errors(out):
-                    out.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(out, page(found, most).encode())
-        if as_json:
-            print_json(record(found, out))
-        else:
-            show(found, out)
+    with Console(stderr=True).status(Text("comparing ...")):
+        found = measure(finished_run(a), finished_run(b))
+        if out is not None:
+            with disk_errors(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(out, page(found, most).encode())
+    if as_json:
+        print_json(record(found, out))
+    else:
+        show(found, out)

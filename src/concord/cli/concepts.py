@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option, Typer
 
-from concord.cli.common import AsJson, user_errors
+from concord.cli.common import AsJson
 from concord.cli.console import print_json
 from concord.cli.retrieve import retrieve
 from concord.errors import ConcordError
@@ -44,11 +44,10 @@ app.command()(retrieve)
 @app.command()
 def banks() -> None:
     """List the bundled banks and where they come from."""
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import bundled_banks, load_bank
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import bundled_banks, load_bank
 
-        views.show_banks([load_bank(name) for name in bundled_banks()])
+    views.show_banks([load_bank(name) for name in bundled_banks()])
 
 
 @app.command()
@@ -59,11 +58,10 @@ def show(
     ] = None,
 ) -> None:
     """Show a class's phrases and look-alikes."""
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import bundled_banks, find_class, load_bank
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import bundled_banks, find_class, load_bank
 
-        views.show_class(find_class([load_bank(name) for name in bank or bundled_banks()], class_name))
+    views.show_class(find_class([load_bank(name) for name in bank or bundled_banks()], class_name))
 
 
 @app.command()
@@ -72,16 +70,15 @@ def lint(bank: BankName, as_json: AsJson = False) -> None:
 
     Exit code 0: clean. 1: there are faults. 2: the bank cannot be read.
     """
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import load_bank
-        from concord.concepts.lint import lint as check
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import load_bank
+    from concord.concepts.lint import lint as check
 
-        read = load_bank(bank)
-        faults = check(read)
-        views.show_faults(read, faults, as_json)
-        if faults:
-            raise Exit(1)
+    read = load_bank(bank)
+    faults = check(read)
+    views.show_faults(read, faults, as_json)
+    if faults:
+        raise Exit(1)
 
 
 @app.command(name="import")
@@ -91,15 +88,14 @@ def import_(
     name: Annotated[str | None, Option(help="The bank's name; the file's if not given.")] = None,
 ) -> None:
     """Turn a published descriptor file of zero-shot classification into a bank, and say what lint thinks of it."""
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import read_descriptors, write_bank
-        from concord.concepts.lint import lint as check
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import read_descriptors, write_bank
+    from concord.concepts.lint import lint as check
 
-        bank, notes = read_descriptors(file, name)
-        faults = check(bank)
-        write_bank(bank, out)
-        views.show_import(bank, out, notes, faults)
+    bank, notes = read_descriptors(file, name)
+    faults = check(bank)
+    write_bank(bank, out)
+    views.show_import(bank, out, notes, faults)
 
 
 @app.command()
@@ -122,33 +118,32 @@ def select(
 
     concord concepts select reef reef --encoder reef:clip --chart activations.png
     """
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import load_bank
-        from concord.concepts.selection import name_similarity, select_classes, selection_record
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import load_bank
+    from concord.concepts.selection import name_similarity, select_classes, selection_record
 
-        chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
-        how: dict[str, Any] = {"keep": keep, "most": images or None, "pinned": _pins(pin or [])}
-        rater = _rater(encoder)
-        with views.working("rating phrases on real images"):
-            selection = select_classes(real, chosen, rater, **how, skip_unreadable=skip_unreadable)
-            names = [entry.class_name for entry in real.classes]
-            similarity = name_similarity(rater, names)
-        record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
-        if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(out, record)
-        if chart is not None:
-            from concord.report.charts import activation_chart, save
+    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
+    how: dict[str, Any] = {"keep": keep, "most": images or None, "pinned": _pins(pin or [])}
+    rater = _rater(encoder)
+    with views.working("rating phrases on real images"):
+        selection = select_classes(real, chosen, rater, **how, skip_unreadable=skip_unreadable)
+        names = [entry.class_name for entry in real.classes]
+        similarity = name_similarity(rater, names)
+    record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, record)
+    if chart is not None:
+        from concord.report.charts import activation_chart, save
 
-            note = f"Eq. 10: cosine with the mean real image of the class · {views.some_images(images)}"
-            title = f"Phrases that the real images bear out: {chosen.name} on {Path(data).name}"
-            save(activation_chart(list(zip(names, selection, strict=True)), title, note), chart)
-        if as_json:
-            print_json(record)
-        else:
-            views.show_selection(f"{chosen.name} on {data}", real, selection, _encoder_name(encoder), images)
-            views.show_written(out, chart)
+        note = f"Eq. 10: cosine with the mean real image of the class · {views.some_images(images)}"
+        title = f"Phrases that the real images bear out: {chosen.name} on {Path(data).name}"
+        save(activation_chart(list(zip(names, selection, strict=True)), title, note), chart)
+    if as_json:
+        print_json(record)
+    else:
+        views.show_selection(f"{chosen.name} on {data}", real, selection, _encoder_name(encoder), images)
+        views.show_written(out, chart)
 
 
 @app.command()
@@ -169,38 +164,37 @@ def negatives(
 
     concord concepts negatives reef reef --encoder reef:clip --heatmap names.png
     """
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import load_bank
-        from concord.concepts.negatives import chances, checked_kind
-        from concord.concepts.selection import bank_key, name_similarity
-        from concord.data.class_lists import class_list, class_lists
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import load_bank
+    from concord.concepts.negatives import chances, checked_kind
+    from concord.concepts.selection import bank_key, name_similarity
+    from concord.data.class_lists import class_list, class_lists
 
-        chosen, how = load_bank(bank), checked_kind(kind)
-        if data in class_lists():
-            names = keys = [listed.name for listed in class_list(data)]
-        else:
-            table = _data(data, None).classes
-            names, keys = [entry.class_name for entry in table], [bank_key(entry) for entry in table]
-        chosen.require(keys)
-        wanted = [_position(word, names) for word in class_name or []]
-        rater = _rater(encoder)
-        with views.working("embedding class names"):
-            similarity = name_similarity(rater, names)
-        if heatmap is not None:
-            from concord.report.charts import save
-            from concord.report.similarity import by_likeness
-            from concord.report.similarity import heatmap as draw
+    chosen, how = load_bank(bank), checked_kind(kind)
+    if data in class_lists():
+        names = keys = [listed.name for listed in class_list(data)]
+    else:
+        table = _data(data, None).classes
+        names, keys = [entry.class_name for entry in table], [bank_key(entry) for entry in table]
+    chosen.require(keys)
+    wanted = [_position(word, names) for word in class_name or []]
+    rater = _rater(encoder)
+    with views.working("embedding class names"):
+        similarity = name_similarity(rater, names)
+    if heatmap is not None:
+        from concord.report.charts import save
+        from concord.report.similarity import by_likeness
+        from concord.report.similarity import heatmap as draw
 
-            order = by_likeness(similarity)
-            save(draw([names[i] for i in order], similarity[order][:, order]), heatmap)
-        phrases = [chosen.phrases(key) for key in keys]
-        few = len(wanted or names) * len(names) <= MANY  # else the chances to give any would take hours
-        drawing = [chances(similarity[c], c, how, k, count, whole=few) for c in wanted or range(len(names))]
-        settings = {"kind": how, "k": k, "count": count}
-        views.show_negatives(names, phrases, drawing, settings, bool(wanted), as_json)
-        if not as_json:
-            views.show_written(heatmap)
+        order = by_likeness(similarity)
+        save(draw([names[i] for i in order], similarity[order][:, order]), heatmap)
+    phrases = [chosen.phrases(key) for key in keys]
+    few = len(wanted or names) * len(names) <= MANY  # else the chances to give any would take hours
+    drawing = [chances(similarity[c], c, how, k, count, whole=few) for c in wanted or range(len(names))]
+    settings = {"kind": how, "k": k, "count": count}
+    views.show_negatives(names, phrases, drawing, settings, bool(wanted), as_json)
+    if not as_json:
+        views.show_written(heatmap)
 
 
 @app.command()
@@ -217,23 +211,22 @@ def score(
 
     Where the encoder cannot be had, it is written as not measured, with exit code 2.
     """
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import load_bank
-        from concord.concepts.compare import score as measure
-        from concord.concepts.selection import bank_key
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import load_bank
+    from concord.concepts.compare import score as measure
+    from concord.concepts.selection import bank_key
 
-        chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
-        chosen.require([bank_key(entry) for entry in real.classes])
-        try:
-            rater = _rater(encoder)
-        except ConcordError as error:
-            if as_json:
-                print_json({"measured": False, "reason": str(error)})
-            raise ConcordError(f"not measured: {error}") from error
-        with views.working("classifying real images"):
-            scores = measure(chosen, real, rater, images or None, skip_unreadable)
-        views.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
+    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
+    chosen.require([bank_key(entry) for entry in real.classes])
+    try:
+        rater = _rater(encoder)
+    except ConcordError as error:
+        if as_json:
+            print_json({"measured": False, "reason": str(error)})
+        raise ConcordError(f"not measured: {error}") from error
+    with views.working("classifying real images"):
+        scores = measure(chosen, real, rater, images or None, skip_unreadable)
+    views.show_scores(f"{chosen.name} on {data}", real, scores, _encoder_name(encoder), images, as_json)
 
 
 @app.command()
@@ -251,24 +244,23 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show two banks side by side, class by class."""
-    with user_errors():
-        from concord.cli import concepts_views as views
-        from concord.concepts.bank import find_class, load_bank
-        from concord.concepts.compare import compare as pair_up
+    from concord.cli import concepts_views as views
+    from concord.concepts.bank import find_class, load_bank
+    from concord.concepts.compare import compare as pair_up
 
-        both = load_bank(a), load_bank(b)
-        names, rate = class_name, None
-        for name in names or []:
-            for bank in both:
-                find_class([bank], name)
-        if data is not None:
-            real = _data(data, None, skip_unreadable)
-            chosen = [real.classes.find(name) for name in names] if names else list(real.classes)
-            names = [entry.class_name for entry in chosen]
-            rate = _rate(real, _rater(encoder), keep, images or None, skip_unreadable)
-        with views.working("rating phrases on real images" if rate else "comparing"):
-            pairs = pair_up(*both, rate, names)
-        views.show_comparison((a, b), both, pairs, data, as_json)
+    both = load_bank(a), load_bank(b)
+    names, rate = class_name, None
+    for name in names or []:
+        for bank in both:
+            find_class([bank], name)
+    if data is not None:
+        real = _data(data, None, skip_unreadable)
+        chosen = [real.classes.find(name) for name in names] if names else list(real.classes)
+        names = [entry.class_name for entry in chosen]
+        rate = _rate(real, _rater(encoder), keep, images or None, skip_unreadable)
+    with views.working("rating phrases on real images" if rate else "comparing"):
+        pairs = pair_up(*both, rate, names)
+    views.show_comparison((a, b), both, pairs, data, as_json)
 
 
 def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> "ImageSet":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 from typer import Argument, Option
 
 from concord.choices import Weights
-from concord.cli.common import user_errors
 from concord.text import plain
 
 if TYPE_CHECKING:
@@ -40,13 +39,12 @@ def convert(
     concord convert DiT-XL-2-256x256.pt --out dit --vae stabilityai/sd-vae-ft-ema
     concord convert 0008000.pt --out minimax
     """
-    with user_errors():
-        import torch
+    import torch
 
-        from concord.models.dit_checkpoint import export_dit
+    from concord.models.dit_checkpoint import export_dit
 
-        part, form = cast(Weights, weights.value), getattr(torch, dtype.value)
-        export = export_dit(checkpoint, out, weights=part, heads=heads, vae=vae, dtype=form)
+    part, form = cast(Weights, weights.value), getattr(torch, dtype.value)
+    export = export_dit(checkpoint, out, weights=part, heads=heads, vae=vae, dtype=form)
     print(_summary(export, checkpoint, out, dtype, vae is not None))
 
 

@@ -29,10 +29,9 @@ def distill(
       concord distill reef
       concord distill photos data=my-photos ipc=10 --out my-set
     """
-    with user_errors():
-        from concord.recipe import load
+    from concord.recipe import load
 
-        settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
+    settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
     where = out or Path("out") / file_name(settings.name)
     with user_errors(where):
         if dry_run:

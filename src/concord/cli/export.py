@@ -6,7 +6,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from concord.cli.common import user_errors
 from concord.registry import LAYOUTS
 
 Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[misc]
@@ -33,10 +32,9 @@ def export(
 
       concord export out/reef --layout parquet --out reef-parquet
     """
-    with user_errors():
-        from concord.export import export as write
+    from concord.export import export as write
 
-        exported = write(directory, layout.value, out, variant.value, shard_size)
+    exported = write(directory, layout.value, out, variant.value, shard_size)
     if quiet:
         return
     print(f"exported {exported.images} images of {exported.classes} classes as {layout.value} to {out}")

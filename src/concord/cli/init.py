@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from concord.cli.common import user_errors
 from concord.cli.console import Console
 from concord.errors import ConcordError
 from concord.text import counted, file_name, plain
@@ -35,26 +34,25 @@ def init(
     concord init my-photos
     concord init my-photos --bank my-bank.json --ipc 50
     """
-    with user_errors():
-        from concord.concepts.bank import load_bank
-        from concord.data import open_data
-        from concord.data.checks import held_out, survey
-        from concord.recipe.load import parse
-        from concord.storage.atomic import write_atomically
+    from concord.concepts.bank import load_bank
+    from concord.data import open_data
+    from concord.data.checks import held_out, survey
+    from concord.recipe.load import parse
+    from concord.storage.atomic import write_atomically
 
-        data = open_data(str(folder), unreadable="skip")
-        found, splits = survey(data), held_out(data, folder)
-        name = file_name(folder.resolve().name)
-        path = out or Path(f"{name}.yaml")
-        if path.exists() and not force:
-            raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
-        chosen = bank if bank is not None else _covering_bank(found.classes)
-        if bank is not None:
-            load_bank(bank).require(found.classes)
-        text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
-        parse(text, name)  # what is written must be a recipe
-        write_atomically(path, text.encode())
-        _show(folder, path, found, data.notes, chosen, splits)
+    data = open_data(str(folder), unreadable="skip")
+    found, splits = survey(data), held_out(data, folder)
+    name = file_name(folder.resolve().name)
+    path = out or Path(f"{name}.yaml")
+    if path.exists() and not force:
+        raise ConcordError(f"{path} is there already; give another --out, or --force to write over it")
+    chosen = bank if bank is not None else _covering_bank(found.classes)
+    if bank is not None:
+        load_bank(bank).require(found.classes)
+    text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
+    parse(text, name)  # what is written must be a recipe
+    write_atomically(path, text.encode())
+    _show(folder, path, found, data.notes, chosen, splits)
 
 
 def recipe_text(

@@ -2,21 +2,20 @@
 
 from typing import Any
 
-from concord.cli.common import AsJson, user_errors
+from concord.cli.common import AsJson
 from concord.cli.console import Console, print_json
 from concord.errors import ConcordError
 
 
 def methods(as_json: AsJson = False) -> None:
     """List methods, families, guides, scorers, metrics, protocols, layouts and data sets, and who adds each."""
-    with user_errors():
-        from concord.registry import REGISTRIES
+    from concord.registry import REGISTRIES
 
-        found = {one.group.partition(".")[2]: [_row(*item) for item in one.items()] for one in REGISTRIES}
-        if as_json:
-            print_json(found)
-        else:
-            _show(found)
+    found = {one.group.partition(".")[2]: [_row(*item) for item in one.items()] for one in REGISTRIES}
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
 
 
 def _row(name: str, package: str, spec: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from concord.cli.common import AsJson, user_errors
+from concord.cli.common import AsJson
 from concord.cli.console import Console, print_json
 from concord.text import counted
 
@@ -21,17 +21,16 @@ def recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the bundled recipes: what each is, what it needs, and the paper's accuracy; or the keys of a recipe."""
-    with user_errors():
-        if keys or schema or markdown:
-            _show_keys(markdown, schema, as_json)
-            return
-        from concord.cli.catalogue import catalogue
+    if keys or schema or markdown:
+        _show_keys(markdown, schema, as_json)
+        return
+    from concord.cli.catalogue import catalogue
 
-        entries = catalogue()
-        if as_json:
-            print_json({"recipes": [_record(entry) for entry in entries]})
-        else:
-            _show(entries)
+    entries = catalogue()
+    if as_json:
+        print_json({"recipes": [_record(entry) for entry in entries]})
+    else:
+        _show(entries)
 
 
 def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:

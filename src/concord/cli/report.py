@@ -5,8 +5,6 @@ from typing import Annotated
 
 from typer import Argument
 
-from concord.cli.common import user_errors
-
 
 def report(
     directory: Annotated[Path, Argument(metavar="DIR", help="The directory of a run, as distill --out filled it.")],
@@ -15,8 +13,7 @@ def report(
 
     concord report out/reef
     """
-    with user_errors():
-        from concord.report.page import write_report
+    from concord.report.page import write_report
 
-        path = write_report(directory)
-        print(f"written {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    path = write_report(directory)
+    print(f"written {path} ({path.stat().st_size / 1e6:.1f} MB)")

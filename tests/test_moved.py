@@ -16,6 +16,7 @@ OLD = (Path(__file__).parent / "fixtures" / "old_paths.txt").read_text().split()
 GONE = {
     "concord.cli:distill": "a file of that name stands there",
     "concord.cli:doctor": "a file of that name stands there",
+    "concord.data.splits:walk": "concord.data.source.look",
     "concord.export:Layout": "names of concord.registry.LAYOUTS",
     "concord.methods.coreset:coreset": "a function of each order, as k_center_set",
     "concord.methods.outcome:Outcome": "measured by metrics.measure_run, drawn by workflows.draw",

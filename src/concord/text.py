@@ -1,5 +1,6 @@
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -10,15 +11,34 @@ def listed(names: Iterable[str], most: int = 5, noun: str = "") -> str:
     return ", ".join(found[:most]) + more
 
 
+def composed(text: str) -> str:
+    """A text with its letters and their marks as one character each (NFC): as people compare what they see."""
+    return unicodedata.normalize("NFC", text)
+
+
+def folded(text: str) -> str:
+    """A text to compare names by: composed, and without case."""
+    return composed(composed(text).casefold())
+
+
+def meant(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that a word means: itself, else those of other Unicode form, else of other case, too."""
+    names = list(known)
+    if word in names:
+        return [word]
+    return next((found for form in (composed, folded) if (found := [n for n in names if form(n) == form(word)])), [])
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean "x"?)`` for the known word that looks most like `word`, or nothing.
 
-    Case is ignored in the comparison, so that ``Reef`` finds ``reef``.
+    Case is ignored in the comparison, so that ``Reef`` finds ``reef``; what looks just as `word` is not returned.
     """
     by_folded: dict[str, str] = {}
     for name in known:
-        by_folded.setdefault(name.casefold(), name)
-    close = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
+        if plain(composed(name)) != plain(composed(word)):
+            by_folded.setdefault(folded(name), name)
+    close = difflib.get_close_matches(folded(word), list(by_folded), n=1, cutoff=0.6)
     return f' (did you mean "{by_folded[close[0]]}"?)' if close else ""
 
 

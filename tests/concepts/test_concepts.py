@@ -94,6 +94,15 @@ def test_a_missing_class_names_the_three_ways_out(tmp_path) -> None:  # type: ig
         bank.require(["beagel"])
 
 
+def test_a_bank_knows_a_class_in_any_case_and_unicode_form() -> None:
+    classes = {"caf\u00e9": {"phrases": ["a"]}, "Beagle": {"phrases": ["b"]}, "owl": {"phrases": ["c"]}}
+    classes["Owl"] = {"phrases": ["d"]}
+    bank = Bank.model_validate({"schema": 1, "name": "x", "classes": classes})
+    assert [bank.phrases(name) for name in ("cafe\u0301", "beagle", "owl", "Owl")] == [("a",), ("b",), ("c",), ("d",)]
+    with pytest.raises(ConcordError, match=r'no phrases for "OWL" \(did you mean "owl"\?\)'):
+        bank.require(["beagle", "OWL"])
+
+
 @pytest.mark.parametrize(
     "content",
     ["{", "[]", '{"schema": 2, "name": "x", "classes": {}}', '{"schema": 1, "name": "x", "classes": {"a": {}}}'],

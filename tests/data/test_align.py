@@ -177,3 +177,10 @@ _names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs
 def test_every_class_is_matched_to_itself(keys: set[str], random: Random) -> None:
     some = random.sample(sorted(keys), random.randint(1, len(keys)))
     assert pairs(OneEach(*keys), OneEach(*some)) == {key: key for key in some}
+
+
+def test_case_and_unicode_form_do_not_part_classes() -> None:
+    composed, apart = "caf\u00e9 - cr\u00e8me", "cafe\u0301 - cre\u0300me"
+    assert pairs(OneEach(apart, "DOG"), OneEach(composed, "dog")) == {composed: apart, "dog": "DOG"}
+    assert pairs(OneEach("Dog", "dog"), OneEach("dog", "Dog")) == {"dog": "dog", "Dog": "Dog"}
+    assert "may be any of" in refused(OneEach("Dog", "DOG"), OneEach("dog"))

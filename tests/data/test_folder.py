@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from concord.data.splits import is_image
 from concord.errors import ConcordError
 from concord.recipe import validate
 from concord.storage.files import passed_over
+from concord.text import nearest
 from concord.workflows.distill import distill
 
 
@@ -290,3 +293,35 @@ def test_an_unreadable_image_is_named_with_the_way_out(tmp_path: Path, unreadabl
     with pytest.raises(ConcordError, match=r"a/000\.png") as caught:
         data.read("a/000.png")
     assert ("unreadable=skip" in str(caught.value)) is suggests
+
+
+def test_a_class_is_found_whatever_its_case_and_unicode_form(tmp_path: Path) -> None:
+    composed, apart = unicodedata.normalize("NFC", "Café au lait"), unicodedata.normalize("NFD", "Café au lait")
+    data = open_folder(fill(tmp_path, {apart: 1, "Golden_Retriever": 1}))
+    assert data.notes == []
+    for word in (composed, apart, composed.upper(), apart.lower()):
+        assert data.classes.find(word).key == apart
+    kept = restrict(data, [composed, "golden retriever", "GOLDEN_RETRIEVER"], {"golden retriever": "dog"})
+    assert [entry.class_name for entry in kept.classes] == [apart, "dog"]
+    with pytest.raises(ConcordError, match="unknown class"):
+        data.classes.find(composed, exactly=True)
+
+
+def test_what_is_spelled_exactly_goes_first_and_two_spellings_are_said(tmp_path: Path) -> None:
+    both = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    data = open_folder(fill(tmp_path, {"Cat": 1, "cat": 1, both[0]: 1, both[1]: 1}))
+    if len(data.classes) < 4:
+        pytest.skip("this file system takes such names for one")
+    assert [data.classes.find(word).key for word in ("Cat", "cat", *both)] == ["Cat", "cat", *both]
+    with pytest.raises(ConcordError, match="ambiguous"):
+        data.classes.find("CAT")
+    assert data.notes[0] == '"Cat", "cat" are 2 spellings of one name: they are taken for 2 classes'
+    assert "letters and marks in one character, and in two" in data.notes[1]
+
+
+@given(st.text(max_size=8), st.sampled_from([str, str.upper, str.lower, str.swapcase]))
+def test_no_name_is_asked_back_that_looks_as_it_was_given(name: str, change: Callable[[str], str]) -> None:
+    for word in (name, unicodedata.normalize("NFD", name), change(name)):
+        suggested = nearest(word, [name, unicodedata.normalize("NFC", name)])
+        assert f'"{word}"' not in suggested
+        assert unicodedata.normalize("NFC", f'"{word}"') not in unicodedata.normalize("NFC", suggested)

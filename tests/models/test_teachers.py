@@ -108,6 +108,12 @@ def test_labels_in_another_order_reorder_the_columns(tmp_path: Path) -> None:
     torch.testing.assert_close(teacher.logits(pixels), student(pixels)[:, [3, 1, 0, 2]])
 
 
+def test_labels_differ_from_classes_by_case_where_nothing_fits_better(tmp_path: Path) -> None:
+    save_classifier(tmp_path / "t.safetensors", convnet(), ["Cardigan", "cardigan", "DOG", "Cardigan"])
+    classes = class_table([ClassSpec("cardigan"), ClassSpec("dog")])
+    assert load_teacher(str(tmp_path / "t.safetensors"), classes).columns == (1, 2)
+
+
 def test_classes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     save_classifier(path, convnet(), NAMES)

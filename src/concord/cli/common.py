@@ -72,5 +72,5 @@ def user_errors(out: Path | None = None) -> Iterator[None]:
             raise
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         text = f"{where}{error.strerror}" if isinstance(error, OSError) else str(error)
-        print(f"error: {plain(text)}", file=sys.stderr)
+        print(f"error: {plain(text)}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise Exit(2) from None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Exit, Option, Typer
 
 from concord.cli.common import AsJson
-from concord.cli.console import print_json
+from concord.cli.console import Console, print_json
 from concord.cli.retrieve import retrieve
 from concord.errors import ConcordError
 from concord.storage.atomic import write_json
-from concord.text import nearest
+from concord.text import meant, nearest, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -268,6 +268,8 @@ def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -
 
     words = [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
     opened = open_data(data, "skip" if skip_unreadable else "error", "--skip-unreadable")
+    for note in opened.notes:
+        Console(stderr=True).say(f"note: {plain(note)}")
     return restrict(opened, words or None, {})
 
 
@@ -308,6 +310,6 @@ def _pins(pins: list[str]) -> dict[str, list[str]]:
 
 
 def _position(word: str, names: list[str]) -> int:
-    if word not in names:
+    if len(found := meant(word, names)) != 1:
         raise ConcordError(f'unknown class "{word}"{nearest(word, names)}; there are {len(names)} classes')
-    return names.index(word)
+    return names.index(found[0])

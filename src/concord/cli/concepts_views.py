@@ -149,8 +149,6 @@ def show_selection(
 
 def _head(out: Console, about: str, data: ImageSet, how: str) -> None:
     out.say((plain(about), "bold"), f"  {how}")
-    for note in data.notes:
-        out.say(f"note: {plain(note)}")
 
 
 def _selected(data: ImageSet, selection: Sequence[Sequence[Concept]]) -> str:

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from concord.cli.console import Console
 from concord.errors import ConcordError
-from concord.text import counted, file_name, plain
+from concord.text import counted, file_name, folded, plain
 
 if TYPE_CHECKING:
     from concord.data.checks import Split, Survey
@@ -146,7 +146,7 @@ def _covering_bank(classes: Sequence[str]) -> str | None:
     from concord.concepts.bank import bundled_banks, load_bank
 
     banks = {name: load_bank(name).classes for name in bundled_banks()}
-    covering = [name for name, known in banks.items() if set(classes) <= known.keys()]
+    covering = [name for name, known in banks.items() if set(map(folded, classes)) <= set(map(folded, known))]
     return min(covering, key=lambda name: (len(banks[name]), name), default=None)
 
 

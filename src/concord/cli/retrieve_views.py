@@ -49,13 +49,13 @@ def run(
     **limits: int,
 ) -> None:
     """Fill a bank (`limits` go to `retrieve_bank`); a ConcordError names every class that it lacks, and why."""
-    names = class_names(source)
+    progress = Asking(Console(), quiet)
+    names = class_names(source, progress.note)
     if not path.parent.is_dir():
         raise ConcordError(f"there is no folder {path.parent} to write {path.name} into")
     bank = GrowingBank(path, provenance(prompt, server, about), names, server.secrets, anew)
     asked = bank.lacking(count)
     reasons: dict[str, str] = {}
-    progress = Asking(Console(), quiet)
     progress.begin(len(names), len(names) - len(asked))
     with progress:
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from concord.concepts.words import words
 from concord.errors import ConcordError
 from concord.storage.atomic import disk_errors, write_json
-from concord.text import listed, nearest
+from concord.text import listed, meant, nearest
 
 
 class ClassConcepts(BaseModel):
@@ -35,11 +35,11 @@ class Bank(BaseModel):
     def phrases(self, class_name: str) -> tuple[str, ...]:
         """Phrases of a class; a `ConcordError` names the ways out where the bank lacks it."""
         self.require([class_name])
-        return self.classes[class_name].phrases
+        return self.classes[meant(class_name, self.classes)[0]].phrases
 
     def require(self, class_names: Sequence[str]) -> None:
         """Check that every class is in the bank, and say all that are missing at once."""
-        if missing := [name for name in class_names if name not in self.classes]:
+        if missing := [name for name in class_names if len(meant(name, self.classes)) != 1]:
             lacking = listed(f'"{name}"' for name in missing)
             raise ConcordError(
                 f'the concept bank "{self.name}" has no phrases for {lacking}{nearest(missing[0], self.classes)}:'

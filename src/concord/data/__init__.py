@@ -9,11 +9,12 @@ from PIL import Image
 from concord.choices import Unreadable
 from concord.data.class_lists import class_list, class_lists
 from concord.data.classes import ClassEntry, ClassSpec, ClassTable, class_table, on_list
-from concord.data.splits import Part, parquet_files
+from concord.data.source import look, parquet_files
+from concord.data.splits import Part
 from concord.errors import ConcordError
 from concord.registry import DATASETS
 from concord.storage.images import PLAIN, ReadOptions
-from concord.text import listed
+from concord.text import folded, listed, meant
 
 __all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
 
@@ -81,8 +82,10 @@ def _open(data: str, part: Part, options: ReadOptions) -> ImageSet:
     from concord.data.parquet import open_parquet
 
     path = Path(data).expanduser()
-    parquet = parquet_files(path)
-    opened = open_parquet(path, parquet, options, part) if parquet else open_folder(path, options, part)
+    source = look(path) if path.is_dir() else None
+    single = path.is_file() and path.suffix.lower() == ".parquet"
+    parquet = [path.name] if single else parquet_files(source) if source else []
+    opened = open_parquet(path, parquet, options, part) if parquet else open_folder(path, options, part, source)
     opened.look()
     return opened
 
@@ -103,7 +106,7 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
         return data
     renamed = {data.classes.find(word).key: name for word, name in class_names.items()}
     words = None if classes is None else dict.fromkeys(classes)
-    kept = [*data.classes] if words is None else [entry for word in words for entry in _find(data, word)]
+    kept = [*data.classes] if words is None else dict.fromkeys(entry for word in words for entry in _find(data, word))
     table = class_table(
         ClassSpec(e.key, renamed.get(e.key, e.class_name), e.wnid, e.model_id, "" if e.key in renamed else e.bank_key)
         for e in kept
@@ -114,12 +117,13 @@ def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping
 
 def _find(data: ImageSet, word: str) -> list[ClassEntry]:
     """The class that goes by a word, or all those of a class list; a class of the same name goes first."""
-    if word not in class_lists() or any(word in (e.key, e.folder, e.class_name) for e in data.classes):
+    listing = meant(word, class_lists())
+    if not listing or any(word in (e.key, e.folder, e.class_name) for e in data.classes):
         return [data.classes.find(word)]
-    whole, found = class_list(word), on_list(word, data.classes)
+    whole, found = class_list(listing[0]), on_list(listing[0], data.classes)
     if len(found) < len(whole):
-        there = {name for entry in found for name in (entry.wnid, entry.class_name.casefold())}
-        lacking = [c.wnid or c.name for c in whole if not {c.wnid or "", c.name.casefold()} & there]
+        there = {name for entry in found for name in (entry.wnid, folded(entry.class_name))}
+        lacking = [c.wnid or c.name for c in whole if not {c.wnid or "", folded(c.name)} & there]
         raise ConcordError(
             f"the data have {len(found)} of the {len(whole)} classes of {word}: there is no folder for"
             f" {listed(lacking, 3)}; name another data set with data=, or the classes with classes="

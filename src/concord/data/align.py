@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concord.data import ClassEntry, ImageSet, Relabelled
 from concord.data.folder import FolderSet
 from concord.errors import ConcordError
-from concord.text import listed
+from concord.text import folded, listed
 
 
 def align_classes(test: ImageSet, train: ImageSet) -> ImageSet:
@@ -57,8 +57,9 @@ def _names(entry: ClassEntry) -> Iterator[tuple[str, str]]:
         yield "wnid", entry.wnid
     if not number:
         yield "folder", entry.folder
+        yield "folded", folded(entry.folder)
     if not _is_number(entry.class_name):
-        yield "name", " ".join(entry.class_name.replace("_", " ").casefold().split())
+        yield "name", " ".join(folded(entry.class_name.replace("_", " ")).split())
     if number:
         yield "folder", entry.folder
         yield "number", str(int(entry.folder))

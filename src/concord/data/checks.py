@@ -95,16 +95,11 @@ def held_out(data: ImageSet, folder: Path) -> list[Split]:
         with contextlib.suppress(ConcordError):  # there is no other split, or it has no labels
             if (test := open_test(str(folder))).fingerprint != data.fingerprint:
                 found.append(_split(folder, test, own))
-    if not isinstance(data, FolderSet) or data.root.parent != folder.expanduser():
-        return found
-    if (data.root / "metadata.jsonl").is_file():
-        return found
-    for path in sorted(p for p in data.root.parent.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if path != data.root:
-            try:
-                found.append(_split(path, open_folder(path), own))
-            except ConcordError:
-                found.append(Split(path, 0, False))  # its images lie there without classes, or there are none
+    for path in data.held_out if isinstance(data, FolderSet) else ():
+        try:
+            found.append(_split(path, open_folder(path), own))
+        except ConcordError:
+            found.append(Split(path, 0, False))  # its images lie there without classes
     return found
 
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from concord.data.classes import ClassSpec, class_table
+from concord.data.classes import ClassSpec, class_table, spellings
 from concord.data.image_files import ImageFiles
-from concord.data.splits import SPLITS, TRAIN, Part, is_image, walk, wanted
+from concord.data.layout import layout
+from concord.data.source import Source, look
+from concord.data.splits import Part
 from concord.errors import ConcordError
 from concord.storage.files import passed_over
 from concord.storage.images import PLAIN, ReadOptions
@@ -21,10 +23,11 @@ from concord.text import listed
 class FolderSet(ImageFiles):
     """The images of a folder by class; an `ImageSet`. A reference is the file's path below the root.
 
-    `empty` names the folders without images: no classes, or classes that lost theirs.
+    `empty` names the folders without images: no classes, or classes that lost theirs. `held_out` are splits beside it.
     """
 
     empty: Sequence[str] = ()
+    held_out: Sequence[Path] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -36,18 +39,21 @@ class FolderSet(ImageFiles):
         return self.root / item
 
 
-def open_folder(folder: Path, options: ReadOptions = PLAIN, part: Part = "train") -> FolderSet:
-    """Scan a folder of labelled images.
+def open_folder(
+    folder: Path, options: ReadOptions = PLAIN, part: Part = "train", source: Source | None = None
+) -> FolderSet:
+    """Open a folder of labelled images.
 
-    Names that start with a dot are left out. A folder that only has splits (``train``, ``validation``, ...) gives the
-    one that is wanted, and what `concord distill` made gives its ``images``; both are said in the notes. A class is
-    called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
+    Of splits the one that is wanted is taken, and of what `concord distill` made its ``images``; the notes say so. A
+    class is called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
 
     Args:
         part: which split to take.
+        source: the look at the folder, where there was one already.
 
     Raises:
-        ConcordError: there is no such folder, it holds no images, or none that belong to a class.
+        ConcordError: there is no such folder, it holds no images, none that belong to a class, or it cannot be told
+            what the classes are.
     """
     if not folder.exists():
         raise ConcordError(f"data: there is no folder {folder}")
@@ -55,56 +61,28 @@ def open_folder(folder: Path, options: ReadOptions = PLAIN, part: Part = "train"
         raise ConcordError(
             f"data: expected a folder with a folder of images for each class, or a .parquet file; got the file {folder}"
         )
-    root, notes = _where_the_classes_are(folder, part)
-    found: dict[str, list[str]] = {}
-    others: list[str] = []
-    without, inner = [], set()
-    for directory, names in walk(root):
-        images = [name for name in names if is_image(name)]
-        key = directory.relative_to(root).as_posix()
-        others += [name for name in names if key != "." and not is_image(name)]
-        inner.add(key.rpartition("/")[0])
-        if images:
-            found[key] = [name if key == "." else f"{key}/{name}" for name in sorted(images)]
-        else:
-            without.append(key)
-    loose = found.pop(".", [])
-    if not found:
-        raise ConcordError(_nothing(folder, loose, passed_over(others)))
-    if loose:
-        notes.append(f"{_count(len(loose), 'image')} directly in {root} left out: no class folder")
-    if empty := sorted(key for key in without if key not in inner and key != "."):
+    source = source or look(folder)
+    found = layout(source, part)
+    at, root = found.at, folder / found.at.path
+    below = [inside for inside in at.walk() if inside is not at]
+    items = {key: [f"{key}/{name}" for name in c.images] for c in below if c.images for key in [at.relative(c)]}
+    others = [name for inside in below for name in inside.others]
+    if not items:
+        raise ConcordError("; ".join([_nothing(folder, at.images, passed_over(others)), *source.notes]))
+    notes = [*found.notes, *source.notes]
+    if at.images:
+        notes.append(f"{_count(len(at.images), 'image')} directly in {root} left out: no class folder")
+    if empty := sorted(at.relative(c) for c in below if not (c.images or c.below or c.lost)):
         notes.append(f"{_count(len(empty), 'folder')} without images left out: {listed(empty)}")
     if others:
         notes.append(f"left out by their suffixes: {passed_over(others)}")
-    for key, names in found.items():
+    for key, names in items.items():
         _check_text(root, [key, *names])
     called = _class_names(root / "metadata.jsonl")
-    classes = class_table(ClassSpec(key, called.get(key, "")) for key in found)
-    return FolderSet(root, classes, [found[entry.key] for entry in classes], notes, options, empty)
-
-
-def _where_the_classes_are(folder: Path, part: Part) -> tuple[Path, list[str]]:
-    """Return the directory whose folders are the classes, and what to say about the choice."""
-    if (folder / "images" / "metadata.jsonl").is_file():
-        return folder / "images", [f"{folder} was made by concord: its images/ are the data"]
-    names = [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
-    if not names or not SPLITS.issuperset(name.lower() for name in names):
-        return folder, []
-    # Two classes may really be called "train" and "test": then images lie in them directly, as in an unlabelled split.
-    inside = {name.lower(): name for name in names if _holds_folders_alone(folder / name)}
-    name = next((inside[word] for word in wanted(part) if word in inside), None)
-    shown = ", ".join(sorted(names))
-    if name is not None and (part == "test" or len(names) > 1):
-        return folder / name, [f"{folder} has splits ({shown}): {name}/ is the data"]
-    if part == "test" and any(word in inside for word in TRAIN):
-        raise ConcordError(f"{folder} has no held-out split with class folders, only {shown}; name another test set")
-    return folder, []
-
-
-def _holds_folders_alone(directory: Path) -> bool:
-    entries = list(os.scandir(directory))
-    return any(e.is_dir() for e in entries) and not any(is_image(e.name) for e in entries)
+    classes = class_table(ClassSpec(key, called.get(key, "")) for key in items)
+    notes += spellings(classes)
+    beside = [folder / held.path for held in found.held_out]
+    return FolderSet(root, classes, [items[entry.key] for entry in classes], notes, options, empty, beside)
 
 
 def _class_names(manifest: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from concord.data.classes import class_table
+from concord.data.classes import class_table, spellings
 from concord.data.image_files import ImageFiles
 from concord.data.parquet_columns import LABEL, Labels, named, names_of, read_labels, reading
 from concord.data.splits import TRAIN, Part, split_of, wanted
@@ -143,6 +143,7 @@ def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN,
         notes.append(f"{len(empty)} of the {len(names)} classes have no images and are left out: {listed(empty)}")
     kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
     classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
+    notes += spellings(classes)
     rows, references = Rows(root, labels.image), [by_key[entry.key] for entry in classes]
     return ParquetSet(root, classes, references, notes, options, rows, _fingerprint(root, labels, names))
 

@@ -11,7 +11,7 @@ from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.protocols import protocol
 from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
 from concord.evaluation.soft_labels import LabelFormat, store_labels
-from concord.events import Progress
+from concord.events import Progress, Silent
 from concord.settings import override
 
 _SINGLE = ("student", "protocol", "ipc")
@@ -47,7 +47,10 @@ def label(
     """Store soft labels for a cell, the teacher checked on `test` or the set; return labels.json, with `seconds`."""
     begun = time.perf_counter()
     chosen, way = settings
+    progress = progress or Silent()
     data, held = open_sets(directory, test, chosen)
+    for note in dict.fromkeys([*data.notes, *held.notes]):
+        progress.note(note)
     tested_on = held_at(held)
     teacher, found = sound_teacher(directory, data, tested_on, chosen)
     [cell] = plan(data, held, chosen, [way], teacher.fingerprint, tested_on)

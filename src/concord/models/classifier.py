@@ -9,7 +9,7 @@ from torch import Tensor
 from concord.errors import ConcordError
 from concord.models.preprocess import Preprocess
 from concord.models.pretrained import check_complete, loading
-from concord.text import nearest
+from concord.text import meant, nearest
 
 
 class Classifier:
@@ -45,6 +45,6 @@ def label_ids(model: Classifier, names: Sequence[str], key: str) -> Tensor:
     """Positions of class names among a classifier's labels, (len(names),); `key`: the recipe's for it."""
     column = {label: i for i, label in enumerate(model.labels)}
     for name in names:
-        if name not in column:
+        if len(meant(name, column)) != 1:
             raise ConcordError(f'the classifier in {key} has no class "{name}"{nearest(name, column)}')
-    return torch.tensor([column[name] for name in names])
+    return torch.tensor([column[meant(name, column)[0]] for name in names])

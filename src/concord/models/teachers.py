@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,9 @@ def load_teacher(
 def _columns(name: str, outputs: int, labels: Sequence[str] | None, classes: ClassTable) -> tuple[int, ...]:
     """The network's output of every class, in label order."""
     by_label = {}
-    for column, label in enumerate(labels or ()):
+    for exactly, (column, label) in product((False, True), enumerate(labels or ())):
         with contextlib.suppress(ConcordError):  # a class of its own; those that the data lack in it are named below
-            by_label[classes.find(label).label] = column
+            by_label[classes.find(label, exactly).label] = column
     if len(by_label) == len(classes):  # it may know more classes than a part of its data has
         return tuple(by_label[label] for label in range(len(classes)))
     ids = [entry.model_id for entry in classes]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from concord.data import ClassTable
 from concord.data.class_lists import by_wnid
 from concord.errors import ConcordError
-from concord.text import nearest
+from concord.text import meant, nearest
 
 _AGREEING = 0.95
 
@@ -20,7 +20,8 @@ def class_ids(labels: Mapping[str, int], classes: ClassTable, model: str) -> lis
     imagenet = not labels or _share(labels) >= _AGREEING
     ids = []
     for entry in classes:
-        found = entry.model_id if imagenet and entry.model_id is not None else labels.get(entry.class_name)
+        names = [] if imagenet and entry.model_id is not None else meant(entry.class_name, labels)
+        found = labels[names[0]] if len(names) == 1 else entry.model_id if imagenet else None
         if found is None:
             raise ConcordError(
                 f"the model {model!r} has no class {entry.class_name!r}{nearest(entry.class_name, labels)}:"

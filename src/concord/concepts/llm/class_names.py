@@ -3,19 +3,21 @@
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from concord.data import open_data
 from concord.data.class_lists import by_synset, by_wnid, class_list, class_lists
 from concord.data.parquet_columns import class_labels, hub_metadata, schema_of
+from concord.data.source import look, parquet_files
 from concord.errors import ConcordError
 from concord.text import nearest
 
 _WNID = re.compile(r"n\d{8}")
 
 
-def class_names(source: str) -> list[str]:
+def class_names(source: str, note: Callable[[str], None] = lambda text: None) -> list[str]:
     """Return the class names of a source, in its order, each once.
 
     Args:
@@ -23,13 +25,14 @@ def class_names(source: str) -> list[str]:
             with a column ``class_name``, ``synset`` or ``names``, a Parquet file or a folder of them whose metadata
             names its labels, a data set that `datasets` saved to a folder, a folder of images, a folder of WordNet ids,
             a bundled list (``imagenet-100``, ...), or a data set's id on the hub (``owner/name``).
+        note: hears how a folder was read.
 
     Raises:
         ConcordError: there is no such source, or it names no classes; the message says what was looked for.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        names = _of_folder(path)
+        names = _of_folder(path, note)
     elif path.is_file():
         names = {".csv": _of_csv, ".parquet": _of_parquet}.get(path.suffix.lower(), _of_text)(path)
     elif source in class_lists():
@@ -47,15 +50,19 @@ def class_names(source: str) -> list[str]:
     return found
 
 
-def _of_folder(folder: Path) -> list[str]:
-    below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if below and all(_WNID.fullmatch(name) for name in below):
-        return [_translated(name, folder) for name in below]
-    if tables := sorted(folder.rglob("*.parquet")):
-        return _of_parquet(tables[0])
-    if (info := next(iter(sorted(folder.rglob("dataset_info.json"))), None)) is not None:
-        return _of_dataset_info(info)
-    return [entry.class_name for entry in open_data(str(folder)).classes]
+def _of_folder(folder: Path, note: Callable[[str], None]) -> list[str]:
+    source = look(folder)
+    if source.top.below and all(map(_WNID.fullmatch, source.top.below)):
+        return [_translated(name, folder) for name in source.top.below]
+    if tables := parquet_files(source):
+        return _of_parquet(folder / tables[0])
+    info = sorted(inside.path for inside in source.top.walk() if "dataset_info.json" in inside.others)
+    if info:
+        return _of_dataset_info(folder / info[0] / "dataset_info.json")
+    data = open_data(str(folder))
+    for line in data.notes:
+        note(line)
+    return [entry.class_name for entry in data.classes]
 
 
 def _of_text(path: Path) -> list[str]:

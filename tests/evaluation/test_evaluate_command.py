@@ -258,6 +258,18 @@ def test_another_teacher_is_trained_anew(tmp_path: Path) -> None:
     assert "there already" not in said, "a file that was overwritten is another teacher"
 
 
+def test_the_three_regimes_of_labels_stand_side_by_side(tmp_path: Path) -> None:
+    train, test = sets(tmp_path)
+    teacher = colour_teacher(tmp_path / "t.safetensors")
+    command = ("evaluate", train, "--test", test, *NET, "epochs=2", "seeds=1", f"teacher={teacher}")
+    said, _ = succeed(*command, "protocol=fixed")
+    assert "protocol=regimes" in said
+    said, _ = succeed(*command, "protocol=regimes")
+    assert "protocol=regimes" not in said
+    cells = {cell["protocol"]: cell.get("teacher") for cell in record(train)["cells"]}
+    assert cells == {"rded": "t.safetensors", "fixed": "t.safetensors", "hard": None}
+
+
 def test_a_sound_teacher_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = sets(tmp_path)
     command = ("evaluate", train, "--test", test, *SOFT, f"teacher={colour_teacher(tmp_path / 't.safetensors')}")

@@ -17,10 +17,12 @@ from concord.evaluation.augment import Augment
 from concord.evaluation.mixing import Mixing
 from concord.evaluation.protocols import (
     DC,
+    GROUPS,
     HARD,
     PAPER,
     PROTOCOLS,
     RDED,
+    SRE2L,
     TEACHER,
     ManyClasses,
     Protocol,
@@ -142,6 +144,16 @@ def test_minimax_reads_a_hundred_times(epochs: int) -> None:
     assert len(found) == min(epochs, 100)
 
 
+def test_sre2l_reads_every_tenth_epoch() -> None:
+    assert [e for e in range(25) if is_eval_epoch(SRE2L, e, 25)] == [9, 19, 24]
+
+
+def test_groups_are_of_protocols_that_are_there_and_of_the_labels_they_say() -> None:
+    assert {protocol(name).labels for name in GROUPS["all-soft"]} == {"soft"}
+    assert {protocol(name).labels for name in GROUPS["all-hard"]} == {"hard"}
+    assert [protocol(name).labels for name in GROUPS["regimes"]] == ["soft", "fixed", "hard"]
+
+
 def test_dataset_condensation_reads_once_at_the_end() -> None:
     assert [e for e in range(301) if is_eval_epoch(DC, e, 301)] == [300]
 
@@ -241,6 +253,25 @@ FACTS: dict[str, dict[str, Any]] = {
 """What the field's code has, written out."""
 
 
+FACTS["fixed"] = {**FACTS["rded"], "labels": "fixed"}
+FACTS["rd3"] = {
+    **FACTS["rded"],
+    "epochs": 400,
+    "batch": 50,
+    "double_pass": False,
+    "weight_decay": 0,
+    "schedule": "half-cosine",
+}
+FACTS["sre2l"] = {
+    **FACTS["rded"],
+    "batch": 1024,
+    "schedule": "cosine",
+    "double_pass": False,
+    "augment": Augment(crop=(0.08, 1), flip=True),
+    "judge": "tenth",
+    "shuffle": False,
+    "test_resize": "8/7",
+}
 FACTS["plain"] = {**FACTS["rded"], "augment": Augment(), "mixing": Mixing()}
 
 
@@ -252,8 +283,9 @@ def test_presets_are_what_the_fields_code_does(name: str) -> None:
 
 def test_what_came_later_leaves_the_identity_of_others_alone() -> None:
     """Trainings are found again by their protocol's values, so that a new key at its default must not be among them."""
-    later = {"student_size", "resize_first", "many"}
-    assert not later & RDED.model_dump().keys() and later <= HARD.model_dump().keys()
+    later = {"student_size", "resize_first", "many", "shuffle"}
+    assert not later & RDED.model_dump().keys()
+    assert later <= HARD.model_copy(update={"shuffle": False}).model_dump().keys()
 
 
 def test_channels_are_normalised_as_the_field_does() -> None:

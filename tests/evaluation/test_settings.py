@@ -201,3 +201,9 @@ def test_hard_is_another_protocol_above_a_hundred_classes() -> None:
     assert (many.lr, many.weight_decay) == (0.05, 1e-4)
     _, [way] = read_settings(["protocol=hard", "many=null"])
     assert way.among(1000).protocol.lr == 0.01
+
+
+def test_a_group_stands_for_its_protocols_once() -> None:
+    settings, ways = read_settings(["protocol=rded,regimes,all-hard", "epochs=3"])
+    assert settings.protocol == ["rded", "fixed", "hard", "dc"]
+    assert [way.protocol.epochs for way in ways] == [3] * 4

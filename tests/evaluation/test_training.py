@@ -18,8 +18,8 @@ from torchvision.transforms.v2 import functional as TF
 
 from concord.data.tensors import TensorSet
 from concord.evaluation.augment import Augment
-from concord.evaluation.mixing import Mixing
-from concord.evaluation.protocols import DC, HARD, PAPER, RDED, Protocol, num_epochs
+from concord.evaluation.mixing import Mixing, mixed_share
+from concord.evaluation.protocols import DC, FIXED, HARD, PAPER, RDED, Protocol, num_epochs
 from concord.evaluation.training import (
     HERE,
     Batch,
@@ -29,7 +29,9 @@ from concord.evaluation.training import (
     Trainer,
     TrainingLog,
     accuracy,
+    augmented_batch,
     hard_loss,
+    normalisation,
     predict,
     soft_labels,
     soft_loss,
@@ -106,6 +108,43 @@ def one_step(
     trainer.begin(1.0)
     trainer.step(batch)
     return batch
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_fixed_labels_are_the_teachers_of_the_images_as_they_are(mixed: bool) -> None:
+    """Asked once for each image, before the first step; mixed as the images are."""
+    teacher, asked = labeller(), []
+
+    def listened(pixels: Tensor) -> Tensor:
+        asked.append(pixels)
+        return teacher(pixels)
+
+    protocol = FIXED if mixed else FIXED.model_copy(update={"mixing": Mixing()})
+    trainer = Trainer(student(3), DATA, protocol, SIDE, listened)
+    batch = next(drawn(protocol).epoch(0))
+    assert torch.equal(torch.cat(asked), DATA.pixels(slice(None)))
+    probabilities = F.softmax(teacher(DATA.pixels(slice(None))).double() / 20, dim=1)
+    expected = probabilities[batch.index]
+    if mixed:
+        share = mixed_share(batch.mixing, SIDE, SIDE)
+        other = probabilities[batch.index[batch.mixing["index"].long()]]
+        expected = share * expected + (1 - share) * other
+    shown = augmented_batch(DATA, batch, protocol, SIDE, normalisation(protocol, HERE))[1]
+    net = student(3)
+    net.train()
+    net(shown)  # the double pass
+    answers = F.log_softmax(net(shown).double() / 20, dim=1)
+    kl = (expected * (expected.log() - answers)).sum() / len(expected)
+    torch.testing.assert_close(trainer.step(batch).double(), kl.detach(), atol=1e-6, rtol=1e-3)
+    assert len(torch.cat(asked)) == len(DATA)
+
+
+def test_without_shuffling_every_epoch_has_the_sets_order() -> None:
+    protocol = RDED.model_copy(update={"shuffle": False})
+    for number in (0, 3):
+        order = torch.cat([batch.index for batch in drawn(protocol).epoch(number)])
+        assert torch.equal(order, torch.arange(len(DATA)))
+    assert not torch.equal(torch.cat([batch.index for batch in drawn(RDED).epoch(0)]), torch.arange(len(DATA)))
 
 
 class Odd(nn.Module):

@@ -29,7 +29,8 @@ def evaluate(
 ) -> None:
     """Train students on a small set from nothing: top-1 by student, protocol and IPC, over seeds.
 
-    Protocols: rded (soft labels, the paper's), paper (its App. B), hard (Minimax's), dc (dataset condensation's).
+    Protocols: rded (soft labels, the paper's), paper (its App. B), fixed (one soft label an image), hard (Minimax's),
+    dc (dataset condensation's), rd3, sre2l; or several: regimes (rded, fixed, hard), all-soft, all-hard.
 
     Killed, the same command goes on with the seed that it was at.
 

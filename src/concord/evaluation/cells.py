@@ -173,7 +173,7 @@ def _labels(
     """Whose labels a cell is trained with: the teacher's fingerprint, or the digest of those that were stored."""
     if protocol.labels == "hard":
         return None, None
-    if settings.soft_labels is not None:
+    if protocol.labels == "soft" and settings.soft_labels is not None:
         return None, open_labels(Path(settings.soft_labels), cell, protocol, data).digest
     if teacher is None:
         raise ConcordError(f"{protocol.name}: soft labels need a teacher, or a directory that holds them: soft_labels=")

@@ -62,7 +62,8 @@ def evaluate(
         if (record := read_record(path)).get("of") not in (None, of):
             record = read_record(path.with_stem(f"{path.stem}-{of}"))  # set aside from there, as of other images
         soft = any(way.protocol.labels == "soft" for way in ways)
-        online = soft and settings.soft_labels is None
+        asked = {"fixed"} if settings.soft_labels is not None else {"soft", "fixed"}
+        online = any(way.protocol.labels in asked for way in ways)
         if settings.teacher is not None and not online:
             why = "labels are stored" if soft else "no protocol here has soft labels"
             progress.note(f"teacher= is not used: {why}")
@@ -77,8 +78,8 @@ def evaluate(
         progress.stage("reading images")
         cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
         for cell in cells:
-            if cell.way.protocol.labels == "soft":
-                cell.record.update(_labels(facts, settings))
+            if (labels := cell.way.protocol.labels) != "hard":
+                cell.record.update(_labels(facts if labels in asked else None, settings))
         if any(others):
             ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
         _set_aside(path, of, progress)
@@ -268,7 +269,6 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
     begun = time.perf_counter()
     cell, protocol = unit.cell, unit.cell.way.protocol
     net = cell.look.build(cell.classes, protocol, unit.seed)
-    soft = protocol.labels == "soft"
     course = train(
         net,
         cell.train,
@@ -278,7 +278,7 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
         cell.look.size,
         test=cell.test,
         seed=unit.seed,
-        labeller=unit.teacher.logits if soft and unit.teacher is not None else None,
+        labeller=unit.teacher.logits if protocol.labels != "hard" and unit.teacher is not None else None,
         compute=unit.compute,
         keep_logits=bool(unit.metrics),
         after=lambda *_: _count(len(cell.train)),

@@ -32,7 +32,8 @@ def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolC
             raise ConcordError(f"{key}: soft labels are stored for one at a time, got {getattr(settings, key)}")
     way = changed_protocol(protocol(settings.protocol[0]), of_protocol)
     if way.protocol.labels != "soft":
-        raise ConcordError(f'protocol "{way.protocol.name}" has no soft labels; give protocol=rded or protocol=paper')
+        why = "has one label an image, which is not stored" if way.protocol.labels == "fixed" else "has no soft labels"
+        raise ConcordError(f'protocol "{way.protocol.name}" {why}; give protocol=rded or protocol=paper')
     return (settings, way), validated(LabelFormat, values)
 
 

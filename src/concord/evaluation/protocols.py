@@ -39,7 +39,8 @@ class Protocol(BaseModel):
 
     Args:
         name: what `protocol=` says.
-        labels: ``soft`` ones of a teacher on each augmented and mixed batch, or the set's own (``hard``).
+        labels: ``soft`` ones of a teacher on each augmented and mixed batch, ``fixed`` ones of a teacher on the images
+            as they are, or the set's own (``hard``).
         temperature: of both sides of the soft loss, which is not multiplied by its square (RDED).
         optimiser, lr, weight_decay, momentum: momentum is of ``sgd`` alone.
         decay: weight decay on all parameters, or on ``matrices`` alone (weights of more than one dimension, RDED).
@@ -48,12 +49,14 @@ class Protocol(BaseModel):
         batch: images a step: a number, ``rded`` for its table by IPC, ``ipc``, or null for the set up to 256 (DC).
         double_pass: once more through the student in train mode, without gradients: batch norm moves twice (RDED).
         augment, mixing: what is done to a batch.
-        judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), a ``hundred`` times, at the end.
+        judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), every ``tenth``, a ``hundred``
+            times, at the end.
         reports: which of these the source's tables hold.
         test_resize: what a test image's shorter side is brought to before the centre crop, of the student's size.
         norm: of students that leave it open.
         student_size: pixels of a student's images, null for RDED's by student; never above those of the set.
         resize_first: training images are brought to that size before a crop is drawn, not by the crop.
+        shuffle: whether every epoch has an order of its own, or the set's.
         many: above 100 classes; what is set by hand stays.
         normalise: by the means of ImageNet or of CIFAR-10.
     """
@@ -61,7 +64,7 @@ class Protocol(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
-    labels: Literal["soft", "hard"]
+    labels: Literal["soft", "fixed", "hard"]
     temperature: PositiveFloat = 20.0
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: PositiveFloat = 1e-3
@@ -74,13 +77,14 @@ class Protocol(BaseModel):
     double_pass: bool = False
     augment: Augment = Augment()
     mixing: Mixing = Mixing()
-    judge: Literal["rded", "hundred", "end"] = "rded"
+    judge: Literal["rded", "tenth", "hundred", "end"] = "rded"
     reports: Literal["best", "last"] = "best"
     test_resize: Literal["8/7", "size"] = "8/7"
     norm: Norm = "batch"
     normalise: Literal["imagenet", "cifar"] = "imagenet"
     student_size: PositiveInt | None = _later(None)
     resize_first: bool = _later(False)
+    shuffle: bool = _later(True)
     many: ManyClasses | None = _later(None)
 
     @property
@@ -111,6 +115,23 @@ PAPER = RDED.model_copy(update={"name": "paper", "schedule": "cosine", "batch": 
 """The paper's App. B: what RDED's evaluator is described as there. The batch is the IPC, the cosine ends at zero, one
 pass a step. It does not say whether its tables hold the best or the last accuracy; RDED, which it follows, has the
 best."""
+FIXED = RDED.model_copy(update={"name": "fixed", "labels": "fixed"})
+"""RDED's with one stored soft label an image, so that no teacher trains along: what `rded` gains by asking it at every
+step lies between the two (the regimes of Dey et al. 2026, arXiv 2604.18811)."""
+RD3 = RDED.model_copy(update={"name": "rd3", "epochs": 400, "batch": 50, "double_pass": False, "weight_decay": 0.0})
+"""The protocol of RD3 (Zhong et al. 2026, arXiv 2509.19743): Adam, which is AdamW without decay."""
+SRE2L = RDED.model_copy(
+    update={
+        "name": "sre2l",
+        "batch": 1024,
+        "schedule": "cosine",
+        "double_pass": False,
+        "augment": Augment(crop=(0.08, 1.0), flip=True),
+        "judge": "tenth",
+        "shuffle": False,
+    }
+)
+"""The evaluator of SRe2L (Yin et al. 2023, `train/train_FKD.py`)."""
 PLAIN = RDED.model_copy(update={"name": "plain", "augment": Augment(), "mixing": Mixing()})
 """RDED's without augmentation and mixing: what DD-Ranking's augmentation-robust score holds beside it."""
 _SGD: dict[str, Any] = {"labels": "hard", "optimiser": "sgd", "lr": 0.01, "weight_decay": 5e-4, "decay": "all"}
@@ -143,6 +164,14 @@ TEACHER = Protocol(
 """How `concord teacher` trains: a plain recipe of the field, on the whole real set."""
 protocol: Callable[[str], Protocol] = PROTOCOLS.get
 """A preset, of ours or of another package, by its name; a ConcordError where there is none of this name."""
+
+
+GROUPS = {
+    "regimes": ("rded", "fixed", "hard"),
+    "all-soft": ("rded", "paper", "rd3", "sre2l"),
+    "all-hard": ("hard", "dc"),
+}
+"""Names for several protocols at once. regimes: a teacher online, its labels fixed, and none."""
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int) -> float:
@@ -194,6 +223,8 @@ def is_eval_epoch(protocol: Protocol, epoch: int, epochs: int) -> bool:
     """Whether accuracy is read after this epoch (from 0); it always is after the last."""
     if epoch == epochs - 1:
         return True
+    if protocol.judge == "tenth":
+        return epoch % 10 == 9
     if protocol.judge == "rded":
         return epoch % 10 == 9 and epoch > epochs * 0.8
     return protocol.judge == "hundred" and (epoch + 1) % max(1, epochs // 100) == 0

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from concord.choices import Norm, Pool
 from concord.errors import ConcordError
-from concord.evaluation.protocols import Protocol, protocol
+from concord.evaluation.protocols import GROUPS, Protocol, protocol
 from concord.recipe import Device, Workers
 from concord.settings import complaints, keys, override
 from concord.text import nearest
@@ -46,7 +46,7 @@ class Settings(Training):
 
     Args:
         student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell, and ipc
-            null takes all images of the set.
+            null takes all images of the set. A protocol may be one of `GROUPS`.
         seeds: their number, or a list of them.
         teacher: see `concord.models.teachers`, null for the one that the set's own recipe names.
         arch, teacher_size: the teacher's network and the side of its images, where a `.pth` does not tell.
@@ -81,6 +81,11 @@ class Settings(Training):
     @classmethod
     def _one(cls, ipc: Any) -> Any:
         return [ipc] if isinstance(ipc, int) and not isinstance(ipc, bool) else _listed(ipc)
+
+    @field_validator("protocol")
+    @classmethod
+    def _grouped(cls, names: list[str]) -> list[str]:
+        return [name for given in names for name in GROUPS.get(given, (given,))]
 
     @field_validator("student", "protocol", "ipc", "seeds", "metrics")
     @classmethod

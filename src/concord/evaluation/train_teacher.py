@@ -56,8 +56,10 @@ def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protoc
     """Read ``key=value`` texts. Raises ConcordError: an unknown key, a value that does not fit, or soft labels."""
     settings, of_protocol = read_values(TeacherSettings, texts)
     protocol = changed_protocol(TEACHER, of_protocol).protocol
-    if protocol.labels == "soft":
-        raise ConcordError("labels: a teacher is trained with the set's own labels; leave out labels=soft")
+    if protocol.labels != "hard":
+        raise ConcordError(
+            f"labels: a teacher is trained with the set's own labels; leave out labels={protocol.labels}"
+        )
     return settings, protocol
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from concord.data.tensors import TensorSet
-from concord.evaluation.augment import View, apply, draw, to_device
+from concord.evaluation.augment import Augment, View, apply, draw, to_device
 from concord.evaluation.mixing import draw_mix, mix, mixed_share
 from concord.evaluation.protocols import Protocol, is_eval_epoch, lr_factor
 
@@ -55,6 +55,8 @@ class Drawn:
     def epoch(self, number: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
         order = torch.randperm(self.images, generator=generator)
+        if not self.protocol.shuffle:
+            order = torch.arange(self.images)
         for index in order.split(self.batch):  # a last smaller batch is kept, as in RDED, IDC and DC
             view = draw(self.protocol.augment, len(index), self.side, self.side, generator)
             yield Batch(index, view, draw_mix(self.protocol.mixing, len(index), self.size, self.size, generator))
@@ -205,6 +207,7 @@ class Trainer:
         self._labeller, self._compute = labeller, compute
         self._share = 1.0
         self._normalise = normalisation(protocol, compute)
+        self._fixed = self._labelled() if protocol.labels == "fixed" else None
         self._optimiser = self._fresh()
 
     def _fresh(self) -> torch.optim.Optimizer:
@@ -237,7 +240,7 @@ class Trainer:
             with torch.no_grad(), self._compute.autocast():
                 # RDED cuts the batch in place, so that this pass sees the mixed images; mixup makes a new tensor.
                 self.net(plain if protocol.mixing.kind == "mixup" else pixels)
-        targets = self._soft(batch, pixels) if protocol.labels == "soft" else None
+        targets = None if protocol.labels == "hard" else self._soft(batch, pixels)
         with self._compute.autocast():
             logits = self.net(pixels)
         if targets is not None:
@@ -250,9 +253,23 @@ class Trainer:
         self._optimiser.step()
         return loss.detach()
 
+    def _labelled(self) -> Tensor:
+        """The teacher's probabilities (N, K) of the images as they are."""
+        parts = torch.arange(len(self._data), device=self._data.images.device).split(JUDGING)
+        return torch.cat([self._asked(apply(Augment(), self._data.images[index], {}, self._size)) for index in parts])
+
     def _soft(self, batch: Batch, pixels: Tensor) -> Tensor:
+        if self._fixed is not None:
+            own = self._fixed[to_device(batch.index, pixels.device)]
+            if not batch.mixing:
+                return own
+            share = mixed_share(batch.mixing, self._size, self._size)
+            return share * own + (1 - share) * own[to_device(batch.mixing["index"], pixels.device)]
         if batch.soft is not None:
             return to_device(batch.soft, pixels.device)
+        return self._asked(pixels)
+
+    def _asked(self, pixels: Tensor) -> Tensor:
         if self._labeller is None:
             raise ValueError("soft labels need a teacher, or batches that hold them")
         return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)

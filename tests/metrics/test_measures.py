@@ -174,7 +174,7 @@ def test_no_view_names_a_measure() -> None:
         ((-0.2, -0.1), -1, "better"),
         ((0.0, 0.2), 1, "unclear"),
         ((0.1, 0.2), 0, "unclear"),
-        (None, 1, "unclear"),
+        (None, 1, "unknown"),
     ],
 )
 def test_verdicts(ci95: tuple[float, float] | None, better: int, said: str) -> None:

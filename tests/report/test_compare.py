@@ -121,6 +121,23 @@ def test_figures_are_those_of_the_files_and_have_paired_intervals(pair: tuple[Pa
     assert "teacher_accuracy" not in found, "only one of them has it"
 
 
+def test_one_pair_a_class_has_a_difference_and_no_interval(pair: tuple[Path, Path]) -> None:
+    for out in pair:
+        manifest = out / "images" / "metadata.jsonl"
+        rows = [line for line in manifest.read_text().splitlines() if json.loads(line)["index"] == 0]
+        manifest.write_text("".join(f"{row}\n" for row in rows))
+    found = measures(*pair)["percentile"]
+    assert (found.change, found.ci95, found.by) == (pytest.approx(0.2), None, "pairs")
+    assert verdict(found) == "unknown"
+    code, text, _ = run("compare", *pair, "--json")
+    assert code == 0
+    difference = next(m["difference"] for m in json.loads(text)["measures"] if m["name"] == "percentile")
+    assert (difference["mean"], difference["ci95"]) == (pytest.approx(0.2), None)
+    code, said, _ = run("compare", *pair, "--out", pair[0] / "page.html")
+    assert code == 0
+    assert re.search(r"percentile among real images +0\.\d+ +0\.\d+ +\+0\.200$", said, re.M), said
+
+
 def test_keys_samples_and_the_most_changed_are_listed(pair: tuple[Path, Path], photos: Path) -> None:
     code, said, _ = run("compare", *pair)
     assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -20,7 +21,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from concord.cli.commands import app
+from concord.cli.console import Console
+from concord.cli.distill_views import show_results
 from concord.errors import ConcordError
+from concord.metrics.measures import lines
 from concord.recipe import load
 from concord.report.page import render, write_report
 from concord.runs.directory import open_run
@@ -67,6 +71,23 @@ def test_an_interval_that_holds_nothing_is_called_no_change_and_a_loss_worse(tmp
         page = page_of(out)
         assert words in page.all("p", **{"class": "standfirst"})[0][1]
         assert "more complete" not in page.all("main")[0][1]
+
+
+def test_without_an_interval_nothing_is_said_of_better_or_worse(tmp_path: Path) -> None:
+    out = make_run(tmp_path, NAMES, ipc=1)
+    results = json.loads((out / "results.json").read_text())
+    results["completeness"]["gain"] = {"mean": 0.16, "ci95": None}
+    (out / "results.json").write_text(json.dumps(results))
+    page = page_of(out)
+    assert figures(page, out)["results.json:completeness.gain.mean"] == "+16.0"
+    assert "So few images do not tell" in page.all("p", **{"class": "standfirst"})[0][1]
+    said = page.all("main")[0][1]
+    assert "no interval" in said and not page.all("span", **{"class": "verdict"})
+    assert not re.search("more complete|less complete|by less than", said)
+    terminal = io.StringIO()
+    show_results(results, out, Console(file=terminal, width=80))
+    assert "+16.0 [no interval]" in terminal.getvalue()
+    assert any("+0.160 (" in line for line in lines(results, "sheet"))
 
 
 def test_every_image_stands_there_with_what_it_was_made_from(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from concord.text import counted, plain
 
 KEYS, CHANGED = 12, 5
 """Recipe keys and most changed samples that the terminal shows."""
-_COLOURS = {"better": "green", "worse": "red", "same": "dim", "unclear": ""}
+_COLOURS = {"better": "green", "worse": "red", "same": "dim", "unclear": "", "unknown": ""}
 
 
 def show(found: Comparison, out: Path | None) -> None:

@@ -230,9 +230,10 @@ def show_scores(
         cells = plain(name), str(count), _percent(bank), _percent(bare), f"{100 * (bank - bare):+.1f}"
         table.add_row(*(Text(cell, "bold" if i == len(rows) else "") for cell in cells))
     out.print(table)
-    low, high = (100 * value for value in gain["ci95"])
     out.print()
-    interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+    interval = "no interval: one image a class"
+    if gain["ci95"] is not None:
+        interval = "95 % interval {:+.1f} to {:+.1f}".format(*(100 * value for value in gain["ci95"]))
     out.print(Text(f"the bank's phrases change top-1 by {100 * gain['mean']:+.1f} points ({interval})"))
     out.print(Text(f"chance is {_percent(1 / len(rows))}", "dim"))
 

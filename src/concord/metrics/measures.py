@@ -73,7 +73,8 @@ COMPLETENESS = MetricSpec(
     ),
     sheet=(
         "Completeness {uninformed[mean]:.3f} uninformed, {informed[mean]:.3f} informed: {gain[mean]:+.3f}"
-        " (95 % interval {gain[ci95][0]:+.3f} to {gain[ci95][1]:+.3f}, {informed[n]} pairs at the same seeds).",
+        " ({informed[n]} pairs at the same seeds).",
+        "The 95 % interval of that gain is {gain[ci95][0]:+.3f} to {gain[ci95][1]:+.3f}.",
         "Complete samples {uninformed[complete]:.0%}, {informed[complete]:.0%}. Foreign details an image"
         " {uninformed[foreign]:.2f}, {informed[foreign]:.2f}.",
         "A filled number: the scorer finds the concept in the image. A crossed one: it does not.",
@@ -163,7 +164,7 @@ def pick(values: Mapping[str, Any], file: str, key: str) -> Value | None:
 
 
 SETS = ("uninformed", "informed", "real")
-Verdict = Literal["better", "worse", "unclear"]
+Verdict = Literal["better", "worse", "unclear", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Figures:
     def interval(self, unit: "Unit", digits: int | None = None) -> str:
         """What informing changed, as in ``+12.8 [+9.8, +15.8]``; empty where it is not known."""
         known = [written(value.number, unit, digits) for value in (self.gain, self.low, self.high) if value]
-        return f"{known[0]} [{known[1]}, {known[2]}]" if len(known) == 3 else ""
+        return f"{known[0]} [{', '.join(known[1:]) or 'no interval'}]" if self.gain else ""
 
 
 def figures(results: Mapping[str, Any], place: Literal["terminal", "report", "card"] = "report") -> list[Figures]:
@@ -209,8 +210,10 @@ def figures(results: Mapping[str, Any], place: Literal["terminal", "report", "ca
 
 
 def verdict(ci95: Sequence[float] | None, better: int) -> Verdict:
-    """What an interval says; "unclear" where it holds 0, is not known, or neither direction is better."""
-    if ci95 is None or not better or ci95[0] <= 0 <= ci95[1]:
+    """What an interval says; "unclear" where it holds 0, or neither direction is better, "unknown" without one."""
+    if ci95 is None:
+        return "unknown"
+    if not better or ci95[0] <= 0 <= ci95[1]:
         return "unclear"
     return "better" if (ci95[0] > 0) == (better > 0) else "worse"
 

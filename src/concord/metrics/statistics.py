@@ -79,6 +79,8 @@ def unpaired(means: tuple[float, float], spreads: tuple[float, float], counts: t
 
 BOOTSTRAP = 4000
 """Resamples behind an interval."""
+SMALL = 10
+"""Images a class below which a bootstrap is too narrow by more than a few per cent, and is corrected."""
 
 
 def paired_interval(
@@ -92,10 +94,16 @@ def paired_interval(
 
     informed, uninformed: values of the same samples in the same order, (N, ...). groups: class of each sample, (N,),
     whose counts resampling keeps. statistic: (values, groups) to a number; the mean over samples by default.
+
+    Resamples of few differ less than samples do: below `SMALL` a class the interval is widened by
+    sqrt(N / (N - classes)), as a sample variance is unbiased, and to Student's t of N - classes degrees of freedom
+    (Hesterberg 2015, The American Statistician 69(4)). With one a class they do not differ: "ci95" is None.
     """
     rng = np.random.default_rng(seed)
+    classes = len(np.unique(groups))
+    freedom = len(groups) - classes
     resample = _resampling(groups, rng)
-    resamples = (resample() for _ in range(BOOTSTRAP))
+    resamples = (resample() for _ in range(BOOTSTRAP if freedom else 0))
     if statistic is None:
         difference = informed.astype(float) - uninformed.astype(float)
         point = float(difference.mean())
@@ -103,8 +111,14 @@ def paired_interval(
     else:
         point = statistic(informed, groups) - statistic(uninformed, groups)
         draws = [statistic(informed[i], groups[i]) - statistic(uninformed[i], groups[i]) for i in resamples]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return {"mean": point, "ci95": [float(low), float(high)]}
+    if not freedom:
+        return {"mean": point, "ci95": None}
+    ends = np.percentile(draws, [2.5, 97.5])
+    if len(groups) < SMALL * classes:
+        from scipy.stats import norm, t
+
+        ends = point + (ends - point) * math.sqrt(len(groups) / freedom) * t.ppf(0.975, freedom) / norm.ppf(0.975)
+    return {"mean": point, "ci95": ends.tolist()}
 
 
 def _resampling(groups: np.ndarray, rng: np.random.Generator) -> Callable[[], np.ndarray]:

@@ -183,9 +183,9 @@ def _paired(measure: Measure, pairs: Sequence[Pair], values: Sequence[tuple[floa
     """A measure of which every pair has both values, with its paired interval."""
     first, second = np.array(values).T
     interval: Any = paired_interval(second, first, np.array([pair.place[0] for pair in pairs]))
-    low, high = interval["ci95"]
     means = float(first.mean()), float(second.mean())
-    return Compared(measure, *means, interval["mean"], (low, high), len(pairs), "pairs")
+    ends = interval["ci95"] and tuple(interval["ci95"])
+    return Compared(measure, *means, interval["mean"], ends, len(pairs), "pairs")
 
 
 def _of_results(a: Run, b: Run) -> Iterator[Compared]:

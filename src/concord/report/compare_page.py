@@ -129,7 +129,7 @@ def change(one: Compared) -> tuple[str, str]:
     return signed(one.change), beside
 
 
-def verdict(one: Compared) -> Literal["better", "worse", "same", "unclear"]:
+def verdict(one: Compared) -> Literal["better", "worse", "same", "unclear", "unknown"]:
     """What the interval says of the second run."""
     return "same" if one.change == 0 else verdict_of(one.ci95, one.measure.better)
 

@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from concord.metrics.measures import SETS, Figures, Unit, Value, pick, written
 
+_UNKNOWN = "So few images do not tell whether informing made a difference:"
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -26,7 +28,8 @@ def lead(rows: Sequence[Figures], results: Mapping[str, Any]) -> Lead | None:
         for n, sentence in enumerate(measure.lead):
             needed = [name for name in SETS if f"{{{name}}}" in sentence]
             if all(getattr(row, name) for name in needed) and (gain or n or not measure.did):
-                did = measure.did[("better", "worse", "unclear").index(row.verdict)] if gain and measure.did else ""
+                known = dict(zip(("better", "worse", "unclear"), measure.did, strict=False))
+                did = known.get(row.verdict, _UNKNOWN) if gain and measure.did else ""
                 shown_by = {name: figure(getattr(row, name), measure.unit) for name in needed}
                 said = Markup.escape(sentence).format(**shown_by)
                 beside = measure.key.format("informed").rpartition(".")[0]

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -93,6 +93,13 @@ class ClassTable:
 
 _KINDS = ("key", "folder", "class_name", "wnid")
 _FORMS: tuple[Callable[[str], str], ...] = (str, composed, folded)
+
+
+def singles(counts: Sequence[int]) -> list[str]:
+    """Say that every class has one image: then they may be names of images. Small sets are not suspected."""
+    if len(counts) < 10 or set(counts) != {1}:
+        return []
+    return [f"each of the {len(counts)} classes has a single image: are they classes, or names of images?"]
 
 
 def spellings(classes: ClassTable) -> list[str]:

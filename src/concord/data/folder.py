@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from concord.data.classes import ClassSpec, class_table, spellings
+from concord.data.classes import ClassSpec, class_table, singles, spellings
 from concord.data.image_files import ImageFiles
 from concord.data.layout import layout
 from concord.data.source import Source, look
@@ -80,7 +80,7 @@ def open_folder(
         _check_text(root, [key, *names])
     called = _class_names(root / "metadata.jsonl")
     classes = class_table(ClassSpec(key, called.get(key, "")) for key in items)
-    notes += spellings(classes)
+    notes += spellings(classes) + (singles([*map(len, items.values())]) if not called else [])
     beside = [folder / held.path for held in found.held_out]
     return FolderSet(root, classes, [items[entry.key] for entry in classes], notes, options, empty, beside)
 

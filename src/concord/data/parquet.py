@@ -15,10 +15,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from concord.data.classes import class_table, spellings
+from concord.data.classes import class_table, singles, spellings
 from concord.data.image_files import ImageFiles
-from concord.data.parquet_columns import LABEL, Labels, named, names_of, read_labels, reading
-from concord.data.splits import TRAIN, Part, split_of, wanted
+from concord.data.parquet_columns import LABEL, Labels, class_names, named, names_of, read_labels, reading, schema_of
+from concord.data.shards import check_doubled, one_set, ways
+from concord.data.splits import Part
 from concord.errors import ConcordError
 from concord.storage.images import PLAIN, ReadOptions
 from concord.text import listed
@@ -126,13 +127,15 @@ def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN,
     """
     root = path if path.is_dir() else path.parent
     notes: list[str] = []
-    ways = _ways(path, files, part)
-    for chosen, note in ways:
-        notes += [note] if note else []
+    for found, note in ways(path, files, part):
+        chosen, said = (found, []) if path.is_file() else one_set(path, found)
+        notes += [*filter(None, [note]), *said]
         labels = read_labels(root, chosen)
         if labels.are_there:
             break
         notes.append("that split is not labelled")
+    rows = Rows(root, labels.image)
+    check_doubled(root, labels.numbers, labels.image, rows.read)
     names = names_of(labels, root)
     items = _by_class(labels, names)
     if not any(items.values()):
@@ -144,28 +147,10 @@ def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN,
     kept = [(n, of) for n, of in zip(named(list(names.values())), items.values(), strict=True) if of]
     classes, by_key = class_table(n for n, _ in kept), {n.key: of for n, of in kept}
     notes += spellings(classes)
-    rows, references = Rows(root, labels.image), [by_key[entry.key] for entry in classes]
+    if class_names(schema_of(root / next(iter(labels.numbers))), labels.label) is None:
+        notes += singles([len(of) for _, of in kept])
+    references = [by_key[entry.key] for entry in classes]
     return ParquetSet(root, classes, references, notes, options, rows, _fingerprint(root, labels, names))
-
-
-def _ways(path: Path, files: Sequence[str], part: Part) -> list[tuple[list[str], str]]:
-    """Return the files to take, with what to say about it; further ones for where those are not labelled."""
-    if path.is_file():
-        return [(list(files), "")]
-    of: dict[str | None, list[str]] = {}
-    for file in files:
-        of.setdefault(split_of(file), []).append(file)
-    if len(of) == 1 and (part == "train" or not of.keys() & {*TRAIN}):
-        only = next(iter(of))
-        return [(list(files), "" if only in (None, *wanted(part)) else f"{path} has the split {only} alone")]
-    shown = ", ".join(sorted(split for split in of if split))
-    ways = [(of[split], f"{path} has splits ({shown}): {split} is the data") for split in wanted(part) if split in of]
-    if not ways and None in of:
-        ways = [(of[None], f"{path} has splits ({shown}): the files of none are the data")]
-    if not ways:
-        wish = "training split" if part == "train" else "split held out from training"
-        raise ConcordError(f"data: {path} has no {wish}, only {shown}; name another folder, or one file")
-    return ways
 
 
 def _by_class(labels: Labels, names: Mapping[int, str]) -> dict[int, list[str]]:

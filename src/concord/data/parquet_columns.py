@@ -166,7 +166,7 @@ def read_labels(root: Path, files: Sequence[str]) -> Labels:
 
     Raises:
         ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told or differ from the first
-            one's, or a label is null.
+            one's, a label is null, or there are as many as rows, as of captions.
     """
     first = schema_of(root / files[0])
     image, label = (find(first, str(root / files[0])) for find in (image_column, label_column))
@@ -179,12 +179,24 @@ def read_labels(root: Path, files: Sequence[str]) -> Labels:
                 " set are expected; name one file, or move the others"
             )
         found[file] = _column(root / file, label)
+    if names is None and label not in LABEL:
+        _refuse_captions(root / files[0], label, [value for values in found.values() for value in values.tolist()])
     if all(values.dtype != object for values in found.values()):
         return Labels(image, label, found, names)
     kinds = sorted({str(value) for values in found.values() for value in values.tolist()})
     places = {name: place for place, name in enumerate(kinds)}
     numbers = {f: np.array([places[str(v)] for v in vs.tolist()], np.int64) for f, vs in found.items()}
     return Labels(image, label, numbers, kinds)
+
+
+def _refuse_captions(file: Path, label: str, values: Sequence[Any]) -> None:
+    """Refuse labels that are hardly ever the same, in a column that nothing calls labels."""
+    kinds, rows = len(set(values)), len(values)
+    if rows > 2 and (kinds == rows or (rows >= 10 and 2 * kinds > rows)):
+        raise ConcordError(
+            f'{file} has no labels: its column "{label}" has {kinds} values in {rows} rows, as captions and ids have;'
+            f' expected is a column "{LABEL[0]}" (one of that name is taken as it is)'
+        )
 
 
 def names_of(labels: Labels, root: Path) -> dict[int, str]:

@@ -55,7 +55,7 @@ def _window(start: float, end: float) -> str:
 
 WINDOWS = {"full": _window(0.0, 1.0), "late": _window(0.4, 0.9), "half": _window(0.5, 1.0)}
 LATE, TINY, S04 = WINDOWS["late"], "informing.decoder=tiny", "informing.strength=0.4"
-EXACT = ("informing.mode=exact", "informing.decoder=full")
+EXACT = ("informing.mode=exact", "informing.decoder=full", "informing.strength=0.1")  # the default: it is of fast
 EVERY2 = ("informing.every=2",)
 HOLD2, HOLD3, HOLD5 = ((f"informing.every={k}", "informing.between=hold") for k in (2, 3, 5))
 GUIDANCE1 = "-guidance1"

@@ -49,7 +49,8 @@ def _dotted(values: dict[str, object], prefix: str = "") -> list[str]:
 def test_overrides_reach_every_depth() -> None:
     recipe = load(
         "photos",
-        f"{PHOTOS} ipc=50 informing.objective.cosine=0.5 informing.window=[0.2,0.8] format.kind=webp size=null"
+        f"{PHOTOS} method=dit ipc=50 informing.mode=exact informing.objective.cosine=0.5"
+        " informing.window=[0.2,0.8] format.kind=webp size=null"
         " concepts.negatives.kind=random workers=3 uninformed=yes informing.weight=1e-3".split(),
     )
     assert (recipe.ipc, recipe.informing.objective.cosine, recipe.informing.window) == (50, 0.5, (0.2, 0.8))
@@ -59,7 +60,7 @@ def test_overrides_reach_every_depth() -> None:
 
 
 def test_text_stays_text_whatever_yaml_would_make_of_it() -> None:
-    recipe = load("photos", ["data=007", "classes=[001, no, 1e3]", "class_names.a.b=yes", "concepts.pinned.on=[off]"])
+    recipe = load("custom", ["data=007", "classes=[001, no, 1e3]", "class_names.a.b=yes", "concepts.pinned.on=[off]"])
     assert recipe.data.endswith("/007")
     assert recipe.classes == ["001", "no", "1e3"]
     assert recipe.class_names == {"a.b": "yes"}
@@ -164,11 +165,12 @@ def test_data_is_required_and_becomes_absolute(tmp_path: Path, monkeypatch: pyte
 
 
 def test_identity_is_what_decides_an_image() -> None:
-    base = load("photos", [PHOTOS])
+    dit = [PHOTOS, "method=dit"]
+    base = load("photos", dit)
     changes = ["device=cpu", "workers=2", "threads=3", "unreadable=skip", "memory.vae=tiled", "ipc=50", "name=x"]
     assert {c.split("=")[0].split(".")[0] for c in changes} == RUNTIME_KEYS | {"ipc", "name"}
-    assert identity(load("photos", [PHOTOS, *changes])) == identity(base)
-    other = load("photos", [PHOTOS, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
+    assert identity(load("photos", [*dit, *changes])) == identity(base)
+    other = load("photos", [*dit, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
     expected = ["class_names", "seed", "pipeline.channels", "informing.strength"]
     assert differing(identity(base), identity(other)) == expected
 
@@ -190,11 +192,11 @@ def test_only_models_that_will_be_loaded_are_asked_for() -> None:
 
 
 def test_the_papers_short_form_of_similar_negatives() -> None:
-    negatives = load("photos", [PHOTOS, "concepts.negatives.kind=similar-8"]).concepts.negatives
+    negatives = load("custom", [PHOTOS, "concepts.negatives.kind=similar-8"]).concepts.negatives
     assert (negatives.kind, negatives.k) == ("similar", 8)
-    assert load("photos", [PHOTOS, "concepts.negatives.kind=similar-k"]).concepts.negatives.kind == "similar"
+    assert load("custom", [PHOTOS, "concepts.negatives.kind=similar-k"]).concepts.negatives.kind == "similar"
     with pytest.raises(ConcordError, match=r"concepts\.negatives\.kind"):
-        load("photos", [PHOTOS, "concepts.negatives.kind=alike-8"])
+        load("custom", [PHOTOS, "concepts.negatives.kind=alike-8"])
 
 
 def test_a_home_directory_in_a_models_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ class MethodSpec:
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
         defaults: a recipe's plain values -> further keys of it, taken where the recipe does not say.
         check: raises ValueError where a recipe of the method lacks what it needs.
+        unread: keys and sections of a recipe that mean nothing to it, so that setting one is refused.
         ipc: a ``prefix`` of the plan, so that a set grows; ``all``: IPC says nothing; ``joint``: it decides every image
             and is part of the identity.
     """
@@ -63,6 +64,7 @@ class MethodSpec:
     models: Callable[[Any], Mapping[str, str]] = lambda _: {}
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
     check: Callable[[Any], None] = lambda _: None
+    unread: frozenset[str] = frozenset()
     ipc: Literal["prefix", "all", "joint"] = "prefix"
 
 

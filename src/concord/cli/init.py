@@ -65,6 +65,7 @@ def recipe_text(
     pipeline, informing = base.pipeline, base.informing
     shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
     side = f"{found.median_side} px (median of the shorter side)"
+    temperature = f"\n  temperature: {informing.temperature}"
     objective, concepts = "", f"concepts:\n  bank: {_scalar(bank)}"
     head = [
         f"{len(found.classes)} classes, {found.images} images, {side}: {shown}",
@@ -75,6 +76,7 @@ def recipe_text(
         "Each key below can be set on the command line, too, as in ipc=50 (a finished set grows in place).",
     ]
     if bank is None:
+        temperature = ""  # nothing is contrasted
         objective = "\n  objective: {contrastive: 0, class_name: 1} # no bank has these classes: see above"
         concepts = "concepts:"
         head += [
@@ -108,8 +110,7 @@ pipeline:
   scheduler: {pipeline.scheduler}
 informing:
   mode: {informing.mode}
-  strength: {informing.strength}
-  temperature: {informing.temperature}
+  strength: {informing.strength}{temperature}
   window: {list(informing.window)}
   every: {informing.every}
   between: {informing.between}

@@ -45,6 +45,11 @@ def _needs(key: str, how: str) -> Callable[[Recipe], None]:
     return check
 
 
+_MODELS = ("informing", "concepts", "pipeline", "uninformed", "batch_size", "scorer", "nuisance")
+_COPIES = frozenset({*_MODELS, "encoder", "features"})
+"""What a choice among real images does not read."""
+
+
 DIT = MethodSpec(
     "dit",
     "concord.methods.diffusion:Generate",
@@ -54,6 +59,7 @@ DIT = MethodSpec(
     pipeline_keys=frozenset({"channels"}),
     families=("dit",),
     models=diffusion_models,
+    unread=frozenset({"features", "rded"}),
 )
 MINIMAX = replace(
     DIT,
@@ -89,9 +95,19 @@ TEXT = replace(
 )
 GENERATE = replace(DIT, name="generate", families=())
 RANDOM = MethodSpec(
-    "random", "concord.methods.real:random_choice", "real", "chosen at random from the real images of each class"
+    "random",
+    "concord.methods.real:random_choice",
+    "real",
+    "chosen at random from the real images of each class",
+    unread=_COPIES | {"rded"},
 )
-FULL = MethodSpec("full", "concord.methods.real:full_set", "real", "all the real images of each class", ipc="all")
+FULL = replace(
+    RANDOM,
+    name="full",
+    build="concord.methods.real:full_set",
+    about="all the real images of each class",
+    ipc="all",
+)
 K_CENTER = MethodSpec(
     "k_center",
     "concord.methods.coreset:k_center_set",
@@ -99,6 +115,7 @@ K_CENTER = MethodSpec(
     "real images chosen so that every real image of the class has a near one among them (k-center greedy)",
     models=_features_model,
     defaults=lambda values: {"features": "teacher" if values.get("teacher") else "pixels"},
+    unread=frozenset({*_MODELS, "rded"}),
 )
 HERDING = replace(
     K_CENTER,
@@ -113,4 +130,5 @@ RDED = MethodSpec(
     "put together from crops of real images that a classifier is surest of (RDED)",
     models=lambda recipe: {"teacher": recipe.teacher},
     check=_needs("teacher", "method rded needs a classifier of the data's classes, as in teacher=DIR"),
+    unread=_COPIES,
 )

@@ -115,7 +115,7 @@ PERCENTILE = ScorerSpec(
     "percentile",
     "concord.metrics.scorers:percentile",
     "Percentiles of image-text similarity among real images.",
-    lambda recipe: {"encoder": recipe.encoder},
+    lambda recipe: {"encoder": recipe.encoder} | ({"scorer.model": m} if (m := recipe.scorer.model) else {}),
 )
 NO_SCORER = ScorerSpec("none", "concord.metrics.scorers:no_scorer", "Nothing rates images.")
 ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accuracy", "nuisance_diversity")

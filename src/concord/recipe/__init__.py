@@ -5,7 +5,8 @@ begun with others is refused. `RUNTIME_KEYS` only decide how images are made (wo
 how many: with the same identity a finished directory grows in place.
 """
 
-from concord.recipe.load import bundled, load, to_yaml, validate
+from concord.recipe.idle import impossible
+from concord.recipe.load import HEADER, bundled, load, to_yaml, validate
 from concord.recipe.model import (
     RUNTIME_KEYS,
     Recipe,
@@ -18,6 +19,6 @@ from concord.recipe.model import (
 )
 from concord.recipe.sections import Device, Format, Fraction, Informing, Pipeline, Weight, Workers
 
-__all__ = ["RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline", "Recipe", "Weight", "Workers"]
-__all__ += ["bundled", "differing", "guide_settings", "identity", "is_real", "load", "models", "recipe_class"]
-__all__ += ["to_yaml", "validate"]
+__all__ = ["HEADER", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline", "Recipe", "Weight"]
+__all__ += ["Workers", "bundled", "differing", "guide_settings", "identity", "impossible", "is_real", "load", "models"]
+__all__ += ["recipe_class", "to_yaml", "validate"]

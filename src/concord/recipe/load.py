@@ -1,5 +1,6 @@
 """Recipes from bundled names, YAML files and plain values, and back to YAML."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from importlib import resources as package_files
 from pathlib import Path
@@ -9,10 +10,16 @@ import yaml
 from pydantic import ValidationError
 
 from concord.errors import ConcordError
+from concord.recipe.idle import layers, refused
 from concord.recipe.model import Recipe, recipe_class
 from concord.registry import DATASETS
 from concord.settings import complaints, override, read_yaml
 from concord.text import nearest
+
+HEADER = (
+    "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
+)
+"""The head of the recipe that a run leaves."""
 
 
 def bundled() -> list[str]:
@@ -27,7 +34,8 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``. overrides: ``key=value`` texts
     with dotted keys, as in ``informing.strength=0.2``; a value is YAML. A relative `data` is taken from the working
     directory and becomes absolute.
-    Raises ConcordError: unknown recipe or key (with the nearest name), or a value that does not fit.
+    Raises ConcordError: unknown recipe or key (with the nearest name), a value that does not fit, or a key that was
+    set and cannot act.
     """
     return parse(*_text(name_or_path), f'recipe "{name_or_path}"', overrides)
 
@@ -45,9 +53,14 @@ def parse(text: str, name: str, where: str = "recipe", overrides: Sequence[str] 
     if not isinstance(values, dict):
         raise ConcordError(f'{where}: expected keys and values, as in "method: dit"')
     values.setdefault("name", name)
-    for text in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "method"):
-        override(recipe_class(values.get("method")), values, text)
-    return validate(values, where)
+    # What concord resolved spells every key out: nobody set those that cannot act.
+    own = {} if text.startswith(HEADER.partition(".")[0]) else copy.deepcopy(values)
+    for typed in sorted(overrides, key=lambda typed: typed.partition("=")[0].strip() != "method"):
+        override(recipe_class(values.get("method")), values, typed)
+    recipe = validate(values, where)
+    if found := refused(recipe, layers(type(recipe), own, overrides)):
+        raise ConcordError(f"{where}: {'; '.join(found)}")
+    return recipe
 
 
 def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -51,7 +51,7 @@ class Pipeline(Part):
     noise_level: Annotated[int, Field(ge=0, lt=1000)] = 0
     """Of `unclip`: noise on the embedding of the condition image, 0 to 999."""
     prompts: Annotated[list[str], Field(min_length=1)] | None = None
-    """Templates with a slot `{class}`; null takes concord's own 28."""
+    """Templates with the slot `{class}` and no other; null takes concord's own 28."""
     image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """Of `text`: start from a real image of the class under so much noise, up to 1; null starts from noise alone."""
 
@@ -99,7 +99,7 @@ class Informing(Part):
     """Size of the shift in mode `fast`, relative to the predicted noise."""
     objective: ObjectiveWeights = ObjectiveWeights()
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Temperature of the contrastive objectives; null takes the one that the encoder learned."""
+    """Temperature of the contrastive objective; null takes the one that the encoder learned."""
     window: tuple[Fraction, Fraction] = (0.0, 1.0)
     """The part of the schedule that is informed, as fractions from its start."""
     every: PositiveInt = 1

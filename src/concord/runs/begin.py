@@ -7,8 +7,8 @@ from typing import Any
 
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.recipe import Recipe, differing, identity, to_yaml
-from concord.runs.directory import HEADER, earlier
+from concord.recipe import HEADER, Recipe, differing, identity, to_yaml
+from concord.runs.directory import earlier
 from concord.storage.atomic import read_json, write_atomically, write_json
 from concord.system import package_version, version
 

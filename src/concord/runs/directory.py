@@ -17,7 +17,7 @@ from PIL import Image
 
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
-from concord.recipe import Recipe, is_real, validate
+from concord.recipe import HEADER, Recipe, is_real, validate
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.storage.atomic import read_json
 from concord.storage.checksums import is_inside
@@ -34,11 +34,6 @@ Place = tuple[str, int]
 
 
 EMBEDDINGS, REPORT = "embeddings.npz", "report.html"
-
-
-HEADER = (
-    "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
-)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Settings that cannot act: what somebody set and nothing will read is refused, not passed over in silence.
+
+A recipe has layers: its file, and over it what the command line sets. What a later layer made idle is no mistake: the
+file of `reef` sets `informing.strength`, and whoever asks for `informing.mode=exact` over it did not.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from pydantic import BaseModel
+
+from concord.recipe.model import Recipe
+from concord.settings import keys
+
+FILE, TYPED = 0, 1
+"""The layers."""
+_MEASURES = {"encoder", "scorer", "nuisance"}
+"""What `metrics` may read, whatever the method does."""
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A key, or a section, that cannot act in a recipe.
+
+    why: goes on after the key. by: the keys that make it so. switch: one of these turns off a whole part, whose
+    settings may stay where they are: what the same layer sets is no mistake either.
+    """
+
+    key: str
+    why: str
+    by: tuple[str, ...]
+    switch: bool = False
+
+
+def idle(recipe: Recipe) -> Iterator[Idle]:
+    """Yield what cannot act, whether somebody set it or not."""
+    informing, spec = recipe.informing, recipe.spec
+    for key in sorted(spec.unread - (_MEASURES if recipe.metrics else set())):
+        yield Idle(key, f"method {spec.name} does not read it", ("method",), key not in ("features", "rded"))
+    if spec.ipc == "all":
+        yield Idle("ipc", f"method {spec.name} takes all real images of each class", ("method",))
+    if "features" in spec.defaults({}) and recipe.features != "encoder" and not recipe.metrics:
+        is_space = f"features is {recipe.features}, which takes another model; set features=encoder"
+        yield Idle("encoder", is_space, ("method", "features", "metrics"))
+    if recipe.format.kind != "jpeg":
+        yield Idle("format.quality", f"it is of jpeg, and format.kind is {recipe.format.kind}", ("format.kind",))
+    if recipe.scorer.kind == "none":
+        yield Idle("scorer.model", "scorer.kind is none", ("scorer.kind",))
+    if recipe.is_real:
+        return
+    if (scale := recipe.pipeline.guidance_scale) is not None and scale <= 1:
+        yield Idle("pipeline.channels", f"nothing is guided at {scale:g}", ("pipeline.guidance_scale",))
+    if not informing.enabled:
+        for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing"):
+            yield Idle(key, "informing.enabled is false", ("informing.enabled",), switch=True)
+    else:
+        yield from _in_informing(recipe)
+
+
+def _in_informing(recipe: Recipe) -> Iterator[Idle]:
+    informing, weights, negatives = recipe.informing, recipe.informing.objective, recipe.concepts.negatives
+    mode = f"informing.mode is {informing.mode}, whose size is informing."
+    if informing.mode == "fast":
+        yield Idle("informing.weight", f"it is of modes exact and mean, and {mode}strength", ("informing.mode",))
+        yield Idle("memory.checkpointing", "it is of mode exact, and informing.mode is fast", ("informing.mode",))
+    else:
+        yield Idle("informing.strength", f"it is of mode fast, and {mode}weight", ("informing.mode",))
+    if informing.every == 1:
+        all_steps = "at informing.every=1 no step of the window is between two gradients"
+        yield Idle("informing.between", all_steps, ("informing.every",))
+    if informing.decoder != "tiny":
+        by = ("informing.decoder",)
+        yield Idle("pipeline.tiny_decoder", "informing.decoder is full; set it to tiny", by)
+    if not weights.classifier:
+        by = ("informing.objective.classifier",)
+        yield Idle("informing.classifier", "informing.objective.classifier is 0; raise it", by)
+    contrastive, concepts = ("informing.objective.contrastive",), not (weights.contrastive or weights.cosine)
+    if concepts:
+        for key in ("bank", "keep", "pinned", *(() if informing.stop else ("images",))):
+            why = "informing.objective has no weight on concepts (contrastive, cosine)"
+            yield Idle(f"concepts.{key}", why, (*contrastive, "informing.objective.cosine"), switch=True)
+    if not weights.contrastive:
+        for key in ("concepts.negatives", "informing.temperature"):
+            yield Idle(key, "informing.objective.contrastive is 0", contrastive, switch=True)
+    elif not negatives.count:
+        for key in ("concepts.negatives.kind", "concepts.negatives.k", "informing.temperature"):
+            yield Idle(key, "without negatives Eq. 11 is descended, not Eq. 12", ("concepts.negatives.count",))
+    elif negatives.kind != "similar":
+        only = f"it is of kind similar, and the kind is {negatives.kind}"
+        yield Idle("concepts.negatives.k", only, ("concepts.negatives.kind",))
+    if recipe.concepts.bank is None and not concepts:
+        yield Idle("concepts.keep", "without concepts.bank the pinned phrases are all there are", ("concepts.bank",))
+
+
+def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield the keys at which a run could only fail, once its models are loaded, and why."""
+    if recipe.is_real or not recipe.informing.enabled:
+        return
+    if recipe.informing.mode == "mean" and recipe.pipeline.scheduler == "ddim":
+        is_ddpm = "mean (Eq. 6) is for DDPM, and pipeline.scheduler is ddim; set it to ddpm, or the mode to exact"
+        yield "informing.mode", is_ddpm
+    if recipe.informing.decoder == "tiny" and recipe.pipeline.tiny_decoder is None:
+        yield "informing.decoder", "tiny needs pipeline.tiny_decoder (a directory or hub id)"
+
+
+def wrong_texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield the keys whose texts say nothing, or ask for what nothing fills in, and what is wrong."""
+    for prompt in recipe.pipeline.prompts or ():
+        if unknown := [slot for slot in re.findall(r"\{[^{}]*\}", prompt) if slot != "{class}"]:
+            yield "pipeline.prompts", f'nothing fills in {unknown[0]} of "{prompt}"; the only slot is {{class}}'
+    for name, phrases in recipe.concepts.pinned.items():
+        if not all(phrase.strip() for phrase in phrases):
+            yield "concepts.pinned", f'a phrase of "{name}" is empty'
+
+
+def refused(recipe: Recipe, said: Mapping[str, int]) -> list[str]:
+    """Say what of a recipe cannot act although somebody set it, a text for each reason; none where all is well.
+
+    said: dotted keys that were set, and in which layer; with the default's value a key asks for nothing.
+    """
+    found = {key: why for key, why in wrong_texts(recipe) if key in said} | dict(impossible(recipe))
+    for one in idle(recipe):
+        decided = max(said.get(key, -1) for key in one.by)
+        for key in (key for key in said if key == one.key or key.startswith(f"{one.key}.")):
+            meant = said[key] > decided or (said[key] == decided and not one.switch)
+            if meant and key != "informing.enabled" and attrgetter(key)(recipe) != _default(recipe, key):
+                found.setdefault(key, one.why)
+    return [f"{', '.join(key for key in found if found[key] == why)}: {why}" for why in dict.fromkeys(found.values())]
+
+
+def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, int]:
+    """Return the dotted keys that a recipe's plain values, or ``key=value`` texts over them, set, with their layer."""
+    known = keys(model)
+    leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
+    found = {key: FILE for key in leaves if _has(values, key.split("."))}
+    for typed in (text.partition("=")[0].strip() for text in overrides):
+        for key in leaves:
+            if f"{typed}.".startswith(f"{key}.") or f"{key}.".startswith(f"{typed}."):
+                found[key] = TYPED
+    return found
+
+
+def _has(values: Any, path: Sequence[str]) -> bool:
+    return not path or (isinstance(values, Mapping) and path[0] in values and _has(values[path[0]], path[1:]))
+
+
+def _default(recipe: Recipe, key: str) -> Any:
+    first, _, rest = key.partition(".")
+    default = type(recipe).model_fields[first].default
+    return attrgetter(rest)(default) if rest else default

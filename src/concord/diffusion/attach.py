@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,21 +18,74 @@ from torch import Tensor
 
 from concord.diffusion.level import Level
 from concord.diffusion.prediction import Prediction, clean_estimate, shift
-from concord.diffusion.sampler import Guide, Step
+from concord.diffusion.sampler import Guide, Step, begin
 from concord.errors import ConcordError
 
 _log = logging.getLogger("concord")
 
 
+@dataclass
+class Attached:
+    """Guides at a pipeline's scheduler, and what came of it.
+
+    steps: how many the scheduler took. moved: at how many of them a guide shifted the estimate.
+    """
+
+    scheduler: Any
+    guides: Sequence[Guide]
+    paired: Callable[[], bool] = lambda: False
+    steps: int = 0
+    moved: int = 0
+    last: tuple[int, int] = field(default=(0, 0), repr=False)
+
+    def edited(self, output: Tensor, t: Tensor | float, sample: Tensor) -> Tensor:
+        """What the scheduler is to be given instead of the pipeline's own prediction."""
+        index, count = _position(self.scheduler, t), len(self.scheduler.timesteps)
+        if not self.steps or index <= self.last[0] or count != self.last[1]:
+            begin(self.guides, index)
+        self.steps, self.last = self.steps + 1, (index, count)
+        active = [guide for guide in self.guides if guide.active(index, count)]
+        if not active:
+            return output
+        # Under inference_mode no tensor can ever take a gradient: copies made outside of it can.
+        with torch.inference_mode(False), torch.no_grad():
+            value, x_t = _fine(output), _fine(sample)
+            if self.paired() and all(torch.equal(*both.chunk(2)) for both in (x_t, value)):
+                value, x_t = value.chunk(2)[0], x_t.chunk(2)[0]
+            value, variance = value[:, : x_t.shape[1]], value[:, x_t.shape[1] :]  # DDPM may be given a learned variance
+            kind = self.scheduler.config.get("prediction_type", "flow_prediction")
+            prediction = Prediction(value, kind, variance if variance.shape[1] else None)
+            level = Level.from_scheduler(self.scheduler, t, index)
+            x0 = clean_estimate(prediction, x_t, level)
+            seen = Step(index, count, t, x_t, prediction, level, x0, self.scheduler)  # type: ignore[arg-type]
+            shifts = [dx0.detach() for guide in active if (dx0 := guide(seen)) is not None]
+            if not shifts:
+                return output
+            self.moved += 1
+            moved = shift(prediction, torch.stack(shifts).sum(dim=0), level).value - value
+            moved = moved.repeat(len(output) // len(moved), *[1] * (moved.dim() - 1))
+            edited = output.clone().to(moved.dtype)
+            edited[:, : moved.shape[1]] += moved
+        return edited.to(output.dtype)
+
+
 @contextlib.contextmanager
-def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
-    """Let guides (none that needs a graph) edit what a pipeline's scheduler is given; on exit it is as it was."""
-    scheduler = getattr(pipe, "scheduler", None)
+def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[Attached]:
+    """Let guides (none that needs a graph) edit what a pipeline's scheduler is given; on exit it is as it was.
+
+    Raises ConcordError also where another pipeline's guides are at the scheduler, or it is replaced inside the block.
+    """
+    scheduler, name = getattr(pipe, "scheduler", None), type(pipe).__name__
     if scheduler is None or not callable(getattr(scheduler, "step", None)):
-        raise ConcordError(f"{type(pipe).__name__} has no scheduler whose steps could be informed")
+        raise ConcordError(f"{name} has no scheduler whose steps could be informed")
+    if getattr(scheduler.step, "informs", pipe) is not pipe:
+        raise ConcordError(
+            f"the scheduler of this {name} belongs to another pipeline, too, which is informed in this very block; give"
+            " each its own first: pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)"
+        )
     if any(guide.needs_graph for guide in guides):
         raise ConcordError(
-            f"informing mode exact needs gradients through the denoiser, which {type(pipe).__name__} does not keep"
+            f"informing mode exact needs gradients through the denoiser, which {name} does not keep"
             " inside its call; set `informing.mode` to fast"
         )
     clips = [name for name in ("clip_sample", "thresholding") if scheduler.config.get(name, False)]
@@ -39,52 +93,50 @@ def attach(pipe: Any, guides: Sequence[Guide]) -> Iterator[None]:
         _log.warning(
             "the scheduler has %s on, which cuts off part of each shift: for latents it should be off", clips[0]
         )
-    with _restored(scheduler):
-        doubles = any(kind.__name__ == "DiTPipeline" for kind in type(pipe).__mro__)  # it steps [x ; x] under guidance
-        scheduler.step = _wrapped(scheduler, scheduler.step, guides, doubles)
-        yield
+    with _restored(scheduler), _pairs(pipe) as paired:
+        attached = Attached(scheduler, guides, paired)
+        scheduler.step = _wrapped(scheduler.step, attached, pipe)
+        yield attached
+    if pipe.scheduler is not scheduler:
+        raise ConcordError(
+            f"the scheduler of this {name} was replaced inside the block, and what was made with the new one is not"
+            " informed: set pipe.scheduler before the block"
+        )
 
 
-def _wrapped(scheduler: Any, step: Callable[..., Any], guides: Sequence[Guide], doubles: bool) -> Callable[..., Any]:
+def _wrapped(step: Callable[..., Any], attached: Attached, pipe: Any) -> Callable[..., Any]:
     signature = inspect.signature(step)
 
     @functools.wraps(step)  # pipelines look at the signature to see which arguments they may give
     def informed(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        output, t, sample = (bound.arguments[name] for name in ("model_output", "timestep", "sample"))
-        bound.arguments["model_output"] = _edited(scheduler, output, t, sample, guides, doubles)
+        given = (bound.arguments[name] for name in ("model_output", "timestep", "sample"))
+        bound.arguments["model_output"] = attached.edited(*given)
         return step(*bound.args, **bound.kwargs)
 
+    informed.informs = pipe  # type: ignore[attr-defined]
     return informed
 
 
-def _edited(
-    scheduler: Any, output: Tensor, t: Tensor | float, sample: Tensor, guides: Sequence[Guide], doubles: bool
-) -> Tensor:
-    """What the scheduler is to be given instead of the pipeline's own prediction."""
-    index, count = _position(scheduler, t), len(scheduler.timesteps)
-    active = [guide for guide in guides if guide.active(index, count)]
-    if not active:
-        return output
-    # Under inference_mode no tensor can ever take a gradient: copies made outside of it can.
-    with torch.inference_mode(False), torch.no_grad():
-        value, x_t = _fine(output), _fine(sample)
-        if doubles and len(x_t) % 2 == 0 and all(torch.equal(*both.chunk(2)) for both in (x_t, value)):
-            value, x_t = value.chunk(2)[0], x_t.chunk(2)[0]
-        value, variance = value[:, : x_t.shape[1]], value[:, x_t.shape[1] :]  # DDPM may be given a learned variance
-        kind = scheduler.config.get("prediction_type", "flow_prediction")
-        prediction = Prediction(value, kind, variance if variance.shape[1] else None)
-        level = Level.from_scheduler(scheduler, t, index)
-        x0 = clean_estimate(prediction, x_t, level)
-        seen = Step(index, count, t, x_t, prediction, level, x0, scheduler)  # type: ignore[arg-type]
-        shifts = [dx0.detach() for guide in active if (dx0 := guide(seen)) is not None]
-        if not shifts:
-            return output
-        moved = shift(prediction, torch.stack(shifts).sum(dim=0), level).value - value
-        moved = moved.repeat(len(output) // len(moved), *[1] * (moved.dim() - 1))
-        edited = output.clone().to(moved.dtype)
-        edited[:, : moved.shape[1]] += moved
-    return edited.to(output.dtype)
+@contextlib.contextmanager
+def _pairs(pipe: Any) -> Iterator[Callable[[], bool]]:
+    """Whether what a pipeline steps may be [x ; x], as DiT's is under guidance; two images can be equal, too.
+
+    Its denoiser is given the null class for the second half then, and for equal images the same classes.
+    """
+    labels: list[Tensor] = []
+    if not any(kind.__name__ == "DiTPipeline" for kind in type(pipe).__mro__):
+        yield lambda: False
+        return
+
+    def note(module: Any, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        labels[:] = [given["class_labels"]] if given.get("class_labels") is not None else []
+
+    hook = pipe.transformer.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield lambda: bool(labels) and len(labels[0]) % 2 == 0 and not torch.equal(*labels[0].chunk(2))
+    finally:
+        hook.remove()
 
 
 def _position(scheduler: Any, t: Tensor | float) -> int:

@@ -41,7 +41,10 @@ class Step:
 
 
 class Guide(Protocol):
-    """A function of the step that shifts the clean estimate. Guides add up."""
+    """A function of the step that shifts the clean estimate. Guides add up.
+
+    One that goes by where a sampling began may have a method `begin(index)`: it is told the first step before it.
+    """
 
     @property
     def needs_graph(self) -> bool:
@@ -81,6 +84,13 @@ def noise(
     return torch.stack(drawn).to(device)
 
 
+def begin(guides: Sequence[Guide], index: int = 0) -> None:
+    """Tell the guides that ask for it that a sampling begins, at this step of its schedule."""
+    for guide in guides:
+        if (told := getattr(guide, "begin", None)) is not None:
+            told(index)
+
+
 def sample(
     denoise: Denoise,
     x_T: Tensor,
@@ -110,6 +120,7 @@ def sample(
     if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = list(generators)
     count = len(scheduler.timesteps)
+    begin(guides)
     x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()
     x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
     for index, t in enumerate(scheduler.timesteps):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from concord.errors import ConcordError
 from concord.guidance.concept_guide import ConceptGuide
 from concord.guidance.texts import Texts
 from concord.models.encoder import Encoder, load_encoder
+from concord.text import counted
 
 _log = logging.getLogger("concord")
 
@@ -66,11 +67,14 @@ def inform(
         other guides act alone.
 
     Raises ConcordError: the pipeline has no scheduler, or its scheduler, prediction or autoencoder is not supported;
-    the texts do not fit the batch.
+    the scheduler is another informed pipeline's, too, or was replaced inside the block; the texts do not fit the
+    batch; an argument cannot act.
     """
+    _refuse_idle(locals())
     if guides and not positives:
-        with attach(pipe, guides):
+        with attach(pipe, guides) as attached:
             yield None
+        _warn_of_nothing(attached.steps, attached.moved, "none of the guides moved an image")
         return
     if encoder is None:
         raise ConcordError("an encoder is missing: give the directory or model id of a CLIP or SigLIP")
@@ -82,14 +86,40 @@ def inform(
     texts: dict[str, Any] = {"positives": positives, "negatives": negatives, "temperature": temperature}
     options: dict[str, Any] = {"strength": strength, "window": window, "every": every, "between": between}
     concept_guide = ConceptGuide.for_texts(decode, encoder, **texts, **options)
-    with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide, *guides]):
+    with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide, *guides]) as attached:
         yield concept_guide
+    _warn_of_nothing(attached.steps, concept_guide.gradient_calls)
     lost = int(concept_guide.uninformed_steps.sum())
     if lost:
         _log.warning(
             "%d image-steps were left uninformed: their gradient was not finite (float16? bfloat16 does not overflow)",
             lost,
         )
+
+
+def _refuse_idle(given: Mapping[str, Any]) -> None:
+    """Refuse arguments of `inform` that could not act beside the others."""
+    own_decode: dict[str, Any] = {"tiny": None, "size": None, "decode_size": None}
+    alone = {"encoder": None, "negatives": (), "strength": 0.1, "temperature": None, "decode": None, **own_decode}
+    alone |= {"window": (0.0, 1.0), "every": 1, "between": "none"}
+    for idle, others, why in (
+        (given["guides"] and not given["positives"], alone, "without positives the guides act alone"),
+        (given["decode"] is not None, own_decode, "decode takes the whole way from latents to images"),
+        (given["every"] == 1, {"between": "none"}, "at every=1 no step is between two gradients"),
+    ):
+        if idle and (said := [name for name, default in others.items() if given[name] not in (default, [])]):
+            raise ConcordError(f"{said[0]} cannot act: {why}; leave it out")
+
+
+_NO_GRADIENT = "the window leaves none of them, or none that can be informed (pure noise cannot)"
+
+
+def _warn_of_nothing(steps: int, acted: int, why: str = _NO_GRADIENT) -> None:
+    """Say that a block informed nothing, and why."""
+    if not steps:
+        _log.warning("nothing was informed: the pipeline took no step inside the block")
+    elif not acted:
+        _log.warning("nothing was informed in %s of the pipeline: %s", counted(steps, "step"), why)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
@@ -15,7 +14,7 @@ from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, unit_rms
 from concord.guidance.texts import Texts, text_objective
-from concord.guidance.window import check_window, window_steps
+from concord.guidance.window import check_size, check_window, gradient_steps, window_steps
 from concord.models.encoder import Encoder, load_encoder
 
 
@@ -32,7 +31,7 @@ class ConceptGuide:
         strength: that of `fast`. The two are never one setting.
         window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers,
             when they do not lie in [0, 1].
-        every: a gradient at every k-th step of the window only, from its first.
+        every: a gradient at every k-th step of the window only, from its first that can be informed.
         between: what the window's other steps do, at no network's cost: nothing (`none`); the last gradient (`fast`:
             its direction) again, at this step's size (`hold`); the line through the last two (`extrapolate`).
         thresholds: (B,) losses that are good enough: an image that has come below its own is left alone from there on,
@@ -45,7 +44,7 @@ class ConceptGuide:
         gradient_calls: how many there were to take: the ratio is what stopping early leaves of the cost.
         objective: (B,) each image's loss at its last gradient, before that step's edit.
 
-    Raises ConcordError: an unknown mode, an empty window, a number that is not positive or not finite.
+    Raises ConcordError: an unknown mode, an empty window, a number that is negative or not finite.
     """
 
     def __init__(
@@ -69,18 +68,18 @@ class ConceptGuide:
             raise ConcordError(f"`informing.every` is {every}; expected 1 or more")
         if between not in get_args(Between):
             raise ConcordError(f'`informing.between` is "{between}"; expected one of {get_args(Between)}')
-        for name, value in (("weight", weight), ("strength", strength)):
-            if not math.isfinite(value):
-                raise ConcordError(f"`informing.{name}` is {value}; expected a finite number")
         self.objectives, self.decode, self.encoder = tuple(objectives), decode, encoder
         self.mode: Mode = mode
-        self.weight, self.strength, self.every, self.thresholds = weight, strength, every, thresholds
+        self.weight = check_size(weight, "informing.weight")
+        self.strength = check_size(strength, "informing.strength")
+        self.every, self.thresholds = every, thresholds
         self.window = check_window(window)
         self.between: Between = between
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_steps = torch.zeros(batch, dtype=torch.long)
         self.gradient_calls = 0
         self.objective = torch.zeros(batch)
+        self._first = 0  # the first step of this sampling that can be informed
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
         self._last: list[tuple[int, Tensor]] = []  # the last two gradients, with their steps' numbers
 
@@ -119,6 +118,10 @@ class ConceptGuide:
     def needs_graph(self) -> bool:
         return self.mode != "fast"
 
+    def begin(self, index: int) -> None:
+        """A sampling begins, at this step of its schedule."""
+        self._first = index
+
     def active(self, index: int, count: int) -> bool:
         """Whether this step is informed, be it by a gradient of its own or by a held one."""
         return index in window_steps(self.window, count) and (
@@ -127,12 +130,12 @@ class ConceptGuide:
 
     def takes_gradient(self, index: int, count: int) -> bool:
         """Whether a gradient is taken at this step: what informing costs, it costs here."""
-        steps = window_steps(self.window, count)
-        return index in steps and (index - steps.start) % self.every == 0
+        return index in gradient_steps(self.window, self.every, count, self._first)
 
     def __call__(self, step: Step) -> Tensor | None:
         """dx0, (B, C, h, w); None at pure noise (alpha = 0), where there is no clean estimate to move."""
         if bool(torch.as_tensor(step.level.alpha == 0).all()):
+            self._first = step.index + 1
             return None
         if not self.takes_gradient(step.index, step.count):
             return self._held(step)

@@ -10,7 +10,7 @@ from concord.diffusion import Step, noise_estimate
 from concord.errors import ConcordError
 from concord.guidance.context import GuideContext
 from concord.guidance.shifts import fast_shift
-from concord.guidance.window import check_window, window_steps
+from concord.guidance.window import check_size, check_window, window_steps
 from concord.recipe import Fraction, Weight
 from concord.registry import GuideSpec
 
@@ -35,20 +35,23 @@ class Repulsion:
     needs_graph = False
 
     def __init__(self, labels: Sequence[int], strength: float = 0.1, window: tuple[float, float] = (0.0, 1.0)) -> None:
-        self.labels, self.strength, self.window = torch.tensor(labels), strength, check_window(window, "window")
+        self.labels, self.window = torch.tensor(labels), check_window(window, "window")
+        self.strength = check_size(strength, "strength")
 
     def active(self, index: int, count: int) -> bool:
         return index in window_steps(self.window, count)
 
     @torch.no_grad()
     def __call__(self, step: Step) -> Tensor | None:
-        """dx0, (B, C, h, w); None at pure noise, where there is no clean estimate."""
+        """dx0, (B, C, h, w); None at pure noise, where there is no clean estimate, and where all are alone."""
         if not step.level.alpha:
             return None
         x, labels = step.x0.flatten(1), self.labels.to(step.x0.device)
         if len(x) != len(labels):
             raise ConcordError(f"repulsion was given the classes of {len(labels)} images for a batch of {len(x)}")
         mates = (labels[:, None] == labels).fill_diagonal_(False)
+        if not mates.any():
+            return None
         square = torch.cdist(x, x).square()
         scale = (square * mates).sum(1, keepdim=True) / mates.sum(1, keepdim=True).clamp(min=1)
         kernel = mates * torch.exp(-square / scale.clamp(min=torch.finfo(x.dtype).tiny))

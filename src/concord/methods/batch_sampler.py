@@ -67,8 +67,6 @@ class BatchSampler:
     def _load(self, checkpoint: str) -> FrozenPipeline:
         recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
         wants_tiny = informing.enabled and informing.decoder == "tiny"
-        if wants_tiny and settings.tiny_decoder is None:
-            raise ConcordError("informing.decoder=tiny needs pipeline.tiny_decoder (a directory or hub id)")
         options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
         options |= {key: value for key in ("size", "image_strength") if (value := getattr(settings, key)) is not None}
         loaded: FrozenPipeline = load_family(
@@ -145,6 +143,8 @@ class BatchSampler:
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
         planned = Planned(batch, self._data, self._recipe.pipeline, drawing)
         pixels = model.make(planned, steps=steps, guides=guides)
+        if concept_guide and not concept_guide.gradient_calls and steps == self._recipe.pipeline.steps:
+            raise ConcordError(f"no step of informing.window {list(concept_guide.window)} could be informed: widen it")
         pictures, side = images.to_pil(pixels), self._recipe.size
         if side:
             pictures = [image.resize((side, side), Image.Resampling.BICUBIC) for image in pictures]

@@ -31,6 +31,18 @@ def pipeline_labels(model: str) -> dict[str, int] | None:
     return {name.strip(): int(number) for number, text in names.items() for name in str(text).split(",")}
 
 
+def stock_scheduler(model: str) -> Any | None:
+    """A pipeline's own scheduler, without its weights; None where it is not on this machine, or diffusers has none."""
+    path = find_model(model)
+    config = read_json(path / "scheduler" / "scheduler_config.json") if path is not None else {}
+    if not config:
+        return None
+    import diffusers
+
+    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    return None if kind is None else kind.from_config(config)
+
+
 def _index(model: str) -> dict[str, Any]:
     path = find_model(model)
     return read_json(path / "model_index.json") if path is not None else {}

@@ -17,8 +17,8 @@ HEAD = """# Every key of a recipe
 A recipe is one YAML file that decides everything a run does. A key left out takes its default. On the command line
 `key=value` sets one, with dots between the names: `concord distill reef informing.strength=0.2`.
 
-A key that was set and cannot act is refused: `informing.weight` in mode fast, `format.quality` of a PNG, `rded.factor` of
-another method. What is set in the file may be silenced from the command line, as `informing.strength` is by
+A key that was set and cannot act is refused: `informing.weight` in mode fast, `format.quality` of a PNG, `rded.factor`
+of another method. What is set in the file may be silenced from the command line, as `informing.strength` is by
 `informing.mode=exact`; and what `informing.enabled: false` or a method on real images turns off keeps its settings.
 
 This page is written by `concord recipes --keys --markdown`. `concord recipes --keys` prints the same, with what other

@@ -11,7 +11,7 @@ from concord.runs import begin
 from concord.runs.directory import Run
 from concord.workflows.distill import resolved
 from concord.workflows.executors import open_recipe_data, worker_count
-from concord.workflows.requirements import Needed, needed_models
+from concord.workflows.requirements import Needed, check_sampling, needed_models
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Preview:
 
 def preview(recipe: Recipe, out: Path) -> Preview:
     """Plan a run and look at what it needs; nothing is written. Raises ConcordError: as the run itself would."""
+    check_sampling(recipe)
     recipe, device = resolved(recipe)
     data = open_recipe_data(recipe)
     notes = (*data.notes, *begin.check(out, recipe, data))

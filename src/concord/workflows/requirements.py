@@ -7,9 +7,9 @@ from typing import Any
 
 from concord.errors import ConcordError
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
-from concord.recipe import Recipe, models
+from concord.recipe import Recipe, impossible, models
 from concord.registry import FAMILIES
-from concord.text import listed
+from concord.text import counted, listed
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def require_models(recipe: Recipe) -> None:
     missing = {one: why for one in needed_models(recipe) if one.path is None and (why := _out_of_reach(one.model))}
     if missing:
         raise ConcordError(_missing(recipe, missing))
-    _check_pipeline(recipe)
+    check_sampling(recipe)
 
 
 def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
@@ -113,18 +113,80 @@ def _out_of_reach(model: str) -> str:
     return ""
 
 
-def _check_pipeline(recipe: Recipe) -> None:
-    """Refuse a pipeline of the wrong class, and exact informing where no family is wired, before weights are read."""
-    from concord.pipelines.load import pipeline_class, recipe_family
+def check_sampling(recipe: Recipe) -> None:
+    """Refuse, before weights are read, what could not be informed as the recipe says.
 
-    settings = recipe.pipeline
+    Raises:
+        ConcordError: exact informing where no family is wired; mean informing without DDPM; a pipeline of the wrong
+            class; a schedule of which no step would be informed.
+    """
+    from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler
+
+    settings, informing = recipe.pipeline, recipe.informing
     if settings.model is None or recipe.is_real:
         return
+    for key, why in impossible(recipe):
+        raise ConcordError(f"{key}: {why}")
     exact = recipe_family(recipe).exact and settings.image_strength is None
-    if recipe.informing.enabled and recipe.informing.mode != "fast" and not exact:
+    if informing.enabled and informing.mode != "fast" and not exact:
         found = pipeline_class(settings.model)
         what = "image-to-image" if settings.image_strength is not None else f"a {found}"
         raise ConcordError(
-            f"informing.mode {recipe.informing.mode} takes gradients through the denoiser, which is wired for"
+            f"informing.mode {informing.mode} takes gradients through the denoiser, which is wired for"
             f" {', '.join(FAMILIES.get('text').pipelines)} from noise, not for {what}; set `informing.mode` to fast"
         )
+    if informing.enabled and informing.mode == "mean" and settings.scheduler == "stock":
+        stock = type(stock_scheduler(settings.model)).__name__
+        if stock not in ("DDPMScheduler", "NoneType"):
+            raise ConcordError(f"informing.mode mean (Eq. 6) is for DDPM, not {stock}; set pipeline.scheduler to ddpm")
+    _check_schedule(recipe)
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    """Refuse windows that leave nothing to inform: of few steps, or of none that has more than noise."""
+    from concord.guidance.window import gradient_steps
+
+    informing, settings = recipe.informing, recipe.pipeline
+    windows: dict[str, tuple[Any, int]] = (
+        {"informing.window": (informing.window, informing.every)} if informing.enabled else {}
+    )
+    for number, entry in enumerate(recipe.guides):
+        if isinstance(window := entry.get("window"), list | tuple):
+            windows[f"guides.{number}.window"] = window, 1
+    begun = settings.steps - int(settings.steps * (settings.image_strength or 1))
+    for key, (window, every) in windows.items():
+        if gradient_steps(window, every, settings.steps, begun + 1):
+            continue  # whatever the scheduler: only its first step may be pure noise
+        count, first = _informable(recipe, begun)
+        if not gradient_steps(window, every, count, first):
+            some = f"of {counted(count, 'step')}"
+            some += f", of which the first {first} cannot be informed," if first else ""
+            raise ConcordError(
+                f"{key} {list(window)} {some} leaves none to inform, and the set would be the uninformed one: widen it,"
+                " or raise pipeline.steps"
+            )
+
+
+def _informable(recipe: Recipe, begun: int) -> tuple[int, int]:
+    """How many steps a recipe's schedule has, and the first that can be informed; as near as is known here.
+
+    begun: the first step that is taken at all, of the recipe's.
+    """
+    from concord.pipelines.load import stock_scheduler
+
+    settings = recipe.pipeline
+    if (stock := stock_scheduler(settings.model or "")) is None:
+        # DDIM and DDPM have a step for each; another may have more, and the first batch will tell.
+        return settings.steps, begun if settings.scheduler != "stock" else 0
+    from types import SimpleNamespace
+
+    from concord.diffusion.level import Level
+    from concord.pipelines.base import named_scheduler
+
+    scheduler = named_scheduler(SimpleNamespace(scheduler=stock), settings.scheduler)
+    shifted = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting", False) else {}  # the size's; none moves 1
+    scheduler.set_timesteps(settings.steps, **shifted)
+    count = len(scheduler.timesteps)
+    taken = range(begun * int(scheduler.order), count)
+    informable = (i for i in taken if Level.from_scheduler(scheduler, scheduler.timesteps[i], i).alpha)
+    return count, next(informable, count)

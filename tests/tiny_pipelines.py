@@ -15,6 +15,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LCMScheduler,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     PNDMScheduler,
@@ -125,12 +126,12 @@ def unclip() -> StableUnCLIPImg2ImgPipeline:
     )
 
 
-def stable_diffusion() -> StableDiffusionPipeline:
+def stable_diffusion(**unet: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=tiny.autoencoder(),
         text_encoder=CLIPTextModel(_text_config()),
         tokenizer=tiny.tokenizer(),
-        unet=_unet(),
+        unet=_unet(**unet),
         scheduler=_pndm("epsilon"),
         safety_checker=None,
         feature_extractor=None,
@@ -138,7 +139,7 @@ def stable_diffusion() -> StableDiffusionPipeline:
     )
 
 
-def xl() -> StableDiffusionXLPipeline:
+def xl(**unet: Any) -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline(
         vae=tiny.autoencoder(),
         text_encoder=CLIPTextModel(_text_config()),
@@ -151,9 +152,17 @@ def xl() -> StableDiffusionXLPipeline:
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 16,
             use_linear_projection=True,
+            **unet,
         ),
         scheduler=EulerDiscreteScheduler(**_BETAS, timestep_spacing="leading", steps_offset=1),
     )
+
+
+def distilled(build: Callable[..., Any], scheduler: type[Any]) -> Any:
+    """A pipeline whose UNet takes the guidance scale itself, as those of LCM do."""
+    pipe = build(time_cond_proj_dim=8)
+    pipe.scheduler = scheduler(**_BETAS)
+    return pipe
 
 
 def sd3() -> StableDiffusion3Pipeline:
@@ -288,6 +297,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "pixart": pixart,
     "flux": flux,
     "sana": sana,
+    "lcm": lambda: distilled(stable_diffusion, LCMScheduler),
 }
 
 

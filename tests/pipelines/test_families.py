@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, LCMScheduler, TCDScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from concord.diffusion.sampler import Step
 from concord.errors import ConcordError
 from concord.guidance import ConceptGuide, Objective
 from concord.models.encoder import Encoder
-from concord.pipelines.base import Family
+from concord.pipelines.base import Family, sample_images
 from concord.pipelines.dit import DiT
 from concord.pipelines.text import Text
 from concord.pipelines.unclip import UnCLIP
@@ -70,6 +71,31 @@ def test_images_are_those_of_the_stock_pipeline(name: str, scale: float) -> None
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     assert float(ours.std()) > 0.01
     assert not torch.allclose(ours[0], ours[1], atol=0.01)
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+@pytest.mark.parametrize("scheduler", [LCMScheduler, TCDScheduler, DDIMScheduler])
+@pytest.mark.parametrize(("name", "distilled"), [("sd", True), ("xl", True), ("sd", False), ("xl", False)])
+def test_few_steps_of_lcm_and_tcd_are_those_of_the_stock_pipeline(
+    name: str, distilled: bool, scheduler: type[Any], scale: float
+) -> None:
+    """A distilled UNet takes the guidance scale itself and no doubled batch; TCD draws more noise by its own eta."""
+    torch.manual_seed(11)
+    build = tiny_pipelines.FAMILIES[name]
+    pipe = tiny_pipelines.distilled(build if distilled else lambda **_: build(), scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    for network in (pipe.unet, pipe.vae, pipe.text_encoder):
+        network.eval()
+    expected = stock(name, pipe, scale, 4)
+    model, passed = Text(pipe), []
+    pipe.unet.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
+    with torch.no_grad():
+        made = sample_images(model.denoise(PROMPTS, scale), generators(SEEDS), steps=4, scheduler="stock")
+    torch.testing.assert_close((made / 2 + 0.5).clamp(0, 1), expected, rtol=1e-5, atol=1e-5)
+    assert passed == [4 if scale > 1 and not distilled else 2] * 4
+    if distilled:
+        other = sample_images(model.denoise(PROMPTS, scale + 3), generators(SEEDS), steps=4, scheduler="stock")
+        assert float((other - made).abs().max()) > 1e-3
 
 
 def test_the_stock_pipelines_own_guidance_scale_is_known() -> None:

@@ -99,6 +99,7 @@ def sample(
     steps: int,
     guides: Sequence[Guide] = (),
     generators: Sequence[torch.Generator] | None = None,
+    eta: float | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
     """Denoise x_T to latents, (B, C, h, w) in scheduler space; without guides just as a plain diffusers loop does.
@@ -110,15 +111,16 @@ def sample(
     guides: each returns a shift of the clean estimate; the shifts are summed and edit the prediction before the
         scheduler sees it, so that Eq. 7 and 8 (or any other solver) use the informed noise (Eq. 9).
     generators: one an image, for schedulers that draw noise; they continue where `noise` left them.
+    eta: for schedulers that take one (DDIM, TCD); None for the scheduler's own default.
     on_step: called after each step with what the scheduler was given, free of graphs (progress, trajectories).
     Raises ConcordError: the scheduler is not supported, or expects another kind of prediction.
     """
     scheduler.set_timesteps(steps, device=x_T.device)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)  # rounded timesteps can occur twice, and a look-up by value would take the second
-    extra: dict[str, Any] = {}
-    if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
-        extra["generator"] = list(generators)
+    given = {"generator": generators and list(generators), "eta": eta}
+    taken = inspect.signature(scheduler.step).parameters
+    extra = {name: value for name, value in given.items() if value is not None and name in taken}
     count = len(scheduler.timesteps)
     begin(guides)
     x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()

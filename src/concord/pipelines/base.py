@@ -117,22 +117,30 @@ class Family(FrozenPipeline):
             raise ConcordError(f"`pipeline.size` is {size}; expected a multiple of {2 * factor} pixels")
         return size // factor, size // factor
 
+    def default(self, name: str) -> Any:
+        """What the pipeline's own call takes for an argument that is not given; None where it has no such."""
+        found = inspect.signature(type(self.pipeline).__call__).parameters.get(name)
+        return None if found is None else found.default
+
     @property
     def default_guidance(self) -> float:
         """The guidance scale that the pipeline's own call takes where none is given."""
-        return float(inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default)
+        return float(self.default("guidance_scale"))
 
     def guidance(self, settings: Pipeline) -> float:
         """The guidance scale of a recipe."""
         return self.default_guidance if settings.guidance_scale is None else settings.guidance_scale
 
+    def doubles(self, scale: float) -> bool:
+        """Whether a batch is doubled for guidance: at 1 or below nothing is guided, as in the stock pipelines."""
+        return scale > 1
+
     def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> "Conditioned":
         """The prediction of a network with classifier-free guidance inside.
 
-        scale: at 1 or below the batch is not doubled and nothing is guided, as in the stock pipelines.
-        order, channels: see `classifier_free`.
+        scale: see `doubles`. order, channels: see `classifier_free`.
         """
-        doubling, kind, dtype = scale > 1, prediction_kind(self.pipeline), self.denoiser.dtype
+        doubling, kind, dtype = self.doubles(scale), prediction_kind(self.pipeline), self.denoiser.dtype
 
         def predict(x_t: Tensor, t: Tensor | int) -> Prediction:
             x = torch.cat([x_t, x_t]) if doubling else x_t
@@ -181,7 +189,8 @@ def sample_images(
     model = denoise.model
     drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]
     x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
-    latents = sample(denoise, x_T, model.scheduler(scheduler), steps=steps, guides=guides, generators=drawing)
+    eta, stepper = model.default("eta"), model.scheduler(scheduler)
+    latents = sample(denoise, x_T, stepper, steps=steps, guides=guides, generators=drawing, eta=eta)
     with torch.no_grad():
         return model.decode(latents)
 

@@ -30,7 +30,11 @@ class Text(Family):
         """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale."""
         scale = self.default_guidance if guidance_scale is None else guidance_scale
         network = next(_NETWORKS[kind.__name__] for kind in type(self.pipeline).__mro__ if kind.__name__ in _NETWORKS)
-        return self.guided(network(self, list(prompts), scale > 1), scale, "uncond_cond")
+        return self.guided(network(self, list(prompts), scale), scale, "uncond_cond")
+
+    def doubles(self, scale: float) -> bool:
+        """As `Family`; a UNet that was distilled to take the scale itself (LCM) is guided inside."""
+        return super().doubles(scale) and self.denoiser.config.get("time_cond_proj_dim") is None
 
     def denoise_samples(self, batch: Planned) -> Conditioned:
         return self.denoise(batch.prompts, batch.settings.guidance_scale)
@@ -51,14 +55,16 @@ def supports_exact(pipeline: Any) -> bool:
     return family_of(pipeline, ("text",)) is not None and not dynamic
 
 
-def _stable_diffusion(model: Text, prompts: list[str], guided: bool) -> Network:
+def _stable_diffusion(model: Text, prompts: list[str], scale: float) -> Network:
+    guided, condition = model.doubles(scale), _scale_embedding(model, len(prompts), scale)
     positive, negative = model.pipeline.encode_prompt(prompts, model.denoiser.device, 1, guided)
     text = _doubled(negative, positive, guided)
-    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text).sample
+    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text, timestep_cond=condition).sample
 
 
-def _xl(model: Text, prompts: list[str], guided: bool) -> Network:
-    pipe, device = model.pipeline, model.denoiser.device
+def _xl(model: Text, prompts: list[str], scale: float) -> Network:
+    pipe, device, guided = model.pipeline, model.denoiser.device, model.doubles(scale)
+    condition = _scale_embedding(model, len(prompts), scale)
     positive, negative, pooled, negative_pooled = pipe.encode_prompt(
         prompts, device=device, do_classifier_free_guidance=guided
     )
@@ -70,10 +76,22 @@ def _xl(model: Text, prompts: list[str], guided: bool) -> Network:
         "time_ids": ids.repeat(len(prompts) * (2 if guided else 1), 1),
     }
     text = _doubled(negative, positive, guided)
-    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text, added_cond_kwargs=added).sample
+    return lambda x, t: (
+        model.denoiser(x, t, encoder_hidden_states=text, timestep_cond=condition, added_cond_kwargs=added).sample
+    )
 
 
-def _sd3(model: Text, prompts: list[str], guided: bool) -> Network:
+def _scale_embedding(model: Text, count: int, scale: float) -> Tensor | None:
+    """What a UNet that was distilled with guidance inside takes of its scale, (count, D); None for any other."""
+    size = model.denoiser.config.get("time_cond_proj_dim")
+    if size is None:
+        return None
+    embedded = model.pipeline.get_guidance_scale_embedding(torch.full((count,), scale - 1), embedding_dim=size)
+    return embedded.to(model.denoiser.device, model.denoiser.dtype)
+
+
+def _sd3(model: Text, prompts: list[str], scale: float) -> Network:
+    guided = model.doubles(scale)
     positive, negative, pooled, negative_pooled = model.pipeline.encode_prompt(
         prompts, None, None, device=model.denoiser.device, do_classifier_free_guidance=guided
     )
@@ -83,7 +101,8 @@ def _sd3(model: Text, prompts: list[str], guided: bool) -> Network:
     )
 
 
-def _pixart(model: Text, prompts: list[str], guided: bool) -> Network:
+def _pixart(model: Text, prompts: list[str], scale: float) -> Network:
+    guided = model.doubles(scale)
     positive, mask, negative, negative_mask = model.pipeline.encode_prompt(
         prompts, guided, device=model.denoiser.device
     )
@@ -103,7 +122,7 @@ def _doubled(negative: Tensor, positive: Tensor, guided: bool) -> Tensor:
     return torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
 
 
-_NETWORKS: dict[str, Callable[[Text, list[str], bool], Network]] = dict(
+_NETWORKS: dict[str, Callable[[Text, list[str], float], Network]] = dict(
     zip(TEXT.pipelines, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
 )
 """By the pipeline's class: how its prompts become the network's conditions."""

@@ -1,10 +1,11 @@
 """`concord.inform` where it would do nothing, or something else: it does what was meant, or names the cause."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, TCDScheduler
 from torch import Tensor
 
 import concord
@@ -16,6 +17,45 @@ from concord.guidance import ConceptGuide, Objective, Repulsion, attach
 from concord.pipelines.text import Text
 
 CAT, DOG = "cat with long tail", "dog with short ears"
+
+
+class Shift:
+    """A guide with a given shift of the clean estimate, at each step."""
+
+    needs_graph = False
+
+    def __init__(self, dx0: Tensor) -> None:
+        self.dx0 = dx0
+
+    def active(self, index: int, count: int) -> bool:
+        return True
+
+    def __call__(self, step: Step) -> Tensor:
+        return self.dx0.to(step.x0)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("scheduler", [LCMScheduler, TCDScheduler])
+def test_the_few_step_schedulers_move_by_the_intended_shift(scheduler: type[Any], kind: str) -> None:
+    """LCM reports c_out x0 + c_skip x_t (Luo et al. 2023); TCD's step at eta 0 is DDIM's."""
+    draw = torch.Generator().manual_seed(1)
+    output, x, dx0 = (torch.randn(2, 4, 3, 3, generator=draw, dtype=torch.float64) for _ in range(3))
+    found: list[Tensor] = []
+    for guides in ([], [Shift(dx0)]):
+        stepping = scheduler(prediction_type=kind)
+        stepping.set_timesteps(4)
+        pipe = SimpleNamespace(scheduler=stepping)
+        with attach(pipe, guides):
+            options = {"eta": 0.0} if scheduler is TCDScheduler else {"generator": torch.Generator().manual_seed(2)}
+            made = stepping.step(output, stepping.timesteps[1], x, **options)
+        found.append(made.prev_sample if scheduler is TCDScheduler else made.denoised)
+    t, after = (int(t) for t in stepping.timesteps[1:3])
+    abar, then = (float(stepping.alphas_cumprod[i]) for i in (t, after))
+    factor = then**0.5 - (1 - then) ** 0.5 * (abar / (1 - abar)) ** 0.5
+    if scheduler is LCMScheduler:
+        scaled = 10.0 * t
+        factor = scaled / (scaled**2 + 0.25) ** 0.5
+    torch.testing.assert_close(found[1] - found[0], factor * dx0, rtol=1e-5, atol=1e-5)
 
 
 class Seen(ConceptGuide):

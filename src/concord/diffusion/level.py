@@ -14,7 +14,9 @@ Scale = float | Tensor  # a tensor must broadcast against x_t
 # Schedulers whose x is x_t / alpha (Karras et al. 2022): x = x0 + s eps with s = sigma / alpha.
 _SIGMA_SPACE = frozenset({"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"})
 _FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"})
-_SUPPORTED = "DDIM, DDPM, PNDM, DPM-Solver, DEIS, UniPC, Euler, Euler ancestral, Heun and flow-matching Euler or Heun"
+_SUPPORTED = (
+    "DDIM, DDPM, PNDM, DPM-Solver, DEIS, UniPC, LCM, TCD, Euler (ancestral), Heun and flow-matching Euler or Heun"
+)
 
 
 @dataclass(frozen=True)

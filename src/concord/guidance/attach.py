@@ -47,7 +47,7 @@ def inform(
 
     Args:
         pipe: any pipeline with a `scheduler` and an autoencoder: noise, v- and flow-prediction; DDIM, DDPM, PNDM,
-            DPM-Solver, DEIS, UniPC, Euler, Euler ancestral, Heun and the flow-matching Euler and Heun schedulers.
+            DPM-Solver, DEIS, UniPC, LCM, TCD, Euler, Euler ancestral, Heun, and flow-matching Euler and Heun.
         encoder: an `Encoder`, or the directory or model id of a CLIP or SigLIP, loaded to the pipeline's device.
         positives: see `ConceptGuide.for_texts`; also negatives and temperature. With `num_images_per_prompt` k, one
             list for each prompt.

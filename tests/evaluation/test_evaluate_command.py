@@ -270,6 +270,41 @@ def test_the_three_regimes_of_labels_stand_side_by_side(tmp_path: Path) -> None:
     assert cells == {"rded": "t.safetensors", "fixed": "t.safetensors", "hard": None}
 
 
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path) -> None:
+    train, test = sets(tmp_path)
+    command = ("evaluate", train, "--test", test, *NET, "epochs=2", "seeds=3", "protocol=hard,dc", "ipc=1,2")
+    before = sorted(train.rglob("*"))
+    found = json.loads(succeed(*command, "--dry-run", "--json")[0])
+    assert sorted(train.rglob("*")) == before
+    shown = [(c["protocol"], c["ipc"], c["epochs"], c["batch"], c["images"], c["lacking"]) for c in found["cells"]]
+    assert shown == [
+        (way, ipc, epochs, 3 * ipc, 3 * ipc, 3) for ipc in (1, 2) for way, epochs in (("hard", 2), ("dc", 3))
+    ]
+    for cell in found["cells"]:
+        assert 0 < cell["seconds"][0] <= cell["seconds"][1] < 60
+    low, high = found["seconds"]
+    assert low == pytest.approx(sum(3 * cell["seconds"][0] for cell in found["cells"])) and low <= high
+    said, _ = succeed(*command, "--dry-run")
+    assert "12 trainings: " in said and "(dry run)" in said
+    succeed(*command)
+    said, _ = succeed(*command, "--dry-run")
+    assert "nothing is left to train" in said
+    said, _ = succeed(*command, "--dry-run", "seeds=4")
+    assert "4 trainings: " in said
+
+
+@pytest.mark.parametrize("command", ["evaluate", "labels"])
+def test_what_cannot_be_trained_is_said_before_a_teacher_is_looked_for(tmp_path: Path, command: str) -> None:
+    train, test = sets(tmp_path)
+    beside = ("--out", tmp_path / "labels") if command == "labels" else ()
+    for text, wrong in (
+        ("student=convnte-3", 'unknown student "convnte-3"'),
+        ("norm=layer", "it is batch or instance"),
+    ):
+        given = ("student=resnet-18", text, "teacher=/nowhere/t.safetensors", "epochs=1")
+        assert wrong in refused(command, train, "--test", test, *given, *beside)
+
+
 def test_a_sound_teacher_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = sets(tmp_path)
     command = ("evaluate", train, "--test", test, *SOFT, f"teacher={colour_teacher(tmp_path / 't.safetensors')}")

@@ -24,6 +24,9 @@ def evaluate(
         Path | None, Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores.")
     ] = None,
     full: Annotated[Path | None, Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Only say what would be trained, and how long it takes: some steps are timed.")
+    ] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,13 +42,23 @@ def evaluate(
       concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
     """
     with user_errors(out or directory):
-        from concord.cli.evaluate_views import show, title
+        from concord.cli.evaluate_views import show, show_estimate, title
         from concord.cli.progress import Trainings
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.workflows.evaluate import evaluate_and_report
 
         chosen = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
+        if dry_run:
+            from concord.evaluation.estimate import estimate
+            from concord.evaluation.evaluate import prepared
+
+            with Trainings(Console(stderr=True), quiet, title) as progress:
+                ready = prepared(directory, test, *chosen, out, progress, random, full)
+                progress.stage("timing some steps")
+                found = estimate(ready, chosen[0])
+            print_json(found.as_json()) if as_json else show_estimate(found, directory, test)
+            return
         with Trainings(Console(stderr=True), quiet, title) as progress:
             record = evaluate_and_report(directory, test, chosen, out, progress, random, full)
         if as_json:

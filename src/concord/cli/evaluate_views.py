@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from concord.cli.console import Console
+from concord.evaluation.estimate import Estimate
 from concord.evaluation.protocols import GROUPS
 from concord.evaluation.table import protocol, table
-from concord.text import plain
+from concord.text import counted, duration, plain
 
 REGIMES = GROUPS["regimes"]
 ALONE = "What a set is worth depends on its labels: protocol=regimes has a teacher online, fixed labels and hard ones."
@@ -22,6 +23,36 @@ def show(record: Mapping[str, Any], path: Path) -> None:
     if len({cell["protocol"] for cell in record["cells"]}.intersection(REGIMES)) < 2:
         console.say(("  labels   ", "dim"), ALONE)
     console.say(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim"))
+
+
+def show_estimate(found: Estimate, directory: Path, test: str) -> None:
+    """Print what a dry run of an evaluation found: a row a cell."""
+    console = Console()
+    about = plain(f"{directory} · {test}")
+    console.say(("concord evaluate ", "bold"), f"{about} ", ("(dry run)", "yellow"))
+    heads = ["student", "px", "protocol", "IPC", "images", "epochs", "batch", "seeds", "each"]
+    rows = [heads]
+    for cell in found.cells:
+        numbers = [cell.images, cell.epochs, cell.batch, cell.lacking or "all there"]
+        each = between(cell.seconds) if cell.lacking else ""
+        rows.append([*map(str, [cell.student, cell.size, cell.protocol, cell.ipc or "all", *numbers]), each])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(
+            f"{word:{'<' if at in (0, 2) else '>'}{width}}"
+            for at, (word, width) in enumerate(zip(row, widths, strict=True))
+        )
+        console.say(f"  {plain(line)}", style="" if number else "dim")
+    lacking = counted(sum(cell.lacking for cell in found.cells), "training")
+    at_once = f", {found.workers} at once" if found.workers > 1 else ""
+    told = f"{lacking}{at_once}: {between(found.seconds)} here" if found.seconds[1] else "nothing is left to train"
+    console.say(("  time  ", "dim"), told)
+
+
+def between(seconds: tuple[float, float]) -> str:
+    """A range of times: ``3 min 20 s to 4 min 1 s``, and one where both are said alike."""
+    low, high = map(duration, seconds)
+    return low if low == high else f"{low} to {high}"
 
 
 def title(cell: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class TensorSet:
 
     def to(self, device: torch.device | str) -> TensorSet:
         return TensorSet(self.images.to(device), self.labels.to(device))
+
+    def part(self, count: int) -> Self:
+        """The first so many images."""
+        return type(self)(self.images[:count], self.labels[:count])
 
     def share(self) -> None:
         """Move it to memory that other processes see without a copy.

@@ -148,6 +148,18 @@ def plan(
     return cells
 
 
+def require_students(data: ImageSet, settings: Settings, ways: Sequence[ProtocolConfig]) -> None:
+    """Build every student, so that a name or choice that there is not is said before a teacher is loaded.
+
+    Raises:
+        ConcordError: an unknown student, a choice that it does not have, or a size that it cannot take.
+    """
+    for student in map(canonical, settings.student):
+        for way in ways:
+            look = StudentConfig.of(settings, student, way.protocol, partial(training_side, data))
+            look.build(len(data.classes), way.protocol, 0)
+
+
 def as_trained(cell: Cell) -> dict[str, Any]:
     """A cell's record as it will be, with accuracies of nothing."""
     return {**cell.record, "top1": {which: {"mean": 0.0} for which in ("last", "best")}}

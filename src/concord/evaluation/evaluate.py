@@ -18,7 +18,7 @@ from concord.data.checks import shared_images
 from concord.errors import ConcordError
 from concord.evaluation import record as records
 from concord.evaluation.beyond import coverage, ranking
-from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, open_sets, plan
+from concord.evaluation.cells import Cell, as_trained, compute_of, held_at, open_sets, plan, require_students
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.metrics import measured
 from concord.evaluation.record import Trial, find, has_seed, read_record, record_path, write_record
@@ -49,6 +49,53 @@ def evaluate(
     """
     progress = progress or Silent()
     path = record_path(directory, out)
+    with _alone(path, out):
+        ready = prepared(directory, test, settings, ways, out, progress, random, full)
+        cells, record, teacher = ready.cells, ready.record, ready.teacher
+        _set_aside(path, record["of"], progress)
+        lacking = len(waiting(cells, settings, record, teacher))
+        progress.begin(len(cells) * len(settings.seeds), len(cells) * len(settings.seeds) - lacking)
+        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
+        progress.stage("comparing with real images")
+        largest = max(cells, key=lambda cell: len(cell.train))
+        space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
+        if record.get("coverage", {}).get("of") != space:
+            found = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
+            record["coverage"] = {**found, "of": space}
+        if settings.soft_labels is not None and any(way.protocol.labels == "soft" for way in ways):
+            record["soft_labels"] = store_facts(Path(settings.soft_labels))
+        if any(ready.others):
+            record["ranking"] = ranking(record["cells"], *ready.others)
+        write_record(path, record)
+    return record
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An evaluation before anything is trained. record: what evaluation.json has. others: cells of other sets."""
+
+    cells: Sequence[Cell]
+    record: dict[str, Any]
+    teacher: Teacher | None
+    others: Sequence[list[dict[str, Any]]]
+
+
+def prepared(
+    directory: Path,
+    test: str,
+    settings: Settings,
+    ways: Sequence[ProtocolConfig],
+    out: Path | None = None,
+    progress: Progress | None = None,
+    random: Path | None = None,
+    full: Path | None = None,
+) -> Ready:
+    """Read all that an evaluation needs, and refuse what it cannot take; the arguments are those of `evaluate`.
+
+    Students are built before a teacher is loaded.
+    """
+    progress = progress or Silent()
+    path = record_path(directory, out)
     progress.stage(f"reading {directory} and {test}")
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
@@ -58,57 +105,41 @@ def evaluate(
     of = identity(data, held)
     others = [_evaluated(place, of) for place in (random, full)]
     measured(settings.metrics, torch.eye(len(data.classes)), torch.arange(len(data.classes)))  # refused before training
-    with _alone(path, out):
-        if (record := read_record(path)).get("of") not in (None, of):
-            record = read_record(path.with_stem(f"{path.stem}-{of}"))  # set aside from there, as of other images
-        soft = any(way.protocol.labels == "soft" for way in ways)
-        asked = {"fixed"} if settings.soft_labels is not None else {"soft", "fixed"}
-        online = any(way.protocol.labels in asked for way in ways)
-        if settings.teacher is not None and not online:
-            why = "labels are stored" if soft else "no protocol here has soft labels"
-            progress.note(f"teacher= is not used: {why}")
-        tested_on = held_at(held)
-        teacher = facts = None
-        if online:
-            progress.stage("checking the teacher")
-            teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
-            progress.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
-            if teacher.remapped:
-                progress.note("its classes were put in order by its confusions on these test images")
-        progress.stage("reading images")
-        cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
-        for cell in cells:
-            if (labels := cell.way.protocol.labels) != "hard":
-                cell.record.update(_labels(facts if labels in asked else None, settings))
-        if any(others):
-            ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
-        _set_aside(path, of, progress)
-        record = {
-            "of": of,
-            "test": test,
-            "classes": [entry.class_name for entry in data.classes],
-            "teacher": facts or record.get("teacher"),
-            "notes": warnings,
-            "environment": _environment(settings),
-            "cells": record.get("cells", []),
-            **{key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record},
-        }
-        earlier = [find(record, cell.record) or {} for cell in cells]
-        done = sum(has_seed(cell, seed, settings.metrics) for cell in earlier for seed in settings.seeds)
-        progress.begin(len(cells) * len(settings.seeds), done)
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
-        progress.stage("comparing with real images")
-        largest = max(cells, key=lambda cell: len(cell.train))
-        space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
-        if record.get("coverage", {}).get("of") != space:
-            found = coverage(largest.train, largest.test, teacher, compute_of(settings).device)
-            record["coverage"] = {**found, "of": space}
-        if settings.soft_labels is not None and soft:
-            record["soft_labels"] = store_facts(Path(settings.soft_labels))
-        if any(others):
-            record["ranking"] = ranking(record["cells"], *others)
-        write_record(path, record)
-    return record
+    require_students(data, settings, ways)
+    if (record := read_record(path)).get("of") not in (None, of):
+        record = read_record(path.with_stem(f"{path.stem}-{of}"))  # set aside from there, as of other images
+    soft = any(way.protocol.labels == "soft" for way in ways)
+    asked = {"fixed"} if settings.soft_labels is not None else {"soft", "fixed"}
+    online = any(way.protocol.labels in asked for way in ways)
+    if settings.teacher is not None and not online:
+        why = "labels are stored" if soft else "no protocol here has soft labels"
+        progress.note(f"teacher= is not used: {why}")
+    tested_on = held_at(held)
+    teacher = facts = None
+    if online:
+        progress.stage("checking the teacher")
+        teacher, facts = sound_teacher(directory, data, tested_on, settings, record.get("teacher"), of)
+        progress.note(f"teacher {teacher.name}: {facts['accuracy']:.1f} % on the test images")
+        if teacher.remapped:
+            progress.note("its classes were put in order by its confusions on these test images")
+    progress.stage("reading images")
+    cells = plan(data, held, settings, ways, teacher.fingerprint if teacher else None, tested_on)
+    for cell in cells:
+        if (labels := cell.way.protocol.labels) != "hard":
+            cell.record.update(_labels(facts if labels in asked else None, settings))
+    if any(others):
+        ranking([*record.get("cells", []), *map(as_trained, cells)], *others)  # refuses before anything is trained
+    record = {
+        "of": of,
+        "test": test,
+        "classes": [entry.class_name for entry in data.classes],
+        "teacher": facts or record.get("teacher"),
+        "notes": warnings,
+        "environment": _environment(settings),
+        "cells": record.get("cells", []),
+        **{key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record},
+    }
+    return Ready(cells, record, teacher, others)
 
 
 @contextlib.contextmanager
@@ -187,6 +218,19 @@ class Unit:
     metrics: Sequence[str] = ()
 
 
+def waiting(
+    cells: Sequence[Cell], settings: Settings, record: Mapping[str, Any], teacher: Teacher | None = None
+) -> list[Unit]:
+    """The trainings that `record` does not have yet."""
+    found = {cell.record["settings"]: find(record, cell.record) or {} for cell in cells}
+    return [
+        Unit(cell, seed, compute_of(settings), teacher, settings.soft_labels, settings.metrics)
+        for cell in cells
+        for seed in settings.seeds
+        if not has_seed(found[cell.record["settings"]], seed, settings.metrics)
+    ]
+
+
 def run(
     cells: Sequence[Cell],
     settings: Settings,
@@ -201,27 +245,21 @@ def run(
     `seed`.
     """
     progress = progress or Silent()
-    compute = compute_of(settings)
     found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
-    waiting = [
-        Unit(cell, seed, compute, teacher, settings.soft_labels, settings.metrics)
-        for cell in cells
-        for seed in settings.seeds
-        if not has_seed(found[cell.record["settings"]], seed, settings.metrics)
-    ]
+    units = waiting(cells, settings, record, teacher)
     counter = CONTEXT.Value("q", 0)
-    progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in waiting), lambda: int(counter.value))
+    progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in units), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
-    workers = worker_count(settings, len(cells) * len(settings.seeds), compute)
-    if workers > 1 and not _share(waiting):
+    workers = worker_count(settings, len(cells) * len(settings.seeds), compute_of(settings))
+    if workers > 1 and not _share(units):
         progress.note(f"one training at a time: {NO_ROOM}")
         workers = 1
     if workers < 2:
         _begin(counter)
-        trials: Iterator[tuple[str, Trial]] = map(train_cell, waiting)
+        trials: Iterator[tuple[str, Trial]] = map(train_cell, units)
     else:
         given = counter, max(1, cores() // workers)
-        trials = spread(train_cell, waiting, max(1, min(workers, len(waiting))), _begin, given)
+        trials = spread(train_cell, units, max(1, min(workers, len(units))), _begin, given)
     for key, trial in trials:
         found[key] = records.with_trial(found[key], trial)
         record = {**record, "cells": records.placed(record.get("cells", []), found[key])}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
-from concord.evaluation.cells import compute_of, held_at, open_sets, plan
+from concord.evaluation.cells import compute_of, held_at, open_sets, plan, require_students
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.protocols import protocol
 from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
@@ -52,6 +52,7 @@ def label(
     data, held = open_sets(directory, test, chosen)
     for note in dict.fromkeys([*data.notes, *held.notes]):
         progress.note(note)
+    require_students(data, chosen, [way])
     tested_on = held_at(held)
     teacher, found = sound_teacher(directory, data, tested_on, chosen)
     [cell] = plan(data, held, chosen, [way], teacher.fingerprint, tested_on)

@@ -168,6 +168,7 @@ def test_identity_is_what_decides_an_image() -> None:
     dit = [PHOTOS, "method=dit"]
     base = load("photos", dit)
     changes = ["device=cpu", "workers=2", "threads=3", "unreadable=skip", "memory.vae=tiled", "ipc=50", "name=x"]
+    changes += ["fingerprint=all"]
     assert {c.split("=")[0].split(".")[0] for c in changes} == RUNTIME_KEYS | {"ipc", "name"}
     assert identity(load("photos", [*dit, *changes])) == identity(base)
     other = load("photos", [*dit, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
@@ -178,7 +179,18 @@ def test_identity_is_what_decides_an_image() -> None:
 def test_every_key_is_known_to_be_identity_or_not() -> None:
     # A key that is added must be decided on: does it change what an image is?
     beside = {Recipe.model_fields[n].alias or n for n in Recipe.model_fields} - set(identity(load("photos", [PHOTOS])))
-    assert beside == {"ipc", "name", "device", "workers", "threads", "unreadable", "memory", "metrics", "guides"}
+    assert beside == {
+        "ipc",
+        "name",
+        "device",
+        "workers",
+        "threads",
+        "unreadable",
+        "fingerprint",
+        "memory",
+        "metrics",
+        "guides",
+    }
     assert "guides" in identity(load("reef", ["guides=[repulsion]"])), "left out only where it is empty"
 
 

@@ -1,16 +1,21 @@
 """A folder of Parquet files of which one is missing, stale or a copy gives a set that nobody would take for wrong."""
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parquets import colour, encoded, write
+from PIL import Image
 
 from concord.data import ImageSet, open_data, open_test
 from concord.errors import ConcordError
+from concord.recipe import validate
+from concord.workflows.distill import distill
 
 
 def colours(data: ImageSet) -> list[int]:
@@ -114,3 +119,25 @@ def test_shards_are_taken_whole_or_not_at_all(tmp_path: Path, total: int, data: 
             open_data(str(root))
     else:
         assert colours(open_data(str(root))) == list(range(2 * total))
+
+
+def test_a_set_does_not_grow_from_rows_that_changed(tmp_path: Path) -> None:
+    def noise(seed: int) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)).save(file, "BMP")
+        return file.getvalue()
+
+    def grow(images: list[bytes], ipc: int) -> int:
+        file = write(tmp_path / "a.parquet", [0, 1] * 10, images=images)
+        recipe = validate({"method": "random", "data": str(file), "ipc": ipc})
+        return int(distill(recipe, tmp_path / "out")["images"])
+
+    images = [noise(i) for i in range(20)]
+    assert (grow(images, 1), grow(images, 2)) == (2, 4)
+    others = ([images[i], *images[1:i], images[0], *images[i + 1 :]] for i in range(2, 20, 2))
+    said = []
+    for changed in others:  # of which some take as many bytes on disk
+        with pytest.raises(ConcordError, match="are not those that") as caught:
+            grow(changed, 3)
+        said.append("files of the same names hold something else now" in str(caught.value))
+    assert any(said)

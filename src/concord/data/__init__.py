@@ -135,15 +135,15 @@ class Relabelled:
     """Images of another data set under classes of its own; `labels` are those that these have in the other."""
 
     def __init__(self, whole: ImageSet, classes: ClassTable, labels: Sequence[int]) -> None:
-        self._whole, self.classes, self._labels = whole, classes, labels
+        self.whole, self.classes, self._labels = whole, classes, labels
         self.known_details: Mapping[str, Sequence[str]] | None = whole.known_details
         self.fingerprint, self.notes = whole.fingerprint, whole.notes
 
     def items(self, class_index: int) -> Sequence[str]:
-        return self._whole.items(self._labels[class_index])
+        return self.whole.items(self._labels[class_index])
 
     def read(self, item: str) -> Image.Image:
-        return self._whole.read(item)
+        return self.whole.read(item)
 
     def size(self, item: str) -> tuple[int, int]:
-        return self._whole.size(item)
+        return self.whole.size(item)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from concord.data import ImageSet, open_test
+from concord.data import ImageSet, Relabelled, open_test
 from concord.data.folder import FolderSet, open_folder
-from concord.data.image_files import refuse_most
+from concord.data.image_files import ImageFiles, refuse_most
 from concord.data.parquet import ParquetSet
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
@@ -171,6 +171,13 @@ def shared_images(train: ImageSet, test: ImageSet, shown: int = 3) -> list[str]:
             some = ", ".join(f"{theirs} = {mine}" for mine, theirs in pairs[:shown])
             lines.append(f"{len(pairs)} images {what}: {some}" + (" ..." if len(pairs) > shown else ""))
     return lines
+
+
+def files_of(data: ImageSet) -> ImageFiles | None:
+    """The image files that a set's images lie in, of all classes there; None where they lie in none."""
+    while isinstance(data, Relabelled):
+        data = data.whole
+    return data if isinstance(data, ImageFiles) else None
 
 
 def _items(data: ImageSet) -> list[str]:

@@ -1,8 +1,10 @@
 """Sets of image files, in whatever they lie: how one is read, and a look at a few before anything is made of them."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,9 +12,11 @@ from PIL import Image
 
 from concord.data.classes import ClassTable
 from concord.errors import ConcordError
+from concord.storage.files import require_file
 from concord.storage.images import ReadOptions, Source, open_image, read_image, read_size
+from concord.storage.threads import in_threads
 
-LOOKED_AT = 16
+LOOKED_AT, SAMPLED = 16, 64
 T = TypeVar("T")
 
 
@@ -44,6 +48,38 @@ class ImageFiles(ABC):
         """References to a few images, spread over classes."""
         each = -(-LOOKED_AT // len(self._items))
         return [item for of_class in _spread(self._items, LOOKED_AT) for item in _spread(of_class, each)]
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of the sizes of all files and the bytes of a few: other photographs have another."""
+        items = [item for of_class in self._items for item in of_class]
+        return self._digest_of(_spread(items, SAMPLED), repr(self._sizes()))
+
+    @cached_property
+    def content_of_all(self) -> str:
+        """A digest of the bytes of all images."""
+        return self._digest_of([item for of_class in self._items for item in of_class])
+
+    def _sizes(self) -> Sequence[int]:
+        """Bytes of each file, where each image is one and the fingerprint does not have them."""
+        return ()
+
+    def _digest_of(self, items: Sequence[str], more: str = "") -> str:
+        digest = hashlib.sha256(more.encode())
+        for part in in_threads(self._digest, items, ahead=64, at_once=1):
+            digest.update(part)
+        return digest.hexdigest()[:16]
+
+    def _digest(self, item: str) -> bytes:
+        """A digest of a file's bytes; of one that cannot be read, of nothing."""
+        try:
+            source = self.source(item)
+            if isinstance(source, Path):
+                require_file(source)
+            data = source.read_bytes() if isinstance(source, Path) else source.read()
+            return hashlib.blake2b(data).digest()
+        except (ConcordError, OSError):
+            return hashlib.blake2b().digest()
 
     def look(self) -> None:
         """Look at the heads of a few images; refuse the set where most of them cannot be read."""

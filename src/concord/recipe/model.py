@@ -24,7 +24,7 @@ from concord.recipe.sections import Concepts, Device, Format, Informing, Memory,
 from concord.registry import GUIDES, METHODS, METRICS, MethodSpec
 from concord.settings import complaints, keys, known
 
-RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "memory"})
+RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
@@ -111,6 +111,8 @@ class Recipe(Part):
     """Threads of each worker on the CPU."""
     unreadable: Unreadable = "error"
     """What a method on real images does with a file that cannot be read: stop, or leave it out and report it."""
+    fingerprint: Literal["sample", "all"] = "sample"
+    """By what a set that grows knows its photographs again: names, sizes and the bytes of a `sample`, or of `all`."""
     memory: Memory = Memory()
 
     @field_validator("metrics")

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from concord.data import ImageSet
+from concord.data.checks import files_of
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, differing, identity, to_yaml
 from concord.runs.directory import earlier
 from concord.storage.atomic import read_json, write_atomically, write_json
 from concord.system import package_version, version
 
+_CONTENT = ("content", "content_of_all")
+"""What `environment.json` has of the bytes of real images: of a sample, and of all where the recipe asks for it."""
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "Pillow")
 
 
@@ -23,6 +26,8 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
 
     Raises ConcordError: the directory holds something else; the message names the keys that differ.
     """
+    if (files := files_of(data)) is not None and files.root.resolve() == out.resolve():
+        raise ConcordError(f"{out} is where the real images lie; give another --out")
     begun_as = earlier(out)
     if begun_as is None:
         mine = [name for name in ("recipe.yaml", "images", "uninformed") if (out / name).exists()]
@@ -40,19 +45,26 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
             f"{out} was begun with ipc={begun_as.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
         )
     begun = read_json(out / "environment.json")
-    before, now, packages = begun.get("data"), _data(data), begun.get("packages")
-    if before is not None and before != now:
-        raise ConcordError(
-            f"the images in {recipe.data} are not those that {out} was begun with"
-            f" (there were {_at(begun, 'data.images')}, now {now['images']}); restore them, or give another --out"
-        )
+    before, now, packages = begun.get("data"), _data(data, recipe), begun.get("packages")
+    known, notes = before if isinstance(before, dict) else {}, []
+    changed = [key for key, value in now.items() if known.get(key, value if key in _CONTENT else None) != value]
+    if before is not None and changed:
+        same_names = {*changed} <= {*_CONTENT}
+        what = "files of the same names hold something else now" if same_names else "as many, but others"
+        if "images" in changed:
+            what = f"there were {_at(begun, 'data.images')}, now {now['images']}"
+        said = f"the images in {recipe.data} are not those that {out} was begun with ({what})"
+        if recipe.unreadable == "error" or not same_names:
+            raise ConcordError(f"{said}; restore them, or give another --out")
+        notes.append(said)  # one that can be read no more is passed over
     old = packages if isinstance(packages, dict) else {}
-    changed = [f"{name} {old[name]} -> {v}" for name, v in _versions().items() if old.get(name, v) != v]
-    return [f"begun with other versions ({', '.join(changed)}): bytes may differ"] if changed else []
+    others = [f"{name} {old[name]} -> {v}" for name, v in _versions().items() if old.get(name, v) != v]
+    return notes + [f"begun with other versions ({', '.join(others)}): bytes may differ"] * bool(others)
 
 
 def begin(out: Path, recipe: Recipe, data: ImageSet, device: str) -> None:
     """Leave recipe.yaml and environment.json in `out`, before the first image."""
+    before = read_json(out / "environment.json").get("data")
     write_atomically(out / "recipe.yaml", (HEADER + to_yaml(recipe)).encode())
     values = {
         "concord": version(),
@@ -61,14 +73,17 @@ def begin(out: Path, recipe: Recipe, data: ImageSet, device: str) -> None:
         "device": device,
         "threads": recipe.threads,
         "packages": _versions(),
-        "data": _data(data),
+        "data": {**(before if isinstance(before, dict) else {}), **_data(data, recipe)},
     }
     write_json(out / "environment.json", values)
 
 
-def _data(data: ImageSet) -> dict[str, Any]:
+def _data(data: ImageSet, recipe: Recipe) -> dict[str, Any]:
     images = sum(len(data.items(entry.label)) for entry in data.classes)
-    return {"fingerprint": data.fingerprint, "classes": len(data.classes), "images": images}
+    found = {"fingerprint": data.fingerprint, "classes": len(data.classes), "images": images}
+    if (files := files_of(data)) is not None:
+        found |= {key: getattr(files, key) for key in _CONTENT[: 2 if recipe.fingerprint == "all" else 1]}
+    return found
 
 
 def _versions() -> dict[str, str]:

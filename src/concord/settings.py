@@ -30,11 +30,7 @@ def known(registry: Registry[Any]) -> BeforeValidator:
 
 
 def read_yaml(text: str, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:
-    """Return what YAML says, where it says it once.
-
-    Raises:
-        ValueError: it is no YAML, gives a key twice, or a value that is none; it says where.
-    """
+    """Return what YAML says; a ValueError says where it is none, gives a key twice, or a value that is none."""
     place = 0
     try:
         reader = loader(text)

@@ -30,7 +30,6 @@ class Entry:
 
     @property
     def missing(self) -> tuple[Needed, ...]:
-        """Models that are not on this machine."""
         return tuple(one for one in self.models if one.path is None)
 
 
@@ -56,7 +55,6 @@ def _entry(name: str) -> Entry:
 
 
 def _about(name: str) -> str:
-    """The first sentence of the recipe's head."""
     text = (package_files.files("concord") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     head = takewhile(lambda line: line.startswith("#") and line.strip("# "), text.splitlines())
     return " ".join(line.strip("# ") for line in head).partition(". ")[0].removesuffix(".")

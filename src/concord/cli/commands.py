@@ -41,7 +41,6 @@ app.add_typer(concepts.app)
 
 
 def main() -> None:
-    """Run the command line; the console script."""
     open_output()
     app()
 

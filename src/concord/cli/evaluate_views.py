@@ -56,6 +56,5 @@ def between(seconds: tuple[float, float]) -> str:
 
 
 def title(cell: Mapping[str, Any]) -> str:
-    """What a training goes by."""
     ipc = "all images" if cell["ipc"] is None else f"IPC {cell['ipc']}"
     return f"{cell['student']}, {protocol(cell)}, {ipc}"

@@ -53,7 +53,6 @@ _BANKS = files("concord.concepts") / "banks"
 
 
 def bundled_banks() -> list[str]:
-    """Return the names of the banks that come with the package."""
     return sorted(entry.name.removesuffix(".json") for entry in _BANKS.iterdir() if entry.name.endswith(".json"))
 
 

@@ -43,11 +43,7 @@ def class_lists() -> list[str]:
 
 @cache
 def class_list(name: str) -> tuple[ListedClass, ...]:
-    """Return the classes of a list, in its own order.
-
-    Raises:
-        ConcordError: there is no such list; the nearest is named.
-    """
+    """Return the classes of a list, in its own order; a ConcordError names the nearest list."""
     if name not in (known := class_lists()):
         raise ConcordError(f'unknown class list "{name}"{nearest(name, known)}; there are {", ".join(known)}')
     table = _folder() / f"{name}.csv"

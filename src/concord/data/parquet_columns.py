@@ -37,11 +37,7 @@ def reading(file: Path | str) -> Iterator[None]:
 
 
 def schema_of(file: Path) -> Any:
-    """Return the Arrow schema of a Parquet file, from its footer.
-
-    Raises:
-        ConcordError: pyarrow is not installed, or the file is no Parquet file or cut off.
-    """
+    """Return the Arrow schema of a whole Parquet file, from its footer; a ConcordError says why there is none."""
     with reading(file):
         from pyarrow.parquet import read_schema
 
@@ -64,20 +60,12 @@ def image_columns(schema: Any) -> list[str]:
 
 
 def image_column(schema: Any, file: str) -> str:
-    """Return the column that holds the images.
-
-    Raises:
-        ConcordError: there is none, or more than one and none is called ``image``.
-    """
+    """Return the column that holds the images: the only one, or that called ``image``."""
     return _chosen(image_columns(schema), _IMAGE, "images", "bytes of image files, plain or in a struct", file, schema)
 
 
 def label_column(schema: Any, file: str) -> str:
-    """Return the column that holds the labels: a ``ClassLabel``, or else one of integers or strings.
-
-    Raises:
-        ConcordError: there is none, or more than one and none has a label's name.
-    """
+    """Return the column of labels: a ``ClassLabel``, or else one of integers or strings with a label's name."""
     columns = [name for name in class_labels(hub_metadata(schema)) if name in schema.names]
     columns = columns or [field.name for field in schema if _is_label(field.type)]
     return _chosen(columns, LABEL, "labels", "integers or strings", file, schema)
@@ -162,12 +150,7 @@ class Labels:
 
 
 def read_labels(root: Path, files: Sequence[str]) -> Labels:
-    """Read the labels of some files of the same columns.
-
-    Raises:
-        ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told or differ from the first
-            one's, a label is null, or there are as many as rows, as of captions.
-    """
+    """Read the labels of some files of the same columns, none of them null; a ConcordError says what is wrong."""
     first = schema_of(root / files[0])
     image, label = (find(first, str(root / files[0])) for find in (image_column, label_column))
     names, found = class_names(first, label), {}
@@ -200,11 +183,7 @@ def _refuse_captions(file: Path, label: str, values: Sequence[Any]) -> None:
 
 
 def names_of(labels: Labels, root: Path) -> dict[int, str]:
-    """Return number -> class name: the metadata's, or the lines of a ``classes.txt``, or the numbers that there are.
-
-    Raises:
-        ConcordError: a label has no class; the row is named.
-    """
+    """Return number -> class name: the metadata's, or a ``classes.txt``'s, or the numbers themselves."""
     names, said = labels.names, "classes"
     if names is None:
         beside = (folder / "classes.txt" for folder in (root, (root / next(iter(labels.numbers))).parent))

@@ -42,11 +42,7 @@ class TensorSet:
         return type(self)(self.images[:count], self.labels[:count])
 
     def share(self) -> None:
-        """Move it to memory that other processes see without a copy.
-
-        Raises:
-            RuntimeError: there is no room for it; containers often have 64 MB.
-        """
+        """Move it to memory that other processes see without a copy; a RuntimeError where there is no room for it."""
         self.images.share_memory_()
         self.labels.share_memory_()
 
@@ -94,12 +90,9 @@ def training_side(data: ImageSet, least: int, per_class: int | None = None) -> i
 def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
     """Read a set into memory, several images at a time.
 
-    Args:
-        read: what brings every image to the same square, `for_testing` or `for_training`.
-        per_class: take only so many images of each class, the first in the set's order.
-
-    Raises:
-        ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
+    read: what brings every image to the same square, `for_testing` or `for_training`. per_class: take only so many
+    images of each class, the first in the set's order.
+    Raises ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
     """
     labelled = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
     if not labelled:

@@ -36,15 +36,12 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 class Augment(BaseModel):
     """Which steps a view has; the default has none.
 
-    Args:
-        patch_shuffle: strips of columns, then of rows, in random orders (RDED's factor); 0 or 1, none. The last strip
-            takes a side's remainder (RDED's code drops it; the sides in its protocol have none).
-        crop: range of the area of a random resized crop, of aspect ratios from 3/4 to 4/3; null resizes alone.
-        pad_crop: zeros around the image, in pixels, before a random crop of its size (CIFAR's is 4).
-        flip: left to right, for half of the images.
-        color: brightness, contrast and saturation by factors from 1 - color to 1 + color (IDC and Minimax: 0.4).
-        lighting: standard deviation of AlexNet's PCA noise (IDC and Minimax: 0.1).
-        dsa: a strategy of differentiable Siamese augmentation, such as ``color_crop_cutout_flip_scale_rotate``.
+    patch_shuffle: strips of columns, then of rows, in random orders (RDED's factor); 0 or 1, none. The last strip takes
+    a side's remainder (RDED's code drops it; the sides in its protocol have none). crop: range of the area of a random
+    resized crop, of aspect ratios from 3/4 to 4/3; null resizes alone. pad_crop: zeros around the image, in pixels,
+    before a random crop of its size (CIFAR's is 4). flip: left to right, for half of the images. color: brightness,
+    contrast and saturation by factors from 1 - color to 1 + color (IDC and Minimax: 0.4). lighting: standard deviation
+    of AlexNet's PCA noise (IDC and Minimax: 0.1). dsa: a strategy, such as ``color_crop_cutout_flip_scale_rotate``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

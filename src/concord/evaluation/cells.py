@@ -18,7 +18,7 @@ from concord.evaluation.protocols import Protocol, batch_size, num_epochs
 from concord.evaluation.settings import ProtocolConfig, Settings, Training
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, Drawn
-from concord.models.students import build_student, canonical, default_size, has_norm
+from concord.models.students import Student, build_student, canonical, default_size, has_norm
 from concord.system import resolve_device, resolve_dtype
 
 
@@ -42,7 +42,7 @@ class StudentConfig:
         size = settings.size or min(own, side(own))
         return cls(student, size, settings.norm, settings.pool, settings.width)
 
-    def build(self, classes: int, protocol: Protocol, seed: int) -> torch.nn.Module:
+    def build(self, classes: int, protocol: Protocol, seed: int) -> Student:
         mean, std = protocol.mean_std
         norm = self.norm or (protocol.norm if has_norm(self.student) else None)
         with torch.random.fork_rng(devices=[]):
@@ -66,7 +66,6 @@ class Cell:
     record: dict[str, Any]
 
     def drawn(self, seed: int) -> Drawn:
-        """The batches of a training."""
         return Drawn(self.way.protocol, len(self.train), self.train.side, self.look.size, self.batch, seed)
 
 

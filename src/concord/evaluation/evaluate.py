@@ -280,7 +280,6 @@ def _share(units: Sequence[Unit]) -> bool:
 
 
 def worker_count(settings: Settings, units: int, compute: Compute) -> int:
-    """How many trainings run at once."""
     auto = cores() if compute.device == "cpu" else 1
     return max(1, min(auto if settings.workers == "auto" else settings.workers, units))
 

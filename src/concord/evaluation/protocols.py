@@ -38,7 +38,6 @@ class Protocol(BaseModel):
     """How a student is trained and judged.
 
     Args:
-        name: what `protocol=` says.
         labels: ``soft`` ones of a teacher on each augmented and mixed batch, ``fixed`` ones of a teacher on the images
             as they are, or the set's own (``hard``).
         temperature: of both sides of the soft loss, which is not multiplied by its square (RDED).
@@ -48,17 +47,14 @@ class Protocol(BaseModel):
         schedule: of the learning rate, see `lr_factor`; ``dc`` also forgets the momentum where it drops.
         batch: images a step: a number, ``rded`` for its table by IPC, ``ipc``, or null for the set up to 256 (DC).
         double_pass: once more through the student in train mode, without gradients: batch norm moves twice (RDED).
-        augment, mixing: what is done to a batch.
         judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), every ``tenth``, a ``hundred``
             times, at the end.
         reports: which of these the source's tables hold.
         test_resize: what a test image's shorter side is brought to before the centre crop, of the student's size.
-        norm: of students that leave it open.
         student_size: pixels of a student's images, null for RDED's by student; never above those of the set.
         resize_first: training images are brought to that size before a crop is drawn, not by the crop.
         shuffle: whether every epoch has an order of its own, or the set's.
         many: above 100 classes; what is set by hand stays.
-        normalise: by the means of ImageNet or of CIFAR-10.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,7 +85,6 @@ class Protocol(BaseModel):
 
     @property
     def about(self) -> str:
-        """What `concord methods` says of it."""
         return f"{self.labels} labels, {self.optimiser}, {self.epochs or 'by IPC'} epochs, schedule {self.schedule}"
 
     @property

@@ -55,7 +55,6 @@ def read_record(path: Path) -> Json:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write evaluation.json, atomically."""
     write_json(path, {key: value for key, value in record.items() if key != "schema"})
 
 

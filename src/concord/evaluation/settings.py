@@ -22,11 +22,9 @@ class Training(BaseModel):
     """What a network that is trained here looks like, what of the data it sees, and how it is computed.
 
     Args:
-        classes: a part of them.
         size: pixels of its images, null for the protocol's or RDED's by student, never above those of the set.
         norm, pool, width: of networks that leave them open.
         device, dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
-        compile: whether by torch.compile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

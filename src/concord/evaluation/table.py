@@ -30,7 +30,6 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def metric_names(cells: Cells) -> list[str]:
-    """The metrics that any of some cells has."""
     found = [cell.get("metrics") for cell in cells]
     return list(dict.fromkeys(name for of in found if isinstance(of, Mapping) for name in of))
 

@@ -275,7 +275,6 @@ class Trainer:
         return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on."""
         return {"net": self.net.state_dict(), "optimiser": self._optimiser.state_dict(), "share": self._share}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -70,7 +70,6 @@ class Reading:
     notes: tuple[str, ...] = ()
 
     def at(self, target: Path) -> str:
-        """Return the code for an export at `target`."""
         return self.code.replace("DIR", json.dumps(str(target), ensure_ascii=False)[1:-1])
 
 

@@ -122,11 +122,9 @@ class RealImages:
         return {"unreadable": len(self._pool.unreadable), "unreadable_files": sorted(self._pool.unreadable)}
 
     def _trial(self, class_index: int, source: str) -> Sample:
-        """A sample from an image of the class, for its cost."""
         return Sample(class_index, 0, 0, source=source)
 
     def cost(self) -> Cost:
-        """Make an image of a few classes, and count."""
         start, sizes = time.perf_counter(), []
         for class_index in range(min(3, len(self._data.classes))):
             if some := self._pool.readable(class_index, 1):

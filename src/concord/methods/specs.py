@@ -9,7 +9,6 @@ from concord.registry import SCORERS, MethodSpec
 
 
 def diffusion_models(recipe: Recipe) -> dict[str, str]:
-    """The models of a set that a diffusion model makes."""
     informing, weights = recipe.informing, recipe.informing.objective
     tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
     embeds = informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)
@@ -36,8 +35,6 @@ def _features_model(recipe: Recipe) -> dict[str, str]:
 
 
 def _needs(key: str, how: str) -> Callable[[Recipe], None]:
-    """The check that a recipe has a key, which says how to give it."""
-
     def check(recipe: Recipe) -> None:
         if attrgetter(key)(recipe) in (None, {}):
             raise ValueError(f"{key} is missing: {how}")

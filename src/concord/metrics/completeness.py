@@ -34,7 +34,6 @@ class Counts:
         return self.share == 1.0
 
     def summary(self) -> dict[str, float | int]:
-        """Means over images, as `results.json` has them."""
         means = {"mean": self.share.mean(), "complete": self.complete.mean(), "foreign": self.foreign.mean()}
         return {name: float(mean) for name, mean in means.items()} | {"n": len(self.share)}
 

@@ -30,7 +30,6 @@ class ModelCache:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The image-text encoder that informs."""
         encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self.dtype, device=self.device)
         self.hasten([getattr(encoder.model, "vision_model", encoder.model)])
         return encoder

@@ -223,7 +223,6 @@ def _block(state: Mapping[str, Tensor], i: int, kind: str) -> dict[str, Tensor]:
 
 
 def _scaled(layer: Tensor, factor: Tensor) -> Tensor:
-    """Rows of a weight (or a bias) times a factor each."""
     exact = torch.promote_types(layer.dtype, torch.float32)
     return layer.to(exact) * factor.to(exact).reshape(-1, *[1] * (layer.ndim - 1))
 

@@ -64,7 +64,6 @@ class Student(nn.Module):
 
     @property
     def size(self) -> int:
-        """Pixels of the side of its images."""
         return self.form.size
 
     def forward(self, pixels: Tensor) -> Tensor:

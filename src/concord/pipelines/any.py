@@ -62,7 +62,6 @@ def own_size(pipeline: Any) -> int:
 
 
 def _image_to_image(pipeline: Any) -> Any:
-    """The image-to-image pipeline of the same components."""
     from diffusers import AutoPipelineForImage2Image
 
     try:

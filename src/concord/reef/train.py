@@ -36,17 +36,12 @@ from concord.reef.text import caption, random_caption
 from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
 
 SEED_FREE = 1_000_002
-
 SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
 """Training renderings: so many a species, and so many free combinations."""
-
 LATENT_DECAY = 0.9995
-
 Network = Any
 """A network of diffusers or transformers, whose own methods their types do not tell."""
-
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
 Loss = Callable[[Network, int, np.random.Generator], Tensor]
 
 
@@ -159,9 +154,8 @@ class Renderings:
     """The training images and what is true of them, drawn once and kept in a file."""
 
     def __init__(self, work: Path) -> None:
-        self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES) + sample_set(
-            SEED_FREE, free=FREE_IMAGES
-        )
+        self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES)
+        self.fish += sample_set(SEED_FREE, free=FREE_IMAGES)
         self.species = np.array([-1 if f.species is None else f.species for f in self.fish])
         self.attributes = attributes(self.fish)
         path = work / "renderings.npy"
@@ -192,9 +186,8 @@ def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch
     model = models.autoencoder().to(memory_format=torch.channels_last)
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
-        x = models.as_input(data.images[rng.integers(0, len(data.images), batch)]).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = models.as_input(data.images[rng.integers(0, len(data.images), batch)])
+        x = x.contiguous(memory_format=torch.channels_last)
         posterior = model.encode(x).latent_dist
         z = posterior.mean + 0.05 * torch.randn_like(posterior.mean)
         y = model.decode(z).sample
@@ -215,9 +208,8 @@ def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch
 
     model = fit("autoencoder", model, loss, steps=steps, lr=2e-3, work=work, seed=11, decay=0.995, weight_decay=0)
     with torch.no_grad():
-        z = torch.cat(
-            [model.encode(models.as_input(data.images[i : i + 64])).latent_dist.mean for i in range(0, 2048, 64)]
-        )
+        parts = (models.as_input(data.images[i : i + 64]) for i in range(0, 2048, 64))
+        z = torch.cat([model.encode(x).latent_dist.mean for x in parts])
     model.register_to_config(scaling_factor=float(1 / z.std()))
     model.half().save_pretrained(out / "pipeline" / "vae")
 
@@ -263,48 +255,41 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
         if step % 2:
             pool = pool[np.isin(data.species[pool], rng.choice(len(SPECIES), 3, replace=False))]
         free = batch // 4
-        index = np.concatenate(
-            [rng.choice(pool, batch - free, replace=False), rng.choice(data.free, free, replace=False)]
-        )
+        known = rng.choice(pool, batch - free, replace=False)
+        index = np.concatenate([known, rng.choice(data.free, free, replace=False)])
         rng.shuffle(index)
-        subjects, named, texts = [], [], []
-        for i in index:
-            subject, details, text = random_caption(data.fish[i], rng)
-            subjects.append(subject)
-            named.append(details)
-            texts.append(text)
+        said = [random_caption(data.fish[i], rng) for i in index]
         # For each caption a near miss: one of its details exchanged for one that the image does not show.
-        for i, subject, details in list(zip(index, subjects, named, strict=True)):
+        for i, (subject, details, _) in list(zip(index, said, strict=True)):
             absent = [d for d, shown in zip(DETAILS, data.attributes[i], strict=True) if not shown]
             wrong = [str(rng.choice(absent)), *details[1:]]
-            subjects.append(subject)
-            named.append(wrong)
-            texts.append(caption(subject, wrong, rng))
+            said.append((subject, wrong, caption(subject, wrong, rng)))
+        subjects, named, texts = (list(of) for of in zip(*said, strict=True))
         truth = _truth(data, index, subjects, named)
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         pixels = blurred(models.as_input(data.images[index]), rng)
         image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
-        words = F.normalize(
-            model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output,
-            dim=-1,
-        )
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        words = F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
         scale = model.logit_scale.exp().clamp(max=50)
         logits = scale * image @ words.T  # (B, 2B)
         # A caption that happens to be true of another image as well is no negative for it.
         target = torch.arange(batch)
-        own = torch.zeros_like(truth)
-        own[target, target] = True
-        logits = logits.masked_fill(truth & ~own, -1e4)
+        truth[target, target] = False  # its own
+        logits = logits.masked_fill(truth, -1e4)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
 
-    model = fit(
-        "clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, decay=0.998, weight_decay=0.05, warmup=200
-    )
+    how: dict[str, Any] = {"decay": 0.998, "weight_decay": 0.05, "warmup": 200}
+    model = fit("clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, **how)
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(50))
-    model.half().save_pretrained(out / "clip")
     tokenizer.save_pretrained(out / "clip")
-    (out / "clip" / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
+    _save(model, out / "clip")
+
+
+def _save(model: Network, folder: Path) -> None:
+    model.half().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
 
 
 def _truth(data: Renderings, index: np.ndarray, subjects: list[str], named: list[list[str]]) -> Tensor:
@@ -314,9 +299,8 @@ def _truth(data: Renderings, index: np.ndarray, subjects: list[str], named: list
     needs = np.array([np.isin(DETAILS, details) for details in named])
     species = data.species[index][:, None]
     shown = data.attributes[index]
-    return torch.from_numpy(
-        ((wanted[None] < 0) | (species == wanted[None])) & ((~shown).astype(int) @ needs.T.astype(int) == 0)
-    )
+    lacks = (~shown).astype(int) @ needs.T.astype(int)
+    return torch.from_numpy(((wanted[None] < 0) | (species == wanted[None])) & (lacks == 0))
 
 
 def train_reader(
@@ -337,8 +321,7 @@ def train_reader(
 
     model.train()
     model = fit(name, model, loss, steps=steps, lr=3e-3, work=work, seed=seed, decay=0.99, weight_decay=0.02)
-    model.eval().half().save_pretrained(out / name)
-    (out / name / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
+    _save(model.eval(), out / name)
 
 
 def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
@@ -361,13 +344,10 @@ def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int =
 def untrained_dit() -> Network:
     """A DiT whose blocks and output are zero (adaLN-zero), as it starts."""
     model = models.transformer()
-    for block in model.transformer_blocks:
-        nn.init.zeros_(block.norm1.linear.weight)
-        nn.init.zeros_(block.norm1.linear.bias)
-    nn.init.zeros_(model.proj_out_1.weight)
-    nn.init.zeros_(model.proj_out_1.bias)
-    nn.init.zeros_(model.proj_out_2.weight)
-    nn.init.zeros_(model.proj_out_2.bias)
+    layers = [block.norm1.linear for block in model.transformer_blocks]
+    for layer in (*layers, model.proj_out_1, model.proj_out_2):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
     return model
 
 
@@ -397,9 +377,8 @@ def deepened(model: Network, layers: int) -> Network:
 
 def muon_and_adam(model: Network) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for the blocks' matrices, AdamW for the rest."""
-    blocks = [
-        p for n, p in model.named_parameters() if p.ndim == 2 and "blocks" in n and "embedding_table" not in n
-    ]  # fmt: skip
+    named = model.named_parameters()
+    blocks = [p for n, p in named if p.ndim == 2 and "blocks" in n and "embedding_table" not in n]
     matrices = {id(p) for p in blocks}
     rest = [p for p in model.parameters() if id(p) not in matrices]
     return [
@@ -408,11 +387,9 @@ def muon_and_adam(model: Network) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train_dit(
-    data: Renderings, work: Path, out: Path, steps: float, batch: int, compiled: bool, lr: float, limit: float,
-    source: Path | None, snapshots: float,
-) -> None:  # fmt: skip
-    """The DiT, from nothing or from the transformer of the weights `source`; its batches are of other seeds then."""
+def train_dit(data: Renderings, options: argparse.Namespace) -> None:
+    """The DiT, from nothing or from the transformer of other weights; its batches are of other seeds then."""
+    work, out, batch, source = options.work, options.out, options.batch, options.from_weights
     z, y = latents(data, work, out), torch.from_numpy(data.species[data.known])
     scheduler = models.scheduler()
     transformer = source / "pipeline" / "transformer" if source is not None else None
@@ -433,7 +410,7 @@ def train_dit(
             predicted = model(x, timestep=t, class_labels=label).sample
         return ((predicted.float() - noise).square().mean((1, 2, 3)) * loss_weight(levels[t])).mean()
 
-    step_error = torch.compile(error) if compiled else error
+    step_error = torch.compile(error) if options.compile else error
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         index = rng.integers(0, len(z), batch)
@@ -448,9 +425,11 @@ def train_dit(
         return step_error(model, abar[t].sqrt().view(-1, 1, 1, 1) * noisy.view_as(noise), noise, t, label)
 
     name, seed = ("dit", 14) if source is None else ("dit-continued", 15)
+    steps = options.steps or (4420 if options.minutes is None else math.inf)
     model = fit(
-        name, model, loss, steps=steps, lr=lr, work=work, seed=seed, decay=LATENT_DECAY, limit=limit,
-        snapshots=snapshots, schedule=constant_then_down, optimizers=muon_and_adam,
+        name, model, loss, steps=steps, lr=options.lr, work=work, seed=seed, decay=LATENT_DECAY,
+        limit=60 * (options.minutes or math.inf), snapshots=60 * options.snapshots, schedule=constant_then_down,
+        optimizers=muon_and_adam,
     )  # fmt: skip
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae").half()
     names = {i: species.name for i, species in enumerate(SPECIES)}
@@ -502,18 +481,7 @@ def main(arguments: list[str] | None = None) -> None:
         "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 600, 22),
         "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.known, 350, 23),
         "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 600, 24),
-        "dit": lambda: train_dit(
-            data,
-            work,
-            out,
-            options.steps or (4420 if options.minutes is None else math.inf),
-            options.batch,
-            options.compile,
-            options.lr,
-            60 * (options.minutes or math.inf),
-            options.from_weights,
-            60 * options.snapshots,
-        ),
+        "dit": lambda: train_dit(data, options),
     }
     for stage in options.stages.split(","):
         run[stage]()

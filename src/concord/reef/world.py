@@ -72,17 +72,11 @@ NUISANCES = ("x", "y", "scale", "tilt", "hue (cos)", "hue (sin)", "water", "plan
 class Fish:
     """One instance: everything that decides its image.
 
-    Args:
-        species: index into `SPECIES`, or None for a free combination of details.
-        form: "slender" or "deep".
-        details: which of `DETAILS` it shows, booleans of shape (14,).
-        x, y: centre of the body in pixels from the middle of the image.
-        scale: body size relative to the mean.
-        tilt: rotation in degrees, nose up positive.
-        hue: body hue in degrees; yellow and orange are left out, for two details own them.
-        water: hue of the water in degrees.
-        plants, bubbles: how many.
-        seed: fixes what has no name, such as where the plants stand.
+    species: index into `SPECIES`, or None for a free combination of details. form: "slender" or "deep". details: which
+    of `DETAILS` it shows, booleans of shape (14,). x, y: centre of the body in pixels from the middle of the image.
+    scale: size relative to the mean. tilt: degrees, nose up positive. hue, water: of body and water in degrees; yellow
+    and orange bodies are left out, for two details own them. seed: fixes what has no name, such as where the plants
+    stand.
     """
 
     species: int | None

@@ -60,7 +60,6 @@ def metric_columns(evaluation: Mapping[str, Any]) -> list[Measure]:
 
 
 def protocol(cell: Mapping[str, Any]) -> str:
-    """The protocol of a cell, and what was changed of it."""
     return way(cell) if "protocol" in cell else ""
 
 

@@ -46,12 +46,10 @@ def png(figure: Figure) -> bytes:
 
 
 def png_uri(figure: Figure) -> str:
-    """A figure as the data URI of a PNG file."""
     return f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, png(figure))
 

@@ -87,7 +87,6 @@ def _environment() -> Environment:
 
 
 def _helped(run: Run, judge: Judge) -> dict[str, int] | None:
-    """How many pairs and classes informing helped, of how many."""
     pairs = [helped for pair in run.pairs if (helped := judge.helped(pair)) is not None]
     of_classes = [helped for some in run.by_label.values() if (helped := judge.class_helped(some)) is not None]
     if not pairs:

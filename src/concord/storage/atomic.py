@@ -55,7 +55,6 @@ def as_json(values: Mapping[str, Any]) -> str:
 
 
 def json_line(values: Mapping[str, Any]) -> bytes:
-    """An object as a line of JSON lines."""
     return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

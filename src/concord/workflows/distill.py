@@ -23,7 +23,7 @@ from concord.runs.store import Row, Store
 from concord.storage.atomic import disk_errors, lock, read_json, write_json
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype
-from concord.workflows.executors import Executor, Finished, Here, Job, Processes, open_recipe_data, worker_count
+from concord.workflows.executors import Executor, Finished, Job, here, open_recipe_data, processes, worker_count
 from concord.workflows.requirements import require_models
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def distill(
         if isinstance(maker, Fits) and jobs:
             progress.stage("fitting")
             maker.fit(out / FITTED, progress)
-        executor = Processes(recipe, device, workers) if workers > 1 else Here(maker)
+        executor = processes(recipe, device, workers) if workers > 1 else here(maker)
         making = time.perf_counter()
         made = _make(executor, jobs, recipe, data.classes, stores, progress)
         making = time.perf_counter() - making
@@ -149,7 +149,6 @@ def _make(
     stores: Mapping[str, Store],
     progress: Progress,
 ) -> dict[str, int]:
-    """Make and store what is missing; return how many images of each variant were made."""
     made = dict.fromkeys(stores, 0)
     there = sum(len(store.rows) for store in stores.values())
     progress.begin(there + sum(len(job.keep) for job in jobs), there)
@@ -166,7 +165,7 @@ def _make(
         return one.encoded(recipe.format)
 
     with Writer(to_bytes, add, threads=min(4, cores())) as writer:
-        for finished in executor.run(jobs):
+        for finished in executor(jobs):
             writer.put(finished)
     return made
 

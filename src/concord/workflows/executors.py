@@ -1,12 +1,11 @@
 """Who makes the batches of a plan: this process, or several. A batch is the unit of bytes, so a set does not tell.
 
-An executor is a function's worth of behaviour, `run(jobs)`: it makes every job whole and hands out what is kept of it,
-in any order. What is finished is stored by the caller alone.
+An executor makes every job whole and hands out what is kept of it, in any order. The caller alone stores it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,39 +41,20 @@ class Finished:
     tensor: np.ndarray | None = None
 
     def encoded(self, form: Format) -> "Finished":
-        """The same with the bytes of its file."""
         return self if isinstance(self.image, bytes) else replace(self, image=encode(self.image, form))
 
 
-class Executor(Protocol):
-    """Makes jobs somewhere."""
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Sequence[Finished]]:
-        """Yield what is kept of each job, as the jobs end; what came before a ConcordError is good."""
-        ...
+Executor = Callable[[Iterable[Job]], Iterator[Sequence[Finished]]]
+"""Makes jobs somewhere, and yields what is kept of each as it ends; what came before a ConcordError is good."""
 
 
-@dataclass(frozen=True)
-class Here:
-    """Makes jobs one after the other in this process."""
-
-    method: Method
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[list[Finished]]:
-        for job in jobs:
-            yield _make(self.method, job)
+def here(method: Method) -> Executor:
+    return lambda jobs: (_make(method, job) for job in jobs)
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Makes jobs in spawned processes of this machine, each with a method of its own; GPUs are dealt out in turn."""
-
-    recipe: Recipe
-    device: str
-    workers: int
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[list[Finished]]:
-        yield from spread(_work, jobs, self.workers, _start, (self.recipe, self.device, CONTEXT.Value("i", 0)))
+def processes(recipe: Recipe, device: str, workers: int) -> Executor:
+    """Jobs are made in spawned processes of this machine, each with a method of its own; GPUs are dealt out in turn."""
+    return lambda jobs: spread(_work, jobs, workers, _start, (recipe, device, CONTEXT.Value("i", 0)))
 
 
 def open_recipe_data(recipe: Recipe) -> ImageSet:
@@ -123,7 +103,6 @@ _worker: _Worker | None = None
 
 
 def _start(recipe: Recipe, device: str, rank: Any) -> None:
-    """Prepare a worker process: its device and its threads."""
     global _worker
     if needs_torch(recipe):
         import torch

@@ -37,7 +37,6 @@ class Preview:
 
     @property
     def images(self) -> int:
-        """Images of one variant."""
         return sum(self.counts)
 
     @property

@@ -24,12 +24,10 @@ class Needed:
 
     @property
     def record(self) -> dict[str, Any]:
-        """It as programs read it."""
         return {"key": self.key, "model": self.model, "licence": self.licence, "present": self.path is not None}
 
 
 def needed_models(recipe: Recipe) -> list[Needed]:
-    """Return what a recipe's run loads, in the order of its keys."""
     found = []
     for key, model in models(recipe).items():
         path = find_model(model)

@@ -42,29 +42,19 @@ class ImageSet(Protocol):
         """Return references to the images of a class, sorted."""
 
     def read(self, item: str) -> Image.Image:
-        """Return one image, RGB and upright.
-
-        Raises:
-            ConcordError: it cannot be read; the message names it.
-        """
+        """Return one image, RGB and upright. Raises ConcordError: it cannot be read; the message names it."""
 
     def size(self, item: str) -> tuple[int, int]:
-        """Return (width, height) of what `read` gives, without decoding its pixels where the format allows that.
-
-        Raises:
-            ConcordError: it is no image; the message names it.
-        """
+        """(width, height) of what `read` gives, without decoding its pixels where the format allows that."""
 
 
 def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:
     """Open a data set: a registered name (``reef``), a folder of class folders, a Parquet file or a folder of such.
 
     Of splits beside each other, the training split is the data. With `unreadable` ``skip``, methods on real images
-    leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so,
-    by the setting that `skipping` names.
-
-    Raises:
-        ConcordError: there is no such folder or file, or it holds no labelled images, or most of them cannot be read.
+    leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so, by
+    the setting that `skipping` names. Raises ConcordError: there is no such folder or file, or it holds no labelled
+    images, or most of them cannot be read.
     """
     return _open(data, "train", ReadOptions("" if unreadable == "skip" else f"; {skipping} leaves it out"))
 
@@ -93,12 +83,8 @@ def _open(data: str, part: Part, options: ReadOptions) -> ImageSet:
 def restrict(data: ImageSet, classes: Sequence[str] | None, class_names: Mapping[str, str]) -> ImageSet:
     """Return the data set with only some classes, renamed where asked for; labels are counted anew.
 
-    Args:
-        classes: folders, class names, WordNet ids or class lists (``imagewoof``) to keep; None keeps all.
-        class_names: class folder -> name that texts use.
-
-    Raises:
-        ConcordError: a class is not in the data set; the nearest is named.
+    classes: folders, class names, WordNet ids or class lists (``imagewoof``) to keep; None keeps all. class_names:
+    class folder -> name that texts use. Raises ConcordError: a class is not in the data set; the nearest is named.
     """
     if classes is not None and not classes:
         raise ConcordError("classes is empty: name at least one, or leave it out to take all")

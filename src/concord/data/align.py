@@ -16,9 +16,7 @@ def align_classes(test: ImageSet, train: ImageSet) -> ImageSet:
     A class is known by its WordNet id, its folder or its name; a folder that is a number (RDED's 00000, 00001, ...) by
     its class name first, where a manifest gives one. Classes of the test set that the training set lacks are left out,
     which is noted: so a set of ImageWoof is tested on ImageNet's validation images.
-
-    Raises:
-        ConcordError: the test set lacks a class, a class has no images, or which class is which would be a guess.
+    Raises ConcordError: the test set lacks a class, a class has no images, or which class is which would be a guess.
     """
     _none_empty(train)
     known: defaultdict[tuple[str, str], list[ClassEntry]] = defaultdict(list)

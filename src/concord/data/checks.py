@@ -64,11 +64,7 @@ class Survey:
 
 
 def survey(data: ImageSet, opened: int = 200) -> Survey:
-    """Count a data set's images and open some `opened` of them, evenly spread over classes.
-
-    Raises:
-        ConcordError: most of those cannot be read.
-    """
+    """Count a data set's images and open some `opened` of them, evenly spread; most of them must be readable."""
     names = tuple(entry.class_name for entry in data.classes)
     items = [data.items(entry.label) for entry in data.classes]
     each = max(1, opened // max(1, len(items)))
@@ -130,11 +126,9 @@ def _warnings(
 def overlap(train: ImageSet, test: ImageSet) -> list[tuple[str, str]]:
     """Return the images that both sets hold, as (reference in `train`, reference in `test`), each of `test` once.
 
-    Images are the same where their pixels are, once read (RGB, upright): a PNG copy of a JPEG's pixels is found,
-    a smaller copy or one saved as JPEG again is not. Only images of a size that both sets have are decoded.
-
-    Raises:
-        ConcordError: an image cannot be read.
+    Images are the same where their pixels are, once read (RGB, upright): a PNG copy of a JPEG's pixels is found, a
+    smaller copy or one saved as JPEG again is not. Only images of a size that both sets have are decoded.
+    Raises ConcordError: an image cannot be read.
     """
     mine, theirs = _items(train), _items(test)
     if not _are_of_one_size(train, test):
@@ -149,11 +143,7 @@ def overlap(train: ImageSet, test: ImageSet) -> list[tuple[str, str]]:
 
 
 def duplicates(data: ImageSet) -> list[tuple[str, str]]:
-    """Return the images that a set holds more than once, as (the first one's reference, a further one's).
-
-    Raises:
-        ConcordError: an image cannot be read.
-    """
+    """Return the images that a set holds more than once, as (the first one's reference, a further one's)."""
     items = _items(data)
     if not _are_of_one_size(data):
         counts = Counter(sizes := list(in_threads(data.size, items)))

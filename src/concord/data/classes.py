@@ -75,9 +75,7 @@ class ClassTable:
         """Return the class that goes by `word`: its key, folder, class name or WordNet id, in this order.
 
         Where none is called so to the letter, names count that differ in Unicode form, then in case.
-
-        Raises:
-            ConcordError: no class does (the nearest is named), or more than one.
+        Raises ConcordError: no class does (the nearest is named), or more than one.
         """
         for form, kind in product(_FORMS[:1] if exactly else _FORMS, _KINDS):
             found = self._by_name.get((kind, form, form(word)), [])
@@ -130,9 +128,7 @@ def class_table(classes: Iterable[ClassSpec]) -> ClassTable:
     underscores as spaces, or the whole key where two classes end alike. Where all keys end in ``images``, or another
     word that says nothing, the part before it counts as the last. A key that ends in the WordNet id of an ImageNet-1K
     class has that class's name, and its place there as `model_id`.
-
-    Raises:
-        ConcordError: two classes would share a folder.
+    Raises ConcordError: two classes would share a folder.
     """
     named = list(classes)
     ends = {n.key.rpartition("/")[2] for n in named}

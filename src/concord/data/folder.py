@@ -57,13 +57,8 @@ def open_folder(
     Of splits the one that is wanted is taken, and of what `concord distill` made its ``images``; the notes say so. A
     class is called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
 
-    Args:
-        part: which split to take.
-        source: the look at the folder, where there was one already.
-
-    Raises:
-        ConcordError: there is no such folder, it holds no images, none that belong to a class, or it cannot be told
-            what the classes are.
+    part: which split to take. source: the look at the folder, where there was one already. Raises ConcordError: there
+    is no such folder, it holds no images, none that belong to a class, or it cannot be told what the classes are.
     """
     if not folder.exists():
         raise ConcordError(f"data: there is no folder {folder}")

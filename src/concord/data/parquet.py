@@ -50,11 +50,7 @@ class Rows:
         return Rows, (self._root, self._column)
 
     def read(self, file: str, row: int) -> bytes | None:
-        """Return what lies in a row of a file, None for null.
-
-        Raises:
-            ConcordError: the file is gone or damaged.
-        """
+        """Return what lies in a row of a file, None for null. Raises ConcordError: the file is gone or damaged."""
         if self._process != os.getpid():
             self._begin()  # forked: another thread of the parent may hold the lock for ever
         with reading(f"{self._root}/{file}/{row}"), self._lock:
@@ -117,13 +113,9 @@ def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN,
     Classes are what the ``huggingface`` metadata calls the labels, or the lines of a ``classes.txt`` beside the files,
     or the numbers themselves; labels that are strings are their classes.
 
-    Args:
-        path: the file or folder that the user named.
-        files: what `parquet_files` found there.
-        part: which of the splits in a folder to take.
-
-    Raises:
-        ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told, or a label has no class.
+    path: the file or folder that the user named. files: what `parquet_files` found there. part: which of the splits in
+    a folder to take. Raises ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told, or a
+    label has no class.
     """
     root = path if path.is_dir() else path.parent
     notes: list[str] = []

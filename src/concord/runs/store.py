@@ -218,10 +218,7 @@ class Store:
 def read_manifest(root: Path) -> list[Row]:
     """Return the rows of a variant's directory (``DIR/images``) in the order of label and index.
 
-    A last line without an end was torn by a kill, and is passed over.
-
-    Raises:
-        ConcordError: any other line is no row.
+    A last line without an end was torn by a kill, and is passed over. Raises ConcordError: any other line is no row.
     """
     rows = []
     for number, line in enumerate((root / MANIFEST).read_bytes().split(b"\n")[:-1], 1):

@@ -90,11 +90,7 @@ PROMPTS = {
 
 
 def prompt_named(name: str) -> Prompt:
-    """Return a prompt by its name.
-
-    Raises:
-        ConcordError: there is no such prompt.
-    """
+    """Return a prompt by its name. Raises ConcordError: there is no such prompt."""
     if name not in PROMPTS:
         raise ConcordError(f'unknown prompt "{name}"{nearest(name, PROMPTS)}; there are {", ".join(PROMPTS)}')
     return PROMPTS[name]

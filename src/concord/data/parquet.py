@@ -1,7 +1,5 @@
 """Parquet sets, as the Hugging Face hub and `concord export --layout parquet` write them."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -46,7 +44,7 @@ class Rows:
         self._files: OrderedDict[str, tuple[Any, list[int]]] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
-    def __reduce__(self) -> tuple[type[Rows], tuple[Path, str]]:
+    def __reduce__(self) -> "tuple[type[Rows], tuple[Path, str]]":
         return Rows, (self._root, self._column)
 
     def read(self, file: str, row: int) -> bytes | None:

@@ -1,7 +1,5 @@
 """One look at what lies below a folder: its folders, their images and other files; nothing is opened."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ class Folder:
     path: str
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    below: dict[str, Folder] = field(default_factory=dict)
+    below: "dict[str, Folder]" = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -44,17 +42,17 @@ class Folder:
         return len(self.images) + sum(child.count for child in self.below.values())
 
     @property
-    def filled(self) -> dict[str, Folder]:
+    def filled(self) -> "dict[str, Folder]":
         """The folders in it that hold images, at any depth."""
         return {name: child for name, child in self.below.items() if child.count}
 
-    def walk(self) -> Iterator[Folder]:
+    def walk(self) -> "Iterator[Folder]":
         """Yield the folder and all below it."""
         yield self
         for child in self.below.values():
             yield from child.walk()
 
-    def relative(self, other: Folder) -> str:
+    def relative(self, other: "Folder") -> str:
         """The path of a folder below this one, ``.`` for itself."""
         return other.path if self.path == "." else other.path[len(self.path) + 1 :] or "."
 

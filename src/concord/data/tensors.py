@@ -1,7 +1,5 @@
 """A labelled image set as one tensor of bytes: small sets live whole in memory, so that nothing is decoded twice."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class TensorSet:
         """Pixels of an image's side."""
         return int(self.images.shape[-1])
 
-    def to(self, device: torch.device | str) -> TensorSet:
+    def to(self, device: torch.device | str) -> "TensorSet":
         return TensorSet(self.images.to(device), self.labels.to(device))
 
     def part(self, count: int) -> Self:

@@ -1,10 +1,8 @@
 """What an image is to agree with: losses per image, alone (the functions) or bound to one batch (`Objective`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -80,7 +78,7 @@ class Objective:
     embeds: bool = True
 
     @classmethod
-    def cosine(cls, positives: Tensor | Sequence[Tensor], weight: float = 1.0) -> Objective:
+    def cosine(cls, positives: Tensor | Sequence[Tensor], weight: float = 1.0) -> Self:
         """Eq. 11."""
         rows = _stack(positives)
         return cls(weight, lambda image, _: cosine(image, *_spread(rows, image)))
@@ -92,7 +90,7 @@ class Objective:
         negatives: Tensor | Sequence[Tensor],
         temperature: float,
         weight: float = 1.0,
-    ) -> Objective:
+    ) -> Self:
         """Eq. 12. temperature: the encoder's own, where nothing better is known."""
         own, others = _stack(positives), _stack(negatives)
 
@@ -103,12 +101,12 @@ class Objective:
         return cls(weight, loss)
 
     @classmethod
-    def class_name(cls, names: Tensor, weight: float = 1.0) -> Objective:
+    def class_name(cls, names: Tensor, weight: float = 1.0) -> Self:
         """Eq. 11 with the names' embeddings, (B, D)."""
         return cls(weight, lambda image, _: class_name(image, names))
 
     @classmethod
-    def classifier(cls, logits: Callable[[Tensor], Tensor], labels: Tensor, weight: float = 1.0) -> Objective:
+    def classifier(cls, logits: Callable[[Tensor], Tensor], labels: Tensor, weight: float = 1.0) -> Self:
         """Cross-entropy of a classifier's `logits` of pixels with labels (B,); it sees no embedding."""
         return cls(weight, lambda _, pixels: classifier(logits(pixels), labels.to(pixels.device)), embeds=False)
 

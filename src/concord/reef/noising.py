@@ -6,8 +6,6 @@ linearly is as large as the noise at sigma 4.2, 6.8, 2.9 and 3.4. There the nois
 itself: an error hardly shows in its loss, yet draws every image towards its class's mean.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -29,11 +29,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
-
-    counts: images of each class, in label order. sizes: (width, height) of the images that were opened.
-    unreadable: references of those that could not be. warnings: one line each.
-    """
+    """What was found, with the counts in label order, the (width, height) of images that were opened, and warnings."""
 
     classes: tuple[str, ...]
     counts: tuple[int, ...]
@@ -128,7 +124,6 @@ def overlap(train: ImageSet, test: ImageSet) -> list[tuple[str, str]]:
 
     Images are the same where their pixels are, once read (RGB, upright): a PNG copy of a JPEG's pixels is found, a
     smaller copy or one saved as JPEG again is not. Only images of a size that both sets have are decoded.
-    Raises ConcordError: an image cannot be read.
     """
     mine, theirs = _items(train), _items(test)
     if not _are_of_one_size(train, test):

@@ -52,13 +52,11 @@ class FolderSet(ImageFiles):
 def open_folder(
     folder: Path, options: ReadOptions = PLAIN, part: Part = "train", source: Source | None = None
 ) -> FolderSet:
-    """Open a folder of labelled images.
+    """Open a folder of labelled images; a ConcordError says why it is none.
 
-    Of splits the one that is wanted is taken, and of what `concord distill` made its ``images``; the notes say so. A
-    class is called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
-
-    part: which split to take. source: the look at the folder, where there was one already. Raises ConcordError: there
-    is no such folder, it holds no images, none that belong to a class, or it cannot be told what the classes are.
+    Of splits the one that is wanted, `part`, is taken, and of what `concord distill` made its ``images``; the notes say
+    so. A class is called what a ``metadata.jsonl`` beside the class folders calls it, as that of a made set does.
+    source: the look at the folder, where there was one already.
     """
     if not folder.exists():
         raise ConcordError(f"data: there is no folder {folder}")

@@ -33,8 +33,7 @@ class Layout:
 def layout(source: Source, part: Part) -> Layout:
     """Find the folder whose folders are the classes, in the split that is wanted. What is no class is taken out.
 
-    Raises:
-        ConcordError: it cannot be told; the message says what to name, and a note of the error shows the tree.
+    A ConcordError, where it cannot be told, says what to name, and a note of it shows the tree.
     """
     at, held = source.top, list[Folder]()
     made = at.below.get("images")

@@ -106,14 +106,12 @@ class ParquetSet(ImageFiles):
 
 
 def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN, part: Part = "train") -> ParquetSet:
-    """Open the Parquet files of a set; the images stay where they are.
+    """Open the Parquet files of a set, of the split `part`; the images stay where they are.
 
     Classes are what the ``huggingface`` metadata calls the labels, or the lines of a ``classes.txt`` beside the files,
-    or the numbers themselves; labels that are strings are their classes.
-
-    path: the file or folder that the user named. files: what `parquet_files` found there. part: which of the splits in
-    a folder to take. Raises ConcordError: pyarrow is not installed, a file is damaged, its columns cannot be told, or a
-    label has no class.
+    or the numbers themselves; labels that are strings are their classes. path: the file or folder that the user named.
+    files: what `parquet_files` found there. A ConcordError: pyarrow is not installed, a file is damaged, or its columns
+    or labels cannot be told.
     """
     root = path if path.is_dir() else path.parent
     notes: list[str] = []

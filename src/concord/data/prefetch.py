@@ -23,7 +23,6 @@ def read_ahead(
     """Yield (item, what `prepare` made of it and its image) in the order of the items, at most `batch` at once.
 
     skip_unreadable: leave out those that cannot be read, instead of ending with their error.
-    Raises ConcordError: an image cannot be read.
     """
 
     left_out = (ConcordError,) if skip_unreadable else ()

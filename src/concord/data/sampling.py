@@ -21,10 +21,7 @@ def evenly(items: Sequence[T], most: int | None) -> Sequence[T]:
 def some_images(
     data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False
 ) -> Iterator[Image.Image]:
-    """Images of a class, evenly spaced in the data set's order where there are more than `most`; read one by one.
-
-    skip_unreadable: pass over those that cannot be read instead of ending with their error.
-    """
+    """Images of a class, evenly spaced where there are more than `most`, read one by one; see `read_ahead`."""
     passed_over = (ConcordError,) if skip_unreadable else ()
     for item in evenly(data.items(class_index), most):
         try:

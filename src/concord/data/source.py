@@ -71,7 +71,6 @@ def look(root: Path) -> Source:
 
     Bins and thumbnails of systems are passed over, and what concord made, wherever it lies below. A link to a folder is
     followed where it leads out of the set, but not where it leads into it or above it.
-    Raises ConcordError: a folder cannot be looked into, or folders lie in each other without end.
     """
     home = os.path.realpath(root)
     top = Folder(".")

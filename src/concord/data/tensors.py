@@ -86,11 +86,9 @@ def training_side(data: ImageSet, least: int, per_class: int | None = None) -> i
 
 
 def load(data: ImageSet, read: Read, per_class: int | None = None) -> TensorSet:
-    """Read a set into memory, several images at a time.
+    """Read a set into memory, several images at a time; `per_class`: so many of each class, the first in its order.
 
-    read: what brings every image to the same square, `for_testing` or `for_training`. per_class: take only so many
-    images of each class, the first in the set's order.
-    Raises ConcordError: a class has fewer than `per_class` images, or an image cannot be read.
+    read: what brings every image to the same square, `for_testing` or `for_training`.
     """
     labelled = [(entry.label, item) for entry in data.classes for item in _first(data, entry.label, per_class)]
     if not labelled:

@@ -49,15 +49,13 @@ def _features(images: TensorSet, teacher: Teacher | None, device: str) -> Tensor
 def ranking(
     cells: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """DD-Ranking's scores for each student and IPC of a set, out of recorded cells.
+    """DD-Ranking's scores for each student and IPC of a set, out of recorded cells; a ConcordError says what lacks for
+    all.
 
     The label-robust score needs a cell with hard labels (`hard` or `dc`) of the set and of the full data, and one with
     soft labels (`rded` or `paper`; hard ones where there are none) of the set and of random real images. The
-    augmentation-robust score needs `rded` and `plain` of the set and of random real images. Two accuracies are
-    compared only where the protocol is the same, with the same settings. What lacks is None.
-
-    cells: of the set's evaluation.json. random: of as many random real images. full: of the full real set.
-    Raises ConcordError: no score has all that it needs; the message says what that is.
+    augmentation-robust score needs `rded` and `plain` of the set and of random real images. Two accuracies are compared
+    only where the protocol is the same, with the same settings. What lacks is None.
     """
     found = []
     for student, ipc in dict.fromkeys((cell["student"], cell["ipc"]) for cell in cells):

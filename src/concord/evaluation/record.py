@@ -22,10 +22,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and given class.
-
-    metrics: name to value after the last epoch and after the best by top-1.
-    """
+    """One training. last, best: top-1 in percent. confusion: int (K, K), test images by true and given class."""
 
     seed: int
     last: float

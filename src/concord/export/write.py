@@ -46,11 +46,7 @@ def redacted_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def public_row(picture: StoredSample) -> dict[str, Any]:
-    """Return a manifest row for others' eyes.
-
-    `source`, the condition image's place below the data set's folder, stays; an absolute one and the checkpoint's are
-    cut to their last part.
-    """
+    """Return a manifest row for others' eyes: absolute sources and the checkpoint's are cut to their last part."""
     row = {**picture.row, **{key: redacted(str(picture.row.get(key, ""))) for key in ("source", "checkpoint")}}
     if "crops" in row:
         row["crops"] = [{**crop, "source": redacted(str(crop["source"]))} for crop in row["crops"]]
@@ -92,10 +88,7 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 
 def write_pictures(root: Path, named: Iterable[tuple[str, int, StoredSample]]) -> None:
-    """Copy pictures to ``folder/file`` below the root with the label that they have there, and write their manifest.
-
-    Bytes are copied: pixels, and the labels in the manifest, are exactly those of the run.
-    """
+    """Copy pictures to ``folder/file`` below the root as they are, and write their manifest with these labels."""
     rows = []
     for name, label, picture in named:
         path = root / name
@@ -106,10 +99,7 @@ def write_pictures(root: Path, named: Iterable[tuple[str, int, StoredSample]]) -
 
 
 def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterator[tuple[str, int, StoredSample]]:
-    """Yield what `write_pictures` takes for folders 00000, 00001, ... in an order of classes.
-
-    pattern: the file's name without its suffix, with slots ``{label}`` and ``{index}``.
-    """
+    """What `write_pictures` takes for folders 00000, ...; pattern: a name with slots ``{label}`` and ``{index}``."""
     of_class: dict[int, list[StoredSample]] = {}
     for picture in made.pictures:
         of_class.setdefault(picture.label, []).append(picture)

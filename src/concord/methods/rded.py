@@ -50,12 +50,11 @@ def cut(image: Image.Image, crop: Crop, side: int) -> np.ndarray:
 
 
 def ranks(losses: np.ndarray) -> list[tuple[int, int]]:
-    """Put the crops of some images in the order in which they are taken, as pairs (image, crop).
+    """Put the crops of some images, by losses (images, crops), in the order in which they are taken: pairs (image,
+    crop).
 
     The best crop of each image goes first, those with the lowest loss in front; then the second-best of each, and so
     on. What is as good keeps its order.
-
-    losses: (images, crops).
     """
     best = np.argsort(losses, axis=1, kind="stable")
     ranked = np.take_along_axis(losses, best, axis=1)

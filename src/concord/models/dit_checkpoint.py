@@ -38,11 +38,9 @@ def convert_dit(
 
     state: of facebookresearch/DiT or vimar-gu/MinimaxDiffusion; sizes are read from the shapes. DiffFit's factors
     multiply outputs: they are folded into the rows of the layers before them, in float32 or better. Tensors that
-    already have `dtype` are not copied. heads: None for the published widths.
-
-    The config holds one key beyond diffusers' own, for `restore_frequencies`.
-    Raises ConcordError: a tensor is missing, unknown or of another shape; all are named. The position table is not the
-    fixed one. The number of heads is needed, or does not divide the width.
+    already have `dtype` are not copied. heads: None for the published widths. The config holds one key beyond
+    diffusers' own, for `restore_frequencies`. A ConcordError names every tensor that does not fit, or says what else
+    cannot be converted.
     """
     config = _sizes(state)
     _check_layout(state, _layout(config, folded_blocks(state)))

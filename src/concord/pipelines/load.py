@@ -127,8 +127,7 @@ def load_pipeline(
 
     Weights come from safetensors where the model has them; else diffusers reads its `.bin` files, with
     `weights_only=True`, so that no code of theirs runs. A safety checker is not loaded: it would put black squares into
-    the set without a word. transformer: a directory (or model id) with another transformer for it, in ``transformer/``
-    or at its top.
+    the set without a word. transformer: a directory (or model id) with another one, in ``transformer/`` or at its top.
     """
     import diffusers
 

@@ -37,9 +37,8 @@ class UnCLIP(Family):
     ) -> Conditioned:
         """The prediction for images like these, classifier-free guidance included.
 
-        prompts, images, generators: B each. The generators draw the noise on the image embeddings, as the stock
-        pipeline does before it draws x_T: call this first, then `noise` with the same generators.
-        noise_level: how much of that noise, a timestep of the image noising schedule, 0 to 999.
+        The B generators draw the noise on the image embeddings, a timestep `noise_level` of its schedule from 0 to 999,
+        as the stock pipeline does before it draws x_T: call this first, then `noise` with the same generators.
         """
         pipe, guided, device = self.pipeline, guidance_scale > 1, self.denoiser.device
         positive, negative = pipe.encode_prompt(list(prompts), device, 1, guided)

@@ -1,8 +1,7 @@
 """Write reef's concept bank: `python -m concord.reef.bank > src/concord/concepts/banks/reef.json`.
 
-Ten phrases a species, five true and five that belong to its look-alikes, in alphabetical order: a language model asked
-about a class it has barely seen does no better, and selection by validity (Eq. 10) has something to find out. Whether
-it does is measured against the world's own attributes.
+Ten phrases a species, five true and five that belong to its look-alikes: a language model asked about a class it has
+barely seen does no better, and selection by validity (Eq. 10) has something to find out.
 """
 
 import json

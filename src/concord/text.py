@@ -30,10 +30,7 @@ def meant(word: str, known: Iterable[str]) -> list[str]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean "x"?)`` for the known word that looks most like `word`, or nothing.
-
-    Case is ignored in the comparison, so that ``Reef`` finds ``reef``; what looks just as `word` is not returned.
-    """
+    """Return `` (did you mean "x"?)`` for the known word that looks most like `word`, but for case, or nothing."""
     by_folded: dict[str, str] = {}
     for name in known:
         if plain(composed(name)) != plain(composed(word)):

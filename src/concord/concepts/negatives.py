@@ -82,9 +82,8 @@ def _race(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def inclusion(weights: np.ndarray, own: int, count: int, kind: Kind = "weighted") -> np.ndarray:
     """How likely each class is to give one of a sample's `count` negatives, (C,), where no phrases run out.
 
-    In the race of exponential clocks (see `draw_negatives`) a class is among the first if fewer than `count` others
-    arrive before it: an integral over its time of arrival of the chance that few others have arrived, taken by
-    Gauss-Legendre quadrature to about 1e-6.
+    A class is among the first of `_race` if fewer than `count` others arrive before it: an integral over its time of
+    arrival of the chance that few others have arrived, taken by Gauss-Legendre quadrature to about 1e-6.
     """
     weights = np.where(np.arange(len(weights)) == own, 0, weights).astype(float)
     entrants, rest = np.flatnonzero(weights > 0), np.flatnonzero((weights <= 0) & (np.arange(len(weights)) != own))

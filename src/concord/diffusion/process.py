@@ -40,12 +40,11 @@ def clean_weight(level: Level, previous: Level) -> Scale:
 
 
 def ddpm_variance(level: Level, previous: Level, kind: str = "fixed_small", learned: Tensor | None = None) -> Scale:
-    """Sigma_t of Eq. 3, under the names that diffusers gives its choices.
+    """Sigma_t of Eq. 3, under the names that diffusers gives its choices, or a ConcordError.
 
     `fixed_small`: beta_t (1 - abar_(t-1)) / (1 - abar_t), the posterior variance. `fixed_large`: beta_t.
     `learned_range`: `learned`, the raw network output, interpolates between the logarithms of the two (Nichol and
-    Dhariwal 2021). `learned`: `learned` itself.
-    Raises ConcordError: an unknown kind, or a learned one without the network's variance output.
+    Dhariwal 2021).
     """
     beta = step_beta(level, previous)
     small = ratio(beta * previous.sigma**2, level.sigma**2)

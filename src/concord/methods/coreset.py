@@ -32,10 +32,7 @@ Greedy = Callable[[np.ndarray], Iterator[int]]
 
 @dataclass(frozen=True)
 class Space:
-    """A feature space: its name for the records, the side of the square that it sees, and the map into it.
-
-    embed: uint8 (B, side, side, 3) to float32 (B, D).
-    """
+    """A feature space: its name, the side of its squares, and uint8 (B, side, side, 3) to float32 (B, D)."""
 
     name: str
     side: int
@@ -149,10 +146,9 @@ def squared_distances(features: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 class CoresetPool(ImagePool):
-    """The images of each class in the order of a coreset.
+    """The images of each class in the order of a coreset, of which the first `most` are kept.
 
-    A class's features are worked out when its first image is asked for, of all its images that can be read; they are
-    not kept, but the first `most` of the order are.
+    A class's features are worked out when its first image is asked for, of all its images that can be read.
     """
 
     def __init__(self, data: ImageSet, order: Greedy, space: Callable[[], Space], most: int, skip: bool) -> None:

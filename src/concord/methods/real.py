@@ -1,7 +1,4 @@
-"""Sets of real images: a uniform choice, the simplest baseline; and all of them, the upper bound.
-
-What other choices among real images share is here, too: a pool in the order in which a method takes them.
-"""
+"""Sets of real images: a uniform choice and all of them; and the pool that other choices among them share."""
 
 import hashlib
 import time
@@ -21,10 +18,7 @@ Order = Callable[[ClassEntry, Sequence[str]], list[str]]
 
 
 class ImagePool:
-    """The images of each class in some order; those that cannot be read are passed over where asked for.
-
-    `unreadable` names the ones that were.
-    """
+    """The images of each class in some order; `unreadable` names those that were passed over, where asked for."""
 
     def __init__(self, data: ImageSet, order: Order, skip_unreadable: bool) -> None:
         self._data, self._order, self._skip = data, order, skip_unreadable

@@ -83,7 +83,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def clip() -> CLIPModel:
-    """An image-text encoder: vision 5 x 128 on patches of 8 pixels, text 3 x 128. With end token 2 pooling is legacy."""
+    """An image-text encoder: vision 5 x 128 on patches of 8 pixels, text 3 x 128; end token 2 would pool as of old."""
     both = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2}
     text = {"vocab_size": 4 + len(vocabulary()), "num_hidden_layers": 3, "max_position_embeddings": TEXT_LENGTH}
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}

@@ -97,8 +97,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
     """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
 
-    The operating system frees it when the process ends, however it ends.
-    Raises ConcordError: another process holds it, or it cannot be written.
+    The operating system frees it when the process ends, however it ends. A ConcordError: another process holds it.
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)

@@ -52,8 +52,7 @@ def evaluate(
         settings: keys of `concord.evaluation.settings.Settings` (student, protocol, ipc, seeds, teacher, metrics, ...),
             or of the protocols (epochs, batch, ``mixing={"kind": "mixup"}``, ...).
 
-    Raises:
-        ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from there.
+    Raises ConcordError: anything the caller can put right; what is finished stays, the same call goes on from there.
     """
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))

@@ -199,7 +199,7 @@ def test_without_test_images_it_is_trained_alike_and_not_judged(size: int, data:
 def test_a_student_that_cannot_take_the_images_is_refused_at_once(data: ImageSet, tmp_path: Path) -> None:
     for texts, says in (
         (["student=convnet-5"], "images of 16 pixels are too small for a convnet-5"),
-        (["student=resnet-18", "norm=batch"], "has no choice of norm"),
+        (["student=resnet-18-modified", "norm=batch"], "has no choice of norm"),
         (["student=convnet-9"], 'unknown student "convnet-9"'),
     ):
         settings, protocol = read_teacher_settings([*texts, "epochs=1", "device=cpu"])

@@ -21,10 +21,7 @@ _DEGREES = 15.0
 
 
 def draw(strategy: str, n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw `dsa_family`, () the place of one family of the strategy in `FAMILIES`, and `dsa`, (n, 3) in [0, 1).
-
-    What the numbers mean is the family's affair; so drawn, they fit any size of image.
-    """
+    """Draw `dsa_family`, () its place in `FAMILIES`, and `dsa`, (n, 3) in [0, 1): they fit any size of image."""
     names = strategy.split("_")
     place = list(FAMILIES).index(names[int(torch.randint(len(names), (), generator=generator))])
     return {"dsa_family": torch.tensor(place, dtype=torch.uint8), "dsa": torch.rand(n, 3, generator=generator)}

@@ -1,7 +1,6 @@
 """Layout `parquet`: as the hub shows it, images in the preview and classes by name.
 
-The types of the columns, `Image` and `ClassLabel`, are told in the file's schema under the key ``huggingface``, where
-`datasets` and the hub's viewer look for them.
+The file's schema tells `Image` and `ClassLabel` under the key ``huggingface``, where `datasets` and the viewer look.
 """
 
 import json

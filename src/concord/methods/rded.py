@@ -80,10 +80,7 @@ def mosaic(crops: Sequence[np.ndarray], size: int) -> np.ndarray:
 
 
 def on_canvas(crops: "Tensor", size: int, mean: "Tensor") -> "Tensor":
-    """Crops (B, 3, s, s) in [0, 1] in the middle of images (B, 3, size, size) of one colour.
-
-    mean: of the network's normalisation, three values in [0, 1]; after it, what surrounds a crop is 0, as in RDED.
-    """
+    """Crops (B, 3, s, s) in [0, 1] amid images (B, 3, size, size) of the colour that the network's `mean` makes 0."""
     s = crops.shape[-1]
     start = (size - s) // 2
     canvas = mean.to(crops).view(1, 3, 1, 1).expand(len(crops), 3, size, size).clone()

@@ -58,10 +58,7 @@ class Measuring:
         self._embedded: tuple[Encoder, str, Tensor] | None = None
 
     def _embed_real(self, encoder: Encoder, name: str) -> Tensor:
-        """Unit embeddings (N, D) of real images of a class: what its percentiles are taken among.
-
-        The last class's are kept: percentiles are taken phrase by phrase, class by class.
-        """
+        """Unit embeddings (N, D) of real images of a class; the last class's are kept, as percentiles go by class."""
         if self._embedded is None or self._embedded[:2] != (encoder, name):
             labels = [label for label, other in enumerate(self.names) if other == name]
             rows = [embed_images(encoder, self.data, label, REAL_IMAGES, self.skip) for label in labels]

@@ -127,10 +127,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
-    """Distance of each point to its k-th nearest neighbour among the others, (N,), less `ALIKE` of it.
-
-    The neighbour itself is on the ball's surface, and stays outside however its distance is rounded.
-    """
+    """Distance of each point to its k-th nearest other, (N,), less `ALIKE` of it, so that that one stays outside."""
     nearest = [_distances(block, points).topk(k + 1, largest=False).values for block in points.split(BLOCK)]
     return (1 - ALIKE) * torch.cat(nearest)[:, -1]  # the nearest of all is the point itself
 

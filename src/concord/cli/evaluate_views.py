@@ -35,14 +35,16 @@ def show_estimate(found: Estimate, directory: Path, test: str) -> None:
     for cell in found.cells:
         numbers = [cell.images, cell.epochs, cell.batch, cell.lacking or "all there"]
         each = between(cell.seconds) if cell.lacking else ""
-        rows.append([*map(str, [cell.student, cell.size, cell.protocol, cell.ipc or "all", *numbers]), each])
+        rows.append(
+            [*map(str, [plain(cell.student), cell.size, plain(cell.protocol), cell.ipc or "all", *numbers]), each]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         line = "  ".join(
             f"{word:{'<' if at in (0, 2) else '>'}{width}}"
             for at, (word, width) in enumerate(zip(row, widths, strict=True))
         )
-        console.say(f"  {plain(line)}", style="" if number else "dim")
+        console.say(f"  {line}", style="" if number else "dim")
     lacking = counted(sum(cell.lacking for cell in found.cells), "training")
     at_once = f", {found.workers} at once" if found.workers > 1 else ""
     told = f"{lacking}{at_once}: {between(found.seconds)} here" if found.seconds[1] else "nothing is left to train"

@@ -10,7 +10,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "pillow_heif": "pillow-heif"}
+PACKAGES = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "json_repair": "json-repair",
+    "pillow_heif": "pillow-heif",
+}
 BROUGHT = {
     "markupsafe": "jinja2",
     "pyarrow": "datasets",

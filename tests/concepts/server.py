@@ -48,10 +48,13 @@ class Handler(BaseHTTPRequestHandler):
         form = asked.get("response_format", {}).get("type", "")
         said = {"time": time.time(), "class": name, "format": form, "stream": asked.get("stream", False)}
         said |= {"messages": asked["messages"], "temperature": asked.get("temperature"), "path": self.path}
+        said |= {key: asked[key] for key in asked if key.startswith("max_")}
         with LOCK:
             with self.log.open("a") as file:
                 file.write(json.dumps(said) + "\n")
             for refused in self.plan.get("refuses", []):
+                if refused == "max_tokens" and refused in asked:
+                    return self.fail(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
                 if refused == form or (refused == "stream" and said["stream"]):
                     what = "stream" if refused == "stream" else "response_format"
                     return self.fail(400, f"'{what}' of this kind is not supported")
@@ -86,6 +89,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def on_prose(self, name: str, _: str) -> None:
         self.say("I am sorry, but I cannot describe animals.")
+
+    def on_end(self, name: str, why: str) -> None:
+        """Nothing, or half an answer, and the server's own reason."""
+        self.say(answer(name)[:60] if why == "length" else "", why)
+
+    def on_thoughts(self, name: str, why: str) -> None:
+        """Reasoning alone."""
+        self.say("", why or "stop", reasoning_content=f"I might say {answer(name)}")
+
+    def on_refusal(self, name: str, _: str) -> None:
+        self.say("", refusal="I am not able to describe this.")
 
     def on_silence(self, name: str, _: str) -> None:
         self.say("")
@@ -143,9 +157,9 @@ class Handler(BaseHTTPRequestHandler):
 
     # Protocol
 
-    def say(self, text: str, end: str = "stop") -> None:
+    def say(self, text: str, end: str = "stop", **more: str) -> None:
         if not self.streamed:
-            message = {"role": "assistant", "content": text}
+            message = {"role": "assistant", "content": text, **more}
             body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
             body |= {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
             return self.send(200, json.dumps(body).encode(), "application/json")
@@ -153,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(0, len(text), 50):
             delta = {"content": text[at : at + 50]}
             self.event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": end}]})
+        self.event({"choices": [{"index": 0, "delta": more, "finish_reason": end}]})
         self.event({"choices": [], "usage": {"total_tokens": 1}})
         self.wfile.write(b"data: [DONE]\n\n")
 

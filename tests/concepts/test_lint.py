@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.concepts.bank import Bank, bundled_banks, load_bank
+from concord.concepts.bank import Bank, ClassConcepts, bundled_banks, load_bank
 from concord.concepts.lint import Fault, lint
 from concord.concepts.words import non_visual
 
@@ -245,3 +245,32 @@ def test_behaviour_and_use_are_no_looks(phrase: str) -> None:
 )
 def test_looks_are_no_behaviour(phrase: str) -> None:
     assert not list(non_visual(phrase))
+
+
+@pytest.mark.parametrize(
+    "phrases",
+    [
+        ["longues oreilles tombantes", "queue avec du blanc", "truffe et babines noires", "pattes courtes"],
+        ["lange Ohren", "Schwanz mit weißer Spitze", "kurze Beine und große Pfoten"],
+        ["orejas largas y caídas", "cola con punta blanca", "cráneo ancho"],
+        ["长而柔软的耳朵"],
+        ["long rounded ears", "длинный хвост"],
+    ],
+)
+def test_another_language_than_the_names_is_named(phrases: list[str]) -> None:
+    def named(class_name: str, about: str = "") -> list[str]:
+        made = Bank(
+            schema=1, name="b", provenance={"about": about}, classes={class_name: ClassConcepts(phrases=phrases)}
+        )
+        return [fault.phrase for fault in lint(made) if fault.kind == "language"]
+
+    assert named("beagle") == [p for p in phrases if not p.startswith("long ")]
+    assert named("beagle", f"photos: {' '.join(phrases)}") == [], "they were asked for in it"
+
+
+@pytest.mark.parametrize(
+    "phrase", ["I'm sorry, but I can\u2019t help with that", "as an AI I describe no animals", "sorry, no"]
+)
+def test_a_refusal_is_named(phrase: str) -> None:
+    made = Bank(schema=1, name="b", classes={"dog": ClassConcepts(phrases=[phrase, "sorry look in dark eyes"])})
+    assert [fault.phrase for fault in lint(made) if fault.kind == "refusal"] == [phrase]

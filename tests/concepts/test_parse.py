@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.concepts.bank import ClassConcepts
-from concord.concepts.llm.parse import MOST_CHARACTERS, Refusal, listed_lines, quoted_groups, read_answer
+from concord.concepts.llm.parse import MOST_CHARACTERS, Refusal, read_answer
 from concord.concepts.llm.prompts import PROMPTS, again
 
 DOG = ["long rounded ears", "a white-tipped tail", "tricolour coat", "broad skull", "deep chest"]
@@ -19,7 +19,26 @@ ALIKE = ["English foxhound", "harrier"]
 OBJECT = {"look_alikes": ALIKE, "phrases": DOG}
 
 
-def read(text: str, wanted: int = 5, name: str = "beagle", **more: bool) -> ClassConcepts | Refusal:
+DRAFT = json.dumps({"look_alikes": ["wolf", "fox"], "phrases": [f"vague {p}" for p in DOG]})
+THOUGHTS = {
+    **{name: f"<{name}>{{}}</{name}>" for name in ("think", "THINK", "Thinking", "thought", "thoughts", "reasoning")},
+    **{f"{name} in others": f"[{name}]{{}}[/{name}]" for name in ("THINK", "think", "Reasoning")},
+    "kimi": "◁think▷{}◁/think▷",
+    "seed": "<seed:think>{}</seed:think>",
+    "cohere": "<|START_THINKING|>{}<|END_THINKING|><|START_RESPONSE|>",
+    "sky": "<|begin_of_thought|>{}<|end_of_thought|>\n<|begin_of_solution|>",
+    "apriel": "{}[BEGIN FINAL RESPONSE]\n",
+    "gemma": "<|channel>thought\n{}<channel|>",
+    "harmony": "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    "harmony, twice": "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>commentary<|message|>{}"
+    "<|end|><|start|>assistant<|channel|>final <|message|>",
+    "harmony without its marks": "analysisWe need phrases. {}assistantfinal",
+    "its beginning in the prompt": "{}</think>",
+    "two": "<think>{}</think>No.\n<think>{}</think>",
+}
+
+
+def read(text: str, wanted: int = 5, name: str = "beagle", **more: str) -> ClassConcepts | Refusal:
     return read_answer(text, name, wanted, **more)
 
 
@@ -58,6 +77,25 @@ ANSWERS = {
     "headings": f"## Look-alikes\n- English foxhound\n- harrier\n\n## Phrases\n{lines('- {p}')}",
     "look-alikes in a line": f"**Look-alikes:** English foxhound and harrier\n**Phrases:**\n{lines('{i}. {p}')}",
     "too many": json.dumps({"phrases": [*DOG, "dark eyes", "black nose"]}),
+    "texts with reasons": json.dumps([{"text": p, "reason": "harriers are larger"} for p in DOG]),
+    "reasons first": json.dumps({"phrases": [{"reason": "as harriers are larger than most", "text": p} for p in DOG]}),
+    "parts and looks": json.dumps({"answer": [{"part": "head", "look": p} for p in DOG]}),
+    "an object a line": "\n".join(json.dumps({"phrase": p, "why": "harriers are larger"}) for p in DOG),
+    "table": "Here you are:\n\n| # | Phrase | Why |\n|:--|---|--:|\n"
+    + lines("| {i} | **{P}** | harriers are larger |"),
+    "table without a head for it": "|Part|Look|\n|--|--|\n" + lines("|{i}|{p}|") + "\n\nThat is all.",
+    "table with look-alikes": "| Look-alike | Visible feature |\n|---|---|\n" + lines("| harrier | {p} |"),
+    "letters": "a) long rounded ears\nb) a white-tipped tail\nc) tricolour coat\nd) broad skull\ne) deep chest",
+    "ticks": lines("✅ {p}"),
+    "semicolons": f"Phrases: {'; '.join(DOG)}.",
+    "yaml": f"look_alikes:\n  - harrier\nphrases:\n{lines('  - {p}')}",
+    "parts in front": lines("{i}. {p}").replace("1. ", "## Head\n1. ").replace("4. ", "## Body\n4. "),
+    "brackets inside": "Phrases [five, as asked]:\n" + lines("{i}. {p}"),
+    "drafts and an answer": f"First try:\n{DRAFT}\nToo vague [see above]. Better:\n```json\n{json.dumps(OBJECT)}\n```",
+    "an answer and a draft of more": f"{json.dumps(OBJECT)}\n\nOr: {json.dumps({'phrases': ['shiny nose']})}",
+    "drafted lists": f"Draft:\n{lines('{i}. vague {p}')}\n\nFinal:\n{lines('{i}. {p}')}",
+    "nearly JSON": json.dumps(OBJECT).replace('", "deep', '" "deep').replace("]}", "],}"),
+    "comments": json.dumps(OBJECT, indent=1).replace('skull",', 'skull", // wide'),
     "windows": lines("{i}. {p}").replace("\n", "\r\n"),
 }
 
@@ -70,6 +108,19 @@ def test_every_usual_form_is_understood(case: str) -> None:
     assert set(answer.look_alikes) <= set(ALIKE)
     if "harrier" in ANSWERS[case] and "harriers" not in ANSWERS[case]:
         assert "harrier" in answer.look_alikes
+
+
+@pytest.mark.parametrize("mark", THOUGHTS)
+@pytest.mark.parametrize("draft", [DRAFT, lines("{i}. vague {p}"), "no list at all"])
+def test_thoughts_are_no_concepts(mark: str, draft: str) -> None:
+    thought = THOUGHTS[mark].replace("{}", draft)
+    for said in (json.dumps(OBJECT), lines("- {p}"), f"<answer>{json.dumps(OBJECT)}</answer>"):
+        answer = read(f"{thought}{said}")
+        assert isinstance(answer, ClassConcepts), answer
+        assert list(answer.phrases) == DOG
+    if not mark.endswith(("prompt", "marks")) and mark not in ("apriel", "two"):
+        unclosed = THOUGHTS[mark].partition("{}")[0] + draft
+        assert read(unclosed) == Refusal("the answer is empty"), "it was stopped while it still thought"
 
 
 CLEANED = {
@@ -133,7 +184,8 @@ def test_what_is_dropped_is_told(said: str, why: str) -> None:
         ("", "the answer is empty"),
         ("   \n ", "the answer is empty"),
         ("<think>first I", "the answer is empty"),
-        ("I'm sorry, I can't.", "there are no phrases in the answer \"I'm sorry, I can't.\""),
+        ("I'm sorry, I can't.", "the model refuses \"I'm sorry, I can't.\""),
+        ("I cannot help with:\n1. living beings\n2. private people", 'the model refuses "I cannot help with:'),
         ('{"look_alikes": ["harrier", "Engl', "there are no phrases in the answer"),
         ("<html><body>502 Bad Gateway</body></html>", "there are no phrases in the answer"),
         ("\x1b[2J\x1b]0;title\x07no", 'there are no phrases in the answer "[2J ]0;title no"'),
@@ -200,7 +252,7 @@ def check(answer: ClassConcepts | Refusal, name: str, wanted: int) -> None:
 @settings(deadline=None)
 @given(text=st.text(), name=st.text(), wanted=st.integers(1, 12), cut_off=st.booleans())
 def test_any_text_gives_an_entry_or_a_reason(text: str, name: str, wanted: int, cut_off: bool) -> None:
-    check(read_answer(text, name, wanted, cut_off=cut_off), name, wanted)
+    check(read_answer(text, name, wanted, trouble="cut off" * cut_off), name, wanted)
 
 
 pieces = st.sampled_from(
@@ -231,7 +283,7 @@ def test_what_was_meant_is_what_is_read(wrapping: str, phrases: list[str]) -> No
 @given(phrases=lists, share=st.floats(0, 1))
 def test_a_cut_off_answer_gives_whole_phrases_only(wrapping: str, phrases: list[str], share: float) -> None:
     whole = WRAPPINGS[wrapping](phrases)
-    answer = read(whole[: int(share * len(whole))], 50, cut_off=True)
+    answer = read(whole[: int(share * len(whole))], 50, trouble="cut off")
     assert answer.phrases == tuple(phrases[: len(answer.phrases)])
 
 
@@ -269,9 +321,6 @@ def test_megabytes_of_garbage_do_not_hang(piece: str) -> None:
     """At a quadratic cost, one of these would take minutes; the limit is far above what a slow machine needs."""
     begun = time.process_time()
     check(read('[" ' + HOSTILE[piece] * (5_000_000 // len(HOSTILE[piece]))), "beagle", 5)
-    uncapped = HOSTILE[piece] * (400_000 // len(HOSTILE[piece]))
-    quoted_groups(uncapped)
-    listed_lines(uncapped)
     assert time.process_time() - begun < 15
 
 

@@ -187,7 +187,7 @@ def test_classes_that_cannot_be_completed_are_named_and_not_in_the_bank(start: S
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert '3 of 4 classes lack phrases: "boxer" (it gives 7 of 10 usable phrases' in error
-    assert '"dhole" (the server says 500: not now, 3 tries)' in error
+    assert '"dhole" (the server says 500: not now)' in error
     assert '"collie" (the server says 400: not now)' in error
     assert bank_of(names) == {"beagle": phrases("beagle")}
     assert server.counts == {"beagle": 1, "boxer": 3, "dhole": 3, "collie": 1}
@@ -267,11 +267,108 @@ def test_a_refused_key_or_a_dead_server_ends_the_run_at_once(start: Start, tmp_p
     assert "39 of 40 classes lack phrases" in error
     assert "bank.json holds the other 1" in error
     assert len(server.requests) == 2
-    code, _, error = run(Running("http://127.0.0.1:9/v1", server.log), names, "--retries", 0)
+
+
+OWN_REASONS = {
+    "end:length": (1, "it was cut off at its limit of tokens: raise --max-tokens"),
+    "thoughts:length": (1, "it was cut off at its limit of tokens while the model still thought: raise --max-tokens"),
+    "thoughts": (1, "all of it came as reasoning, none as an answer: turn off thinking, or"),
+    "end:content_filter": (1, "the server's content filter stopped it"),
+    "refusal": (2, "the model refuses: I am not able to describe this."),
+    "text:I'm sorry, but I cannot help with:\n1. living beings\n2. private people": (
+        2,
+        "the model refuses \"I'm sorry",
+    ),
+    f"text:{json.dumps({'phrases': ['长而柔软的耳朵', '粗糙的棕色皮毛'] * 5}, ensure_ascii=False)}": (
+        2,
+        "it gives 0 of 10 usable phrases (10 in another language)",
+    ),
+    "text:1. longues oreilles et truffe\n2. queue avec du blanc\n3. robe de trois tons": (
+        2,
+        "it gives 0 of 10 usable phrases (3 in another language)",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+@pytest.mark.parametrize("behaviour", OWN_REASONS)
+def test_the_reason_reaches_the_user_and_what_would_end_alike_is_paid_once(
+    start: Start, names: Path, behaviour: str, stream: str
+) -> None:
+    server = start({"boxer": [behaviour]})
+    asked, reason = OWN_REASONS[behaviour]
+    code, _, error = run(server, names, stream, "--attempts", 2)
     assert code == 2
-    assert "in a row got no answer" in error
-    assert "the connection fails" in error
-    assert '"class 39" (not asked)' in error
+    told = error.partition('"boxer" (')[2]
+    assert reason in told, error
+    assert server.counts["boxer"] == asked
+    assert bank_of(names) == {name: WHOLE[name] for name in NAMES if name != "boxer"}
+
+
+def test_a_language_that_was_asked_for_is_no_fault(start: Start, tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    names.write_text("柴犬\n", encoding="utf-8")
+    said = [f"{word}な耳と{word}の尾" for word in "一二三四五六七八九十"]
+    server = start({"柴犬": [f"text:{json.dumps({'look_alikes': ['狼'], 'phrases': said})}"]})
+    assert run(server, names)[0] == 0
+    assert bank_of(names) == {"柴犬": said}
+
+
+def test_a_limit_of_tokens_is_sent_by_the_name_that_the_server_takes(start: Start, names: Path) -> None:
+    server = start(refuses=["max_tokens"])
+    assert run(server, names, "--max-tokens", 900, "--concurrency", 1)[0] == 0
+    sent = [{key: value for key, value in one.items() if key.startswith("max_")} for one in server.requests]
+    assert sent == [{"max_tokens": 900}, *[{"max_completion_tokens": 900}] * len(NAMES)]
+
+
+def test_after_many_classes_in_vain_no_more_is_paid(start: Start, tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    every = [f"class {chr(97 + i)}" for i in range(20)]
+    names.write_text("\n".join(every))
+    server = start({name: ["thoughts:length"] for name in every})
+    code, _, error = run(server, names, "--concurrency", 1)
+    assert code == 2
+    assert "8 classes in a row got no phrase" in error
+    assert "12 classes not asked" in error
+    assert len(server.requests) == 8
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://user:S3cretWord@127.0.0.1:9", "pip install socksio"),
+        ("ALL_PROXY", "socks://127.0.0.1:9", "no connection can be made"),
+        ("HTTP_PROXY", "http://127.0.0.1:9", "no server answers at http://models.invalid/v1"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "no connection can be made"),
+    ],
+)
+def test_a_variable_that_leads_nowhere_is_named(
+    start: Start, names: Path, variable: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    away = Running("http://models.invalid/v1", names)
+    code, _, error = run(away, names, **{variable: value, "NO_PROXY": ""})
+    assert code == 2
+    assert error.count("\n") == 1
+    assert told in error
+    assert f"{variable}=" in error
+    assert "S3cretWord" not in error
+    server = start()
+    assert run(server, names, **{variable: value, "NO_PROXY": ""})[0] == 0, "no proxy leads to this machine"
+
+
+def test_where_no_server_is_the_run_ends_at_once_and_says_it_once(tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    names.write_text("\n".join(f"class {i}" for i in range(40)))
+    begun = time.monotonic()
+    code, _, error = run(Running("http://127.0.0.1:9/v1", names), names, "--retries", 20)
+    assert time.monotonic() - begun < 5
+    assert code == 2
+    assert error.startswith("error: no server answers at http://127.0.0.1:9/v1: ")
+    assert error.count("127.0.0.1:9") == 1
+    assert "class 1" not in error
 
 
 def test_killed_in_the_middle_nothing_is_lost_or_asked_for_again(start: Start, tmp_path: Path) -> None:

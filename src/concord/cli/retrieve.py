@@ -35,7 +35,10 @@ def retrieve(
     stream: Annotated[bool, Option("--stream/--no-stream", help="Receive answers piece by piece.")] = True,
     force: Annotated[bool, Option("--force", help="Begin the bank anew, whatever is in it.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    backoff: Annotated[float, Option(min=0, hidden=True, help="Seconds before the first retry.")] = 1,
+    max_tokens: Annotated[
+        int | None, Option(min=1, help="Of an answer with its thoughts; the server's own if not given.")
+    ] = None,
+    backoff: Annotated[float, Option(min=0, hidden=True, help="Of before: the client library chooses its waits.")] = 1,
 ) -> None:
     """Ask a language model for every class's phrases, and write a bank.
 
@@ -52,9 +55,7 @@ def retrieve(
         from concord.concepts.llm.prompts import prompt_named
 
         address, wanted, key = find_server(base_url, model, key_env)
-        server, asked = (
-            Server(address, wanted, key, temperature, stream, timeout, retries, backoff),
-            prompt_named(prompt),
-        )
+        server = Server(address, wanted, key, temperature, stream, timeout, retries, max_tokens)
+        asked = prompt_named(prompt)
         patience = {"attempts": attempts, "concurrency": concurrency}
         run(source, where, asked, server, about, phrases, force, quiet, **patience)

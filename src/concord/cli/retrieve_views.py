@@ -16,6 +16,7 @@ from concord.concepts.llm.client import OPENAI, Server
 from concord.concepts.llm.prompts import Prompt
 from concord.concepts.llm.retrieve import GrowingBank, provenance, retrieve_bank
 from concord.errors import ConcordError
+from concord.text import counted
 
 
 def find_server(
@@ -81,7 +82,11 @@ def run(
 
 
 def _lacking(missing: list[str], reasons: Mapping[str, str], ended: str, total: int, path: Path) -> str:
-    each = ", ".join(f'"{name}" ({reasons.get(name, "not asked")})' for name in missing)
+    if ended and not reasons and len(missing) == total:
+        return ended
+    each = ", ".join(f'"{name}" ({reasons[name]})' for name in missing if name in reasons)
+    unasked = sum(name not in reasons for name in missing)
+    each += f"; {counted(unasked, 'class')} not asked" if unasked else ""
     there = f"{path} holds the other {total - len(missing)}" if len(missing) < total else f"nothing is in {path}"
     stopped = f"{ended}; " if ended else ""
     lack = f"{len(missing)} of {total} classes lack phrases"

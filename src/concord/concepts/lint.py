@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from concord.concepts.bank import Bank, ClassConcepts
-from concord.concepts.words import Words, gist, non_visual, words
+from concord.concepts.words import Words, foreign, gist, non_visual, refuses, words
 from concord.text import listed
 
 LONGEST, FEWEST = 127, 10
@@ -38,9 +38,13 @@ def lint(bank: Bank) -> list[Fault]:
     faults: list[Fault] = []
     for name, entry in bank.classes.items():
         faults += _of_class(name, entry)
+        odd = foreign(entry.phrases, f"{name} {bank.provenance.get('about', '')}")
         seen: dict[Words, str] = {}
         for phrase in entry.phrases:
             faults += _of_phrase(name, phrase)
+            if phrase in odd:
+                text = "is in another language than the class's name, which most encoders do not read"
+                faults.append(Fault("language", name, phrase, text))
             said = gist(phrase)
             if said and said in seen:
                 faults.append(Fault("duplicate", name, phrase, f'says the same as "{seen[said]}"'))
@@ -73,6 +77,8 @@ def _of_phrase(name: str, phrase: str) -> Iterator[Fault]:
         yield Fault("upper-case", name, phrase, "starts with a capital; a text reads {class} with {phrase}")
     if _mentions(phrase, name):
         yield Fault("class-name", name, phrase, "has the class's name in it, which the text names anyway")
+    if refuses(phrase):
+        yield Fault("refusal", name, phrase, "is a model's refusal, and describes nothing")
     for word, topic in non_visual(phrase):
         yield Fault("non-visual", name, phrase, f'"{word}" speaks of {topic}, which no picture shows')
 

@@ -6,7 +6,7 @@ that are visual (a sound hole, a sweet potato). A phrase that a person knows to 
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 Words = tuple[str, ...]
 
@@ -94,6 +94,49 @@ _PATTERNS = {
     for category, some in _WORDS.items()
 }
 _LET_PASS = re.compile(rf"\b(?:{'|'.join(_VISUAL)})\b")
+
+
+_REFUSES = re.compile(
+    r"\b(?:i|we)(?: am|['\u2019]m| are|['\u2019]re)? (?:(?:really|very|so) )?(?:sorry|unable|not (?:able|allowed))\b"
+    r"|\b(?:i|we) (?:can(?:no|['\u2019])t|can not|won['\u2019]t|will not|must decline|have to decline|apologi[sz]e)\b"
+    r"|\A\W*sorry(?:[,.]| but)|\bas an ai\b|\bas a language model\b|\bagainst (?:my|our) (?:guidelines|polic)",
+    re.I,
+)
+
+
+def refuses(text: str) -> bool:
+    """Whether a language model declines in a text, instead of describing anything."""
+    return _REFUSES.search(text) is not None
+
+
+_ENGLISH = {*words("with and of the its from in at on by as than that like a an")}
+_ELSEWHERE = {
+    *words(
+        "de des du le les au aux avec et sur une dans und mit der das dem den ein eine auf vom con los las el una y"
+    ),
+    *words("com uma di della il gli een het och med til"),
+}
+
+
+def foreign(phrases: Sequence[str], asked: str) -> frozenset[str]:
+    """The phrases that are in another language than a text that was asked with, or than English.
+
+    Other scripts are told by their letters, phrase by phrase. Other languages of Latin script are told by their small
+    words, where a third of three or more phrases have such and no English one.
+    """
+    scripts = {*map(_script, asked), "LATIN"}
+    ours = {p: [_script(c) in scripts for c in p if c.isalpha()] for p in phrases}
+    speaking = [p for p in phrases if _ELSEWHERE & {*words(p)} and not _ENGLISH & {*words(p)}]
+    if len(phrases) > 2 and 3 * len(speaking) >= len(phrases) and not _ELSEWHERE & {*words(asked)}:
+        return frozenset(phrases)
+    return frozenset(p for p, letters in ours.items() if 2 * sum(letters) < len(letters))
+
+
+def _script(character: str) -> str:
+    """The script of a letter, by its Unicode name; that of Chinese and Japanese is one. Empty for what is no letter."""
+    name = unicodedata.name(unicodedata.normalize("NFKC", character)[0], "") if character.isalpha() else ""
+    script = name.partition(" ")[0].partition("-")[0]
+    return "CJK" if script in ("HIRAGANA", "KATAKANA", "IDEOGRAPHIC") else script
 
 
 def non_visual(phrase: str) -> Iterator[tuple[str, str]]:

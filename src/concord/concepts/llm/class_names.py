@@ -1,7 +1,6 @@
 """Where class names come from: a list, a folder of images, WordNet ids, a table, the labels of a Parquet file."""
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from concord.data.class_lists import by_synset, by_wnid, class_list, class_lists
 from concord.data.parquet_columns import class_labels, hub_metadata, schema_of
 from concord.data.source import look, parquet_files
 from concord.errors import ConcordError
+from concord.storage.atomic import read_json
 from concord.text import nearest
 
 _WNID = re.compile(r"n\d{8}")
@@ -27,8 +27,7 @@ def class_names(source: str, note: Callable[[str], None] = lambda text: None) ->
             a bundled list (``imagenet-100``, ...), or a data set's id on the hub (``owner/name``).
         note: hears how a folder was read.
 
-    Raises:
-        ConcordError: there is no such source, or it names no classes; the message says what was looked for.
+    One that is not there, or names no classes, is a ConcordError.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -88,10 +87,7 @@ def _of_parquet(path: Path) -> list[str]:
 
 def _of_dataset_info(path: Path) -> list[str]:
     """The labels of a data set that the `datasets` library saved to a folder."""
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConcordError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    info = read_json(path, lambda reason: f"cannot read {path}: {reason}")
     return _the_labels(str(path.parent), {"info": info})
 
 
@@ -127,11 +123,7 @@ def _the_labels(where: str, metadata: Any) -> list[str]:
 
 
 def _translated(name: str, where: Path) -> str:
-    """The class of a WordNet id, with or without names behind it, or of all an ImageNet class's names; else the name.
-
-    Raises:
-        ConcordError: ImageNet-1K has no such id, and there is no name behind it.
-    """
+    """The class of a WordNet id, with names behind it or not, or of all an ImageNet class's names; else the name."""
     if "," in name and (listed := by_synset().get(name)):
         return listed.name
     first, _, rest = name.strip().partition(" ")

@@ -1,14 +1,11 @@
 """Talking to one server that speaks the OpenAI chat protocol, with patience and without giving away its key."""
 
 import asyncio
-import random
+import os
 import re
-import time
 from base64 import b64encode
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -18,21 +15,24 @@ from concord.text import plain
 
 OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"  # the client insists on one; servers without keys do not look at it
-_LONGEST_WAIT = 60.0
-_LONGEST_RETRY_AFTER = 600.0
+_SHORTEST = 6  # characters of a secret: "none" or "EMPTY", as servers without keys are given, are words
+_BEARER = re.compile(r"(Bearer|Basic)\s+[^\s\"'<>]+", re.I)
+_LIKE_A_KEY = re.compile(r"\b[sp]k-[A-Za-z0-9_*-]{8,}")
+_LONGEST_REST = 120.0  # seconds; the client waits no longer between two tries
 _LONGEST_SAID = 2_000_000  # characters of one streamed answer
 _FORMATS = ("json_schema", "json_object", "")
 _OF_FORMATS = re.compile(r"response_format|json_schema|json_object|grammar|guided_json|structured output", re.I)
 _OF_STREAMS = re.compile(r"\bstream", re.I)
+_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
 class Server:
     """Where and whom to ask, and with how much patience.
 
-    base_url: up to and without ``/chat/completions``. key: empty for servers without keys. temperature: None leaves it
-    to the server. timeout: seconds for one answer. retries: after the first try, of what may pass (429, 5xx,
-    time-outs, lost connections). backoff: seconds before the first retry, doubled for each further one.
+    base_url: up to and without ``/chat/completions``. key: empty for servers without keys. temperature, max_tokens (of
+    an answer with its thoughts): None leaves them to the server. timeout: seconds for one answer. retries: after the
+    first try, of what may pass (429, 5xx, time-outs, lost connections), by the client library.
     """
 
     base_url: str
@@ -42,7 +42,7 @@ class Server:
     stream: bool = True
     timeout: float = 180.0
     retries: int = 5
-    backoff: float = 1.0
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")) or public_url(self.base_url).endswith("://"):
@@ -55,117 +55,153 @@ class Server:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The texts that may appear nowhere."""
-        return secrets_of(self.key, self.base_url)
+        """The texts that may appear nowhere: the key, and what the address carries as user, password or query."""
+        parts = urlsplit(self.base_url)
+        user, password = parts.username or "", parts.password or ""
+        # A client sends user and password as this header, in place of the key.
+        basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode() if user or password else ""
+        every = {
+            self.key,
+            basic,
+            user,
+            password,
+            unquote(user),
+            unquote(password),
+            *(value for _, value in parse_qsl(parts.query)),
+        }
+        return frozenset(text for text in every if len(text) >= _SHORTEST)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine, to which no proxy leads."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said; `cut_off` where it was stopped before its end."""
+    """What a model said. `trouble`: why that is not all, and what to do; `final`: asked alike, it would be again."""
 
     text: str
-    cut_off: bool
-
-
-class Unanswered(Exception):
-    """A request that brought no answer for all patience; says why, without secrets."""
-
-
-class _Passing(Exception):
-    """A failure that may pass, in the server's own words, and after how many seconds it wants to be asked again."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
+    trouble: str = ""
+    final: bool = False
 
 
 class Chat:
     """A server in use, until `aclose`. What it turns out not to offer is remembered and no longer asked for."""
 
     def __init__(self, server: Server) -> None:
+        """Prepare to ask; a missing client library, or a variable that is of no use to it, is a ConcordError."""
         try:
+            import json_repair  # noqa: F401 - what its answers are read with
             import openai
         except ImportError:
-            needs = "asking a language model needs the package openai: pip install 'concord-distill[llm]'"
+            needs = "asking a language model needs openai and json-repair: pip install 'concord-distill[llm]'"
             raise ConcordError(needs) from None
         self._openai, self.server = openai, server
+        try:
+            http = openai.DefaultAsyncHttpxClient(trust_env=not server.is_local)
+        except (ImportError, ValueError, OSError) as error:
+            socks = "; for SOCKS: pip install socksio" if isinstance(error, ImportError) else ""
+            raise ConcordError(f"no connection can be made{self._variables()}{self._told(error)}{socks}") from None
         self._client = openai.AsyncOpenAI(
-            base_url=server.base_url, api_key=server.key or _NO_KEY, max_retries=0, timeout=server.timeout
+            base_url=server.base_url,
+            api_key=server.key or _NO_KEY,
+            max_retries=server.retries,
+            timeout=server.timeout,
+            http_client=http,
         )
-        self._format, self._stream = 0, server.stream
+        self._format, self._stream, self._limit = 0, server.stream, "max_tokens"
 
     async def aclose(self) -> None:
         await self._client.close()
 
+    async def knock(self) -> None:
+        """Raise a ConcordError if no server is there; the request costs nothing."""
+        client = self._client.with_options(max_retries=0, timeout=min(10, self.server.timeout))
+        try:
+            await client.models.with_raw_response.list()
+        except self._openai.OpenAIError as error:  # of a status: it does not list its models, but it is there
+            if re.search("Connect|Proxy", type(cause := error.__cause__).__name__):
+                address = public_url(self.server.base_url)
+                raise ConcordError(f"no server answers at {address}{self._told(cause)}{self._variables()}") from None
+
     async def ask(self, messages: list[Message], schema: dict[str, Any]) -> Reply:
-        """Return the model's answer.
+        """Return the model's answer; what fails for all patience is an empty one, with its reason.
 
-        Raises:
-            Unanswered: this request fails, but another one may not.
-            ConcordError: no request to this server can succeed: a wrong key, model or address.
+        A wrong key, model or address, with which no request can succeed, is a ConcordError.
         """
-        tries = 0
+        openai, server = self._openai, self.server
         while True:
+            options = self._format, self._stream, self._limit
             try:
-                return await self._once(messages, schema)
-            except _Passing as error:
-                tries, reason = tries + 1, str(error)
-                if tries > self.server.retries:
-                    raise Unanswered(f"{reason}, {tries} {'try' if tries == 1 else 'tries'}") from None
-                if error.after is not None and error.after > _LONGEST_RETRY_AFTER:
-                    raise Unanswered(f"{reason}, and wants {error.after:.0f} s of rest: ask again later") from None
-                wait = min(self.server.backoff * 2 ** (tries - 1), _LONGEST_WAIT) * random.uniform(0.75, 1)
-                await asyncio.sleep(max(wait, error.after or 0))
-
-    async def _once(self, messages: list[Message], schema: dict[str, Any]) -> Reply:
-        openai = self._openai
-        while True:
-            form, stream = self._format, self._stream
-            try:
-                async with asyncio.timeout(self.server.timeout):
-                    reply = await self._send(messages, schema, _FORMATS[form], stream)
+                async with asyncio.timeout((server.retries + 1) * (server.timeout + _LONGEST_REST)):
+                    reply = await self._send(messages, schema, *options)
                 if reply is not None:
                     return reply
                 self._stream = False
-            except (openai.APITimeoutError, TimeoutError):
-                raise _Passing(f"no answer within {self.server.timeout:g} s") from None
             except openai.APIStatusError as error:
-                if not self._can_do_without(error, form, stream):
-                    raise self._refusal(error) from None
+                if not self._can_do_without(error, *options):
+                    return Reply("", self._failure(error), True)
+            except (openai.APITimeoutError, TimeoutError):
+                return Reply("", f"no answer within {server.timeout:g} s (--timeout)", True)
             except openai.APIConnectionError as error:
-                raise _Passing(f"the connection fails{self._told(error.__cause__)}") from None
+                return Reply("", f"the connection fails{self._told(error.__cause__)}{self._variables()}", True)
             except openai.OpenAIError as error:
-                raise _Passing(f"the server breaks off{self._told(error)}") from None
-            except ValueError:  # a body, or an event of a stream, that is no JSON
-                raise _Passing("the answer is not of the chat protocol") from None
+                return Reply("", f"the server breaks off{self._told(error)}")
+            except ValueError as error:  # a body, or an event of a stream, that is no JSON
+                return Reply("", f"the answer is not of the chat protocol{self._told(error)}")
 
-    async def _send(self, messages: list[Message], schema: dict[str, Any], form: str, stream: bool) -> Reply | None:
+    async def _send(
+        self, messages: list[Message], schema: dict[str, Any], form: int, stream: bool, limit: str
+    ) -> Reply | None:
         """Send one request; None where a stream was asked for and none came."""
-        wanted: dict[str, Any] = {"model": self.server.model, "messages": messages}
-        if self.server.temperature is not None:
-            wanted["temperature"] = self.server.temperature
-        if form:
-            named = {"json_schema": {"name": "concepts", "strict": True, "schema": schema}}
-            wanted["response_format"] = {"type": form, **(named if form == "json_schema" else {})}
-        answer: Any = await self._client.chat.completions.create(**wanted, stream=stream)
+        named = {"json_schema": {"name": "concepts", "strict": True, "schema": schema}}
+        wanted: dict[str, Any] = {
+            **{"model": self.server.model, "messages": messages, "stream": stream},
+            "temperature": self.server.temperature,
+            limit: self.server.max_tokens,
+            "response_format": {"type": _FORMATS[form], **(named if form == 0 else {})} if _FORMATS[form] else None,
+        }
+        chosen = {name: value for name, value in wanted.items() if value is not None}
+        answer: Any = await self._client.chat.completions.create(**chosen)
+        said = _Said()
         if not stream:
-            self._check(answer)
-            text, end = _said(answer, "message")
-            return Reply(hide(text, self.server.secrets), end == "length")
-        text, end, events = "", None, 0
-        async with answer:
-            async for event in answer:
-                self._check(event)
-                events += 1
-                piece, stopped = _said(event, "delta")
-                text += piece
-                end = stopped or end
-                if len(text) > _LONGEST_SAID:
-                    break
-        return Reply(hide(text, self.server.secrets), end in (None, "length")) if events else None
+            said.add(answer, "message")
+            return self._reply(said, "")
+        trouble, events = "the connection broke off", 0
+        try:
+            async with asyncio.timeout(self.server.timeout), answer:
+                async for event in answer:
+                    said.add(event, "delta")
+                    events += 1
+                    if len(said.text) > _LONGEST_SAID:
+                        break
+        except TimeoutError:
+            trouble = f"it took longer than {self.server.timeout:g} s (--timeout)"
+        except self._openai.APIConnectionError:
+            events += 1
+        return self._reply(said, "" if said.end else trouble) if events else None
 
-    def _can_do_without(self, error: Any, form: int, stream: bool) -> bool:
-        """Say whether the server only refuses a form of answer, and leave it out from now on."""
+    def _reply(self, said: "_Said", trouble: str) -> Reply:
+        """Return what came, with the server's own reason where that is not an answer."""
+        text, final = hide(said.text, self.server.secrets), True
+        nothing = said.thoughts and not text.strip()
+        if said.end == "content_filter":
+            trouble = "the server's content filter stopped it; word --about otherwise, or ask another model"
+        elif said.end == "length":
+            thought = " while the model still thought" if nothing else ""
+            trouble = f"it was cut off at its limit of tokens{thought}: raise --max-tokens"
+        elif nothing:
+            trouble = (
+                "all of it came as reasoning, none as an answer: turn off thinking, or the server's reasoning parser"
+            )
+        else:
+            final = False
+        return Reply(text, f"the model refuses{self._told(said.refusal)}" if said.refusal else trouble, final)
+
+    def _can_do_without(self, error: Any, form: int, stream: bool, limit: str) -> bool:
+        """Say whether the server only refuses a form of request, and leave it out from now on."""
         about = f"{error.message} {error.body}"
         if error.status_code not in (400, 404, 415, 422, 500, 501):
             return False
@@ -173,75 +209,64 @@ class Chat:
             self._format = max(self._format, form + 1)
         elif stream and _OF_STREAMS.search(about):
             self._stream = False
+        elif limit == "max_tokens" and self.server.max_tokens and "max_completion_tokens" in about:
+            self._limit = "max_completion_tokens"
         else:
             return False
         return True
 
-    def _refusal(self, error: Any) -> Exception:
-        """Return what a status that is no success means: wait, go on to the next class, or stop."""
+    def _failure(self, error: Any) -> str:
+        """Say what a status that is no success means; what every request would get is a ConcordError."""
         status, body = error.status_code, error.body
         said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else body
         reason = f"the server says {status}{self._told(said)}"
-        if status == 401:
-            return ConcordError(f"{reason}; check the key in the environment")
         if status in (404, 405):
             address = public_url(self.server.base_url)
-            return ConcordError(f"{reason}; check the model {self.server.model} and the address {address}")
-        if error.code == "insufficient_quota":
-            return ConcordError(f"{reason}; the account has no quota left")
-        if status in (408, 409, 425, 429) or status >= 500:
-            return _Passing(reason, _retry_after(error.response.headers.get("retry-after")))
-        return Unanswered(reason)
-
-    def _check(self, answer: Any) -> None:
-        """Raise on a body that came with a status of success and is none."""
-        if error := getattr(answer, "error", None):
-            said = error.get("message") if isinstance(error, dict) else error
-            raise _Passing(f"the server reports an error{self._told(said)}")
-        if not isinstance(getattr(answer, "choices", None), list):
-            raise ValueError
+            raise ConcordError(f"{reason}; check the model {self.server.model} and the address {address}")
+        if status == 401 or error.code == "insufficient_quota":
+            wrong = "check the key in the environment" if status == 401 else "the account has no quota left"
+            raise ConcordError(f"{reason}; {wrong}")
+        rest = plain(error.response.headers.get("retry-after", ""))[:40]
+        return f"{reason}, and wants {rest} s of rest: ask again later" if rest else reason
 
     def _told(self, said: object) -> str:
         """Return the beginning of what a server said, after a colon; what is secret goes before anything is cut."""
         text = scrub(plain(str(said or "")), self.server.secrets)
         return f": {text[:200]}{'...' if len(text) > 200 else ''}" if text else ""
 
-
-def _said(answer: Any, part: str) -> tuple[str, str | None]:
-    """Return the text of a completion or of a piece of one, and why it ended; takes any object."""
-    choice = next(iter(answer.choices), None)
-    content = getattr(getattr(choice, part, None), "content", None)
-    if isinstance(content, list):  # parts, as some servers send them
-        content = "".join(str(piece.get("text", "")) for piece in content if isinstance(piece, dict))
-    end = getattr(choice, "finish_reason", None)
-    return content if isinstance(content, str) else "", end if isinstance(end, str) else None
+    def _variables(self) -> str:
+        """Name what in the environment leads a connection elsewhere, or decides whom it trusts."""
+        names = (form for name in _VARIABLES for form in (name, name.lower()))
+        found = [f"{name}={value.rpartition('@')[2]}" for name in names if (value := os.environ.get(name))]
+        through = f" with {' and '.join(found)} in the environment (unset it, or name the host in NO_PROXY)"
+        return through if found and not self.server.is_local else ""
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header: a number or a date; None where it says nothing."""
-    if not value:
-        return None
-    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
-        with suppress(ValueError):
-            return seconds if (seconds := read(value)) > 0 else None  # NaN is not greater
-    return None
+@dataclass
+class _Said:
+    """A completion, or the pieces of one so far."""
 
+    text: str = ""
+    thoughts: bool = False
+    refusal: str = ""
+    end: str | None = None
 
-_BEARER = re.compile(r"(Bearer|Basic)\s+[^\s\"'<>]+", re.I)
-_LIKE_A_KEY = re.compile(r"\b[sp]k-[A-Za-z0-9_*-]{8,}")
-_SHORTEST = 6
-"""Servers without keys are often given "none" or "EMPTY": those are words, and no secrets."""
-
-
-def secrets_of(key: str, base_url: str) -> frozenset[str]:
-    """Return the texts that nobody may see: the key, and what the address carries as user, password or query."""
-    parts = urlsplit(base_url)
-    user, password = parts.username or "", parts.password or ""
-    # A client sends user and password as this header, in place of the key.
-    basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode() if user or password else ""
-    values = [value for _, value in parse_qsl(parts.query)]
-    every = {key, basic, user, password, unquote(user), unquote(password), *values}
-    return frozenset(text for text in every if len(text) >= _SHORTEST)
+    def add(self, answer: Any, part: str) -> None:
+        """Add a completion's `message`, or the `delta` of a piece; what is none of the protocol is a ValueError."""
+        if error := getattr(answer, "error", None):
+            raise ValueError(str(error.get("message") if isinstance(error, dict) else error))
+        if not isinstance(getattr(answer, "choices", None), list):
+            raise ValueError
+        choice = next(iter(answer.choices), None)
+        piece = getattr(choice, part, None)
+        content = getattr(piece, "content", None)
+        if isinstance(content, list):  # parts, as some servers send them
+            content = "".join(str(one.get("text", "")) for one in content if isinstance(one, dict))
+        self.text += content if isinstance(content, str) else ""
+        self.thoughts |= any(getattr(piece, name, None) for name in ("reasoning_content", "reasoning", "thinking"))
+        self.refusal += str(getattr(piece, "refusal", None) or "")
+        end = getattr(choice, "finish_reason", None)
+        self.end = end if isinstance(end, str) else self.end
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:

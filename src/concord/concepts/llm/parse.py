@@ -1,32 +1,33 @@
 """From whatever a language model answers to the phrases of a class, or to the reason why not.
 
-Its pieces are found in lists of quoted strings, whole or cut off, or line by line. Nothing here backtracks or looks
-twice at a character: the time is linear in the text, whatever it is.
+What it thought is cut away. What is left may hold several answers, in JSON (mended where it is not quite), in a list or
+in a table: the last one that is complete counts.
 """
-
-from __future__ import annotations
 
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from concord.concepts.bank import ClassConcepts
+from concord.concepts.words import foreign, refuses
 from concord.text import plain
 
 MOST_CHARACTERS = 127
 """The paper asks for phrases shorter than 128 characters (App. B)."""
 _LONGEST_ANSWER = 100_000  # characters; ten phrases are below 1500
+_LONGEST_MENDED = 20_000  # mending takes time quadratic in the text
 _MOST_LOOK_ALIKES = 5
-_NUMBERING = re.compile(r"(?:[-*•·–—‣▪●+#>]+(?=\s|\w)|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*")
+_NUMBERING = re.compile(r"(?:[-*•·–—‣▪●+#>✓✔✅→]+(?=\s|\w)|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*")
 _AROUND = " \"'“”„‘’«»「」『』`*_"
 _AT_THE_END = _AROUND + ".,;。，；、．…"
 _PLACEHOLDER = re.compile(r"(?:\w+ )?(?:phrase|concept|description|feature|class|string)[ _-]?\d*", re.I)
 _ALIKE = re.compile(r"alike|similar|confus", re.I)
-_OF_PHRASES = re.compile(r"phrase|concept|descri|feature|attribute|detail|answer", re.I)
+_OF_PHRASES = re.compile(r"phrase|concept|descri|feature|attribute|detail|answer|text", re.I)
 
 
 @dataclass(frozen=True)
@@ -39,100 +40,158 @@ class Refusal:
 
 
 def read_answer(
-    text: str, class_name: str, wanted: int = 10, have: Refusal | None = None, cut_off: bool = False
+    text: str,
+    class_name: str,
+    wanted: int = 10,
+    have: Refusal | None = None,
+    trouble: str = "",
+    asked: str | None = None,
 ) -> ClassConcepts | Refusal:
-    """Read the phrases of a class out of any text; never raises, and takes time linear in the text.
+    """Read the phrases of a class out of any text; never raises.
 
-    Understood are JSON in any wrapping (code fences, prose, tags, a string inside a string), tuples and lists as in
-    Python, numbered, bulleted and plain lines, and beginnings of all these. Phrases lose numbering, quotes, a final
-    full stop, "{class} with" in front, and a capital that only starts the sentence. Dropped are those of 128
-    characters or more, those that name the class, and repetitions.
+    Understood are JSON and Python in any wrapping (code fences, prose, tags, a string inside a string), numbered,
+    bulleted and plain lines, tables, and beginnings of all these. Phrases lose numbering, quotes, a final full stop,
+    "{class} with" in front, and a capital that only starts the sentence. Dropped are those of 128 characters or more,
+    those that name the class, refuse or are in another language than asked, and repetitions.
 
     Args:
         text: what the model said of the class.
         wanted: how many phrases make an entry; with fewer it is a refusal.
         have: an earlier answer's refusal, whose phrases count and come first.
-        cut_off: the model was stopped; the last line, if it is no quoted string, is half a phrase then.
+        trouble: why the model was stopped, if it was; a last phrase without an end is half a one then.
+        asked: a text in the language that was asked for; None: any will do.
     """
-    kept = list(have.phrases) if have else []
-    spoken = _answer_part(text)
-    found, alike = _found(spoken, cut_off)
-    dropped = _take(found, class_name, kept)
+    before = have.phrases if have else ()
+    spoken = _spoken(text)
+    read = [(*_take(found, class_name, before, asked), alike) for found, alike in _candidates(spoken, bool(trouble))]
+    kept, dropped, alike = max(reversed(read), key=lambda one: min(len(one[0]), wanted))
     look_alikes = _others([*(have.look_alikes if have else ()), *alike], class_name)
     if len(kept) >= wanted:
         return ClassConcepts(phrases=tuple(kept[:wanted]), look_alikes=look_alikes)
-    return Refusal(_reason(spoken, len(kept), wanted, dropped), tuple(kept), look_alikes)
+    reason = trouble if trouble and not spoken else _reason(spoken, len(kept), wanted, dropped)
+    return Refusal(", ".join(dict.fromkeys(filter(None, (reason, trouble)))), tuple(kept), look_alikes)
 
 
-def _answer_part(text: str) -> str:
-    """Cut away what is not the answer: thoughts before it, tags around it, and what exceeds any sensible length."""
-    for tag in ("think", "thinking"):
-        if (end := text.rfind(f"</{tag}>")) >= 0:
-            text = text[end + len(tag) + 3 :]
-        elif (start := text.find(f"<{tag}>")) >= 0:
-            text = text[:start]  # it was stopped while it still thought
-    if (start := text.rfind("<answer>")) >= 0:
-        text = text[start + len("<answer>") :].partition("</answer>")[0]
-    text = text[:_LONGEST_ANSWER].strip()
+_THOUGHT = r"think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratch_?pad|inner_?monologue|cot"
+_THOUGHTS = re.compile(
+    rf"""(?P<end> <\|?channel\|?>\s*final\s*(?:<\|message\|>)? | assistantfinal | <channel\|>
+      | \[BEGIN[ ]FINAL[ ]RESPONSE\] | [<\[◁{{]\|? (?:/ | end_?(?:of_?)?) (?:\w+:)? (?:{_THOUGHT}) \|?[>\]▷}}] )
+      | <\|?channel\|?>\s*\w+\s*(?:<\|message\|>)? | \A\s*analysis(?=[A-Z]) | [<\[◁{{]\|? (?:start_?|begin_?(?:of_?)?)?
+        (?:\w+:)? (?:{_THOUGHT}) \|?[>\]▷}}]""",
+    re.I | re.X,
+)
+"""Where thoughts begin and `end`: tags in any brackets, also of a begin and an end, and channels."""
+_TAGS = re.compile(r"<\|\w+\|>|</?(?:answer|final_answer|response|output|[uo]l|li)>", re.I)
+
+
+def _spoken(text: str) -> str:
+    """Cut away thoughts, closed or not, and what exceeds any sensible length."""
+    kept, at, thinking = "", 0, False
+    for mark in _THOUGHTS.finditer(text):
+        if not mark["end"]:
+            kept += "" if thinking else text[at : mark.start()]
+        elif not thinking:
+            kept = ""  # they began before the text did
+        thinking, at = not mark["end"], mark.end()
+    text = _TAGS.sub("\n", (kept if thinking else kept + text[at:])[-_LONGEST_ANSWER:]).strip()
     if text.startswith('"'):
         with suppress(ValueError):  # JSON inside a JSON string
             return str(json.loads(text))
     return text
 
 
-def _found(text: str, cut_off: bool) -> tuple[list[str], list[str]]:
-    """Return candidates for phrases, and look-alikes."""
-    groups = quoted_groups(text)
-    alike = [group for group in groups if _ALIKE.search(group.key)]
-    rest = [group for group in groups if group not in alike]
-    names = [name for group in alike for name in (group.strings if group.listed else split_names(group.strings[0]))]
-    if phrases := [group for group in rest if _OF_PHRASES.search(group.key)]:
-        return _joined(phrases), names
-    lists = [group for group in rest if group.listed and len(group.strings) > 1]
-    if len(lists) == 2 and not alike and len(lists[0].strings) <= 4 < len(lists[1].strings):
-        names, lists = lists[0].strings, lists[1:]  # no keys at all, but in the order that was asked for
-    if any(len(group.strings) > 2 for group in lists):
-        return _joined(lists), names
-    if not alike and len(rest) > 2 and not any(group.listed for group in rest):
-        return _joined(rest), names  # an object of part: phrase
-    if alike:
-        return [], names
-    if cut_off:
-        text = text.rpartition("\n")[0]
-    return listed_lines(text)
+Found = tuple[list[str], list[str]]
+"""Candidates for phrases, and look-alikes."""
 
 
-def _joined(groups: Iterable[Group]) -> list[str]:
-    return [string for group in groups for string in group.strings]
+def _candidates(text: str, cut_off: bool) -> list[Found]:
+    """Return the answers in a text, the one that counts most last."""
+    lines = "" if refuses(text) else text.rpartition("\n")[0] if cut_off else text
+    parts = re.split(r"(?m)^(?=[ *#(]{0,8}1[.)]\s)", lines)  # another list
+    lists = [_listed(part) for part in (lines, *(parts[1:] if len(parts) > 2 else ()))]
+    decoder, values, at = json.JSONDecoder(strict=False), [], 0
+    with suppress(ValueError, RecursionError):
+        while mark := re.compile(r"[\[{]").search(text, at):
+            value, at = decoder.raw_decode(text, mark.start())
+            values.append(value)
+    found, rest = [one for one in map(_of_value, values) if any(one)], text[at:]
+    if re.search(r"[\[({]", rest):
+        least = 2 if found else 0  # a word in brackets behind an answer is none
+        found += [one for one in _mended(rest[-_LONGEST_MENDED:], cut_off) if any(one) and len(one[0]) >= least]
+    if not found:
+        return lists
+    every = [phrase for phrases, _ in found for phrase in phrases], [name for _, alike in found for name in alike]
+    return [*(one for one in lists if len(one[0]) > len(every[0]) and _ITEM.search(text)), every, *found]
 
 
-def _take(found: Iterable[str], class_name: str, kept: list[str]) -> Counter[str]:
-    """Add what is usable to `kept`, and count the reasons of what is not."""
-    dropped: Counter[str] = Counter()
+def _mended(text: str, cut_off: bool) -> list[Found]:
+    """Read what is nearly JSON; a last string without an end is half a one, and left out."""
+    from json_repair import loads
+
+    value: Any = []
+    with suppress(ValueError, RecursionError):
+        value = loads(text)
+    several = isinstance(value, list) and all(isinstance(one, list | dict) for one in value)
+    found = list(map(_of_value, value if several else [value]))
+    opened = sum(text.count(one) for one in "[({") > sum(text.count(one) for one in "])}")
+    if found and opened and (cut_off or text[-1] not in _AROUND):
+        del (found[-1][0] or found[-1][1])[-1:]
+    return found
+
+
+def _of_value(value: Any) -> Found:
+    """Return what a JSON value holds: the strings of its lists, and of its objects those that a key says to be it."""
+    if isinstance(value, str):
+        return [value], []
+    if isinstance(value, list):
+        nested = [one for one in value if isinstance(one, list | dict)]
+        if len(nested) == 2 and all(isinstance(one, list) for one in nested) and len(nested[0]) <= 4 < len(nested[1]):
+            return _of_value(nested[1])[0], _of_value(nested[0])[0]  # no keys, but in the order that was asked for
+        parts = [_of_value(one) for one in nested or value]
+        return [phrase for phrases, _ in parts for phrase in phrases], [name for _, alike in parts for name in alike]
+    if not isinstance(value, dict):
+        return [], []
+    alike = [one for key, one in value.items() if _ALIKE.search(key)]
+    names = [name for one in alike for name in (split_names(one) if isinstance(one, str) else _of_value(one)[0])]
+    rest = {key: one for key, one in value.items() if not _ALIKE.search(key)}
+    chosen = [one for key, one in rest.items() if _OF_PHRASES.search(key)] or list(rest.values())
+    nested = [one for one in chosen if isinstance(one, list | dict)]
+    if not nested and not any(map(_OF_PHRASES.search, rest)) and len(chosen) <= 2:
+        chosen = sorted((one for one in chosen if isinstance(one, str)), key=len)[-1:]  # of a part and its look
+    phrases, more = _of_value(nested or chosen)
+    return phrases, names + more
+
+
+def _take(
+    found: Sequence[str], class_name: str, before: Iterable[str], asked: str | None
+) -> tuple[list[str], Counter[str]]:
+    """Return what is usable after what was `before`, and count the reasons of what is not."""
+    kept, dropped = list(before), Counter[str]()
     known = {phrase.casefold() for phrase in kept}
     name = re.escape(" ".join(class_name.split()))
     prefix = re.compile(rf"(?:(?:a|an|the) )?{name}(?:'s|:|,| with| has| have| having| [-–—]) (?=\S)", re.I)
     names_it = re.compile(rf"(?<![A-Za-z0-9]){name}(?:e?s)?(?![A-Za-z0-9])", re.I)
-    for text in found:
-        phrase = _phrase(text, prefix if name else None)
-        if not phrase:
-            dropped["without words"] += 1
-        elif len(phrase) > MOST_CHARACTERS:
-            dropped[f"of {MOST_CHARACTERS + 1} characters or more"] += 1
-        elif name and names_it.search(phrase):
-            dropped["naming the class"] += 1
-        elif phrase.casefold() in known:
-            dropped["repeated"] += 1
+    phrases = [_phrase(text, prefix if name else None) for text in found]
+    others = foreign(phrases, asked) if asked is not None else frozenset()
+    for phrase in phrases:
+        faults = {
+            "without words": not phrase,
+            f"of {MOST_CHARACTERS + 1} characters or more": len(phrase) > MOST_CHARACTERS,
+            "refusing": refuses(phrase),
+            "in another language": phrase in others,
+            "naming the class": bool(name and names_it.search(phrase)),
+            "repeated": phrase.casefold() in known,
+        }
+        if fault := next((fault for fault, there in faults.items() if there), ""):
+            dropped[fault] += 1
         else:
             known.add(phrase.casefold())
             kept.append(phrase)
-    return dropped
+    return kept, dropped
 
 
 def _phrase(text: str, prefix: re.Pattern[str] | None) -> str:
     """Return a phrase in its final form; empty where there is none."""
-    if len(text) > 8 * MOST_CHARACTERS:
-        return text  # too long, whatever is stripped from it
     for _ in range(20):  # each rule can lay bare what another strips
         before = text
         text = _clean(text)
@@ -149,11 +208,11 @@ def _phrase(text: str, prefix: re.Pattern[str] | None) -> str:
 
 def _others(names: Iterable[str], class_name: str) -> tuple[str, ...]:
     """Return the look-alikes, each once and without the class itself."""
-    found: dict[str, str] = {}
+    known = {class_name.casefold(): ""}
     for name in map(_clean, names):
-        if name.casefold() != class_name.casefold() and len(name) <= MOST_CHARACTERS and _says_something(name):
-            found.setdefault(name.casefold(), name)
-    return tuple(found.values())[:_MOST_LOOK_ALIKES]
+        if len(name) <= MOST_CHARACTERS and _says_something(name):
+            known.setdefault(name.casefold(), name)
+    return tuple(filter(None, known.values()))[:_MOST_LOOK_ALIKES]
 
 
 def _says_something(text: str) -> bool:
@@ -165,8 +224,7 @@ def _says_something(text: str) -> bool:
 
 def _clean(text: str) -> str:
     """Return one line without control characters, numbering, quotes and a final full stop."""
-    if len(text) > 8 * MOST_CHARACTERS:
-        return text
+    text = text[: 8 * MOST_CHARACTERS]  # too long, whatever is stripped from it
     kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if c not in "\u200b\ufeff")
     line = unicodedata.normalize("NFC", "".join(c for c in kept if unicodedata.category(c) != "Cs"))
     line = " ".join(line.split()).lstrip(_AROUND).rstrip(_AT_THE_END)
@@ -176,124 +234,52 @@ def _clean(text: str) -> str:
 def _reason(text: str, usable: int, wanted: int, dropped: Counter[str]) -> str:
     if not text:
         return "the answer is empty"
-    if not usable and not dropped:
+    if not usable and not dropped.keys() - {"without words"}:
         shown = plain(text[:200])
-        return f'there are no phrases in the answer "{shown[:60]}{"..." if len(shown) > 60 else ""}"'
+        refused = "the model refuses" if refuses(text) else "there are no phrases in the answer"
+        return f'{refused} "{shown[:60]}{"..." if len(shown) > 60 else ""}"'
     why = f" ({', '.join(f'{n} {what}' for what, n in dropped.items())})" if dropped else ""
     return f"it gives {usable} of {wanted} usable phrases{why}"
 
 
-_PAIRS = (("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"), ("『", "』"))
-
-# A string that never closes is matched too, up to the end of its line, so that nothing is scanned again.
-_DOUBLE = r'"(?P<text>(?:[^"\\\n]|\\.)*)(?P<end>"?)'
-_OTHERS = "|".join(f"{a}(?P<t{i}>[^{b}\n]*)(?P<e{i}>{b}?)" for i, (a, b) in enumerate(_PAIRS))
-_TOKEN = re.compile(rf"{_DOUBLE}|{_OTHERS}|(?P<mark>[\[\](){{}}:,'])|(?P<word>[^\W\d][\w-]*)")
-
-# An apostrophe inside a word, or one that no list goes on after, is no end.
-_SINGLE = re.compile(r"'(?P<text>(?:[^'\\\n]|\\.|'(?![ \t]*(?:[\])},:\n]|\Z)))*)(?P<end>'?)")
-_ITEM = re.compile(r"\s*(?:[-*•·–—‣▪●+]+\s|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*(?P<text>.+)")
+_ITEM = re.compile(
+    r"^\s*(?:[-*•·–—‣▪●+✓✔✅→]+\s|[(（]?(?:\d{1,3}|[a-z](?=[.)]\s))\s?[.):、．）](?!\d)|[①-⑳])\s*(?P<text>.+)",
+    re.M,
+)
 _ALIKE_LINE = re.compile(r"[^:：]{0,60}(?:alike|similar|confus)[^:：]{0,60}[:：](?P<names>.+)", re.I)
 _LONGEST_LINE = 500
 
 
-@dataclass
-class Group:
-    """Strings that stand together: of one list, or of one key of an object. `listed`: they are items, not values."""
-
-    key: str
-    listed: bool
-    strings: list[str] = field(default_factory=list)
-
-
-def quoted_groups(text: str) -> list[Group]:
-    """Return the quoted strings inside brackets by the list or key that they belong to, in the text's order.
-
-    JSON, Python and what looks like either are read alike, and a cut-off end costs no more than its last string.
-    """
-    groups: list[Group] = []
-    open_: list[tuple[str, bool, dict[str, Group]]] = []  # (key, is a list, groups by key) of every open bracket
-    key = ""
-    tokens = list(_tokens(text))
-    for i, (kind, value) in enumerate(tokens):
-        followed_by_colon = i + 1 < len(tokens) and tokens[i + 1] == ("mark", ":")
-        if kind in ("string", "word") and followed_by_colon:
-            key = "" if value.strip().isdigit() else value.casefold()
-        elif kind == "string" and open_:
-            outer, is_list, by_key = open_[-1]
-            name = key or outer
-            if name not in by_key:
-                by_key[name] = Group(name, is_list or not key)
-                groups.append(by_key[name])
-            by_key[name].strings.append(value)
-        elif kind == "mark" and value not in ":'":
-            if value in "[({":
-                open_.append((key or (open_[-1][0] if open_ else ""), value != "{", {}))
-            elif value != ",":
-                del open_[-1:]
-            key = ""
-    return groups
-
-
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield ("string" | "mark" | "word", its text); strings without an end are left out."""
-    position, after = 0, ""
-    while match := _TOKEN.search(text, position):
-        gap, found = text[position : match.start()], match[0]
-        # An apostrophe opens a string only where a string may begin.
-        if found == "'":
-            if not (after and not gap.strip()):
-                position, after = match.end(), ""
-                continue
-            match = _SINGLE.match(text, match.start()) or match
-        position = match.end()
-        parts = match.groupdict()
-        after = found if found in "[({,:" else ""
-        if kind := next((kind for kind in ("word", "mark") if parts.get(kind)), None):
-            yield kind, found
-        else:
-            body, closed = next(((parts[t], parts[e]) for t, e in _STRING_PARTS if parts.get(t) is not None), ("", ""))
-            if closed:
-                yield "string", _unescaped(body or "")
-
-
-_STRING_PARTS = [("text", "end"), *((f"t{i}", f"e{i}") for i in range(len(_PAIRS)))]
-
-
-def _unescaped(body: str) -> str:
-    if "\\" not in body:
-        return body
-    try:
-        return str(json.loads(f'"{body}"', strict=False))
-    except ValueError:
-        return re.sub(r"\\(.)", r"\1", body)
-
-
-def listed_lines(text: str) -> tuple[list[str], list[str]]:
-    """Return (items, look-alikes) of an answer without brackets: numbered or bulleted lines, else plain short ones.
-
-    A heading that speaks of look-alikes starts their list, any other heading the items'; ``Look-alikes: a, b`` in one
-    line is understood as well.
-    """
-    items: list[str] = []
-    plain: list[str] = []
-    alike: list[str] = []
-    among_alike = False
+def _listed(text: str) -> Found:
+    """Read items or the rows of a table, else plain short lines; those of look-alikes follow a heading or a colon."""
+    items, alike, plain, rows = list[str](), list[str](), list[str](), list[list[str]]()
+    into = items
     for line in text.splitlines():
         bare = line.replace("**", "").replace("`", "").strip()
         if not bare or len(bare) > _LONGEST_LINE:
             continue
         item = _ITEM.match(bare)
-        if named := _ALIKE_LINE.match(bare):
+        if bare.count("|") > 1:
+            rows.append([cell.strip() for cell in bare.strip("|").split("|")])
+        elif named := _ALIKE_LINE.match(bare):
             alike += split_names(named["names"])
         elif bare.endswith((":", "：")) or line.lstrip().startswith("#"):
-            among_alike = bool(_ALIKE.search(bare))
+            into = alike if _ALIKE.search(bare) else items
         elif item:
-            (alike if among_alike else items).append(item["text"])
+            into.append(item["text"])
         else:
             plain.append(bare)
-            among_alike = among_alike and not items
-    return items or _phrases_alone(plain), alike
+            into = items if items else into
+    return items or _column(rows, _OF_PHRASES) or _phrases_alone(plain), alike + _column(rows, _ALIKE)
+
+
+def _column(rows: list[list[str]], of: re.Pattern[str]) -> list[str]:
+    """Return the column of a table whose head says what it is `of`; for phrases else the one with most to read."""
+    head, *body = [row for row in rows if any(set(cell) - set(":-") for cell in row)] or [[]]
+    columns = [(name, [row[i] for row in body if i < len(row)]) for i, name in enumerate(head)]
+    named = [cells for name, cells in columns if of.search(name)]
+    longest = max((cells for _, cells in columns), key=lambda cells: len("".join(cells)), default=[])
+    return named[-1] if named else longest if of is _OF_PHRASES else []
 
 
 def split_names(text: str) -> list[str]:
@@ -303,6 +289,8 @@ def split_names(text: str) -> list[str]:
 
 def _phrases_alone(lines: list[str]) -> list[str]:
     """Return lines without any mark if most of them can be phrases: short and no sentences."""
+    if len(lines) == 1 and lines[0].count(";") > 1:
+        lines = [part.strip(" .") for part in lines[0].rpartition(":")[2].split(";") if part.strip(" .")]
     short = [
         line
         for line in lines

@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from concord.concepts.bank import Bank, ClassConcepts, load_bank
-from concord.concepts.llm.client import Chat, Server, Unanswered, hide, public_url
+from concord.concepts.llm.client import Chat, Server, hide, public_url
 from concord.concepts.llm.parse import Refusal, read_answer
 from concord.concepts.llm.prompts import Prompt, again
 from concord.errors import ConcordError
@@ -16,7 +17,7 @@ from concord.storage.atomic import write_atomically
 
 _MOST_OTHERS = 120  # more classes than this are not shown to the model: they would fill a small one's context
 _MOST_ECHO = 4000  # characters of an unusable answer that are shown to the model again
-_IN_A_ROW = 8  # so many classes without any answer, and the server is taken for gone
+_IN_A_ROW = 8  # so many classes without a single phrase, and no more is asked and paid
 _IDENTITY = ("model", "prompt", "prompt_sha256", "about", "temperature")
 Done = Callable[[str, ClassConcepts], None]
 Failed = Callable[[str, str], None]
@@ -46,32 +47,27 @@ async def retrieve_bank(
         attempts: answers to ask for, for one class; from the second on the model is told what was wrong.
         concurrency: requests at the same time.
 
-    Raises:
-        ConcordError: the server refuses every request (key, model, address) or is gone; `done` was called with what
-            came before.
+    Where no server is, or it refuses every request (key, model, address), or too many classes in a row got no phrase,
+    that is a ConcordError; `done` was called with what came before.
     """
     waiting = iter(names)
-    unanswered = 0
+    in_vain = 0
 
     async def work(chat: Chat) -> None:
-        nonlocal unanswered
+        nonlocal in_vain
         for name in waiting:
             others = [other for other in everyone if other != name] if len(everyone) <= _MOST_OTHERS else []
-            try:
-                answer = await _one(chat, name, prompt, others, about, count, attempts)
-            except Unanswered as error:
-                failed(name, str(error))
-                unanswered += 1
-                if unanswered >= _IN_A_ROW:
-                    raise ConcordError(f"{unanswered} classes in a row got no answer, the last: {error}") from None
-                continue
-            unanswered = 0
-            if isinstance(answer, Refusal):
-                failed(name, f"{answer.reason} after {attempts} {'answer' if attempts == 1 else 'answers'}")
-            else:
+            answer = await _one(chat, name, prompt, others, about, count, attempts)
+            if isinstance(answer, ClassConcepts):
                 done(name, answer)
+            else:
+                failed(name, answer.reason)
+            in_vain = 0 if answer.phrases else in_vain + 1
+            if in_vain >= _IN_A_ROW:
+                raise ConcordError(f"{in_vain} classes in a row got no phrase, and no more were asked")
 
     async with aclosing(Chat(server)) as chat:
+        await chat.knock()
         workers = [asyncio.create_task(work(chat)) for _ in range(min(concurrency, len(names)))]
         try:
             await asyncio.gather(*workers)
@@ -84,18 +80,21 @@ async def retrieve_bank(
 async def _one(
     chat: Chat, name: str, prompt: Prompt, others: Sequence[str], about: str, count: int, attempts: int
 ) -> ClassConcepts | Refusal:
-    """Ask for one class until it is complete or the attempts are used up."""
+    """Ask for one class until it is complete, the attempts are used up, or another one would end alike."""
     first = prompt.messages(name, count, others, about)
-    messages, refusal = first, None
-    for _ in range(attempts):
+    messages, so_far = first, Refusal("")
+    for asked in range(1, attempts + 1):
         reply = await chat.ask(messages, prompt.schema)
-        answer = read_answer(reply.text, name, count, refusal, reply.cut_off)
+        answer = read_answer(reply.text, name, count, so_far, reply.trouble, f"{name} {about}")
         if isinstance(answer, ClassConcepts):
             return answer
-        refusal = answer
+        in_vain = reply.final and len(answer.phrases) == len(so_far.phrases)
+        so_far = replace(answer, reason=f"{answer.reason}, after {asked} answers" if asked > 1 else answer.reason)
+        if in_vain:
+            break
         request = again(answer.reason, count - len(answer.phrases), answer.phrases)
         messages = [*first, {"role": "assistant", "content": reply.text[:_MOST_ECHO] or "-"}, request]
-    return refusal or Refusal("nothing was asked")
+    return so_far
 
 
 def provenance(prompt: Prompt, server: Server, about: str = "") -> dict[str, str]:
@@ -119,13 +118,10 @@ class GrowingBank:
     def __init__(
         self, path: Path, origin: Mapping[str, str], order: Sequence[str], secrets: frozenset[str], anew: bool = False
     ) -> None:
-        """Open the bank at `path` to go on with it, or begin it.
+        """Open the bank at `path` to go on with it, or begin it; a file that is no bank is a ConcordError.
 
         origin: from `provenance`; a bank that was made otherwise is refused, unless `anew` forgets it. order: the
         classes as they shall stand in the file. secrets: texts that are never written.
-
-        Raises:
-            ConcordError: the file is no bank, or was made with another prompt, model, ... (all are named).
         """
         self.path, self._order, self._secrets = path, order, secrets
         there = load_bank(str(path.resolve())) if path.exists() else None

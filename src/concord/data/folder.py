@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from concord.data.classes import ClassSpec, class_table, singles, spellings
-from concord.data.image_files import ImageFiles
+from concord.data.image_files import FilePart, ImageFiles, thinned
 from concord.data.layout import layout
 from concord.data.source import Source, look
 from concord.data.splits import Part
@@ -38,6 +38,10 @@ class FolderSet(ImageFiles):
 
     def source(self, item: str) -> Path:
         return self.root / item
+
+    def _parts(self, most: int | None) -> list[FilePart]:
+        items = [item for of_class in self._items for item in of_class]
+        return [(self.root / item, 0, None) for item in thinned(items, most or len(items))]
 
     def _sizes(self) -> list[int]:
         return [*in_threads(self._size, [item for of_class in self._items for item in of_class], at_once=256)]

@@ -20,6 +20,10 @@ LOOKED_AT, SAMPLED = 16, 64
 T = TypeVar("T")
 
 
+FilePart = tuple[Path, int, int | None]
+"""A file, where a part of it begins, and its length; None for the whole file."""
+
+
 @dataclass(eq=False, repr=False)
 class ImageFiles(ABC):
     """An `ImageSet` of files below `root`. A reference names one below that."""
@@ -47,39 +51,25 @@ class ImageFiles(ABC):
     def some(self) -> list[str]:
         """References to a few images, spread over classes."""
         each = -(-LOOKED_AT // len(self._items))
-        return [item for of_class in _spread(self._items, LOOKED_AT) for item in _spread(of_class, each)]
+        return [item for of_class in thinned(self._items, LOOKED_AT) for item in thinned(of_class, each)]
 
     @cached_property
     def content(self) -> str:
         """A digest of the sizes of all files and the bytes of a few: other photographs have another."""
-        items = [item for of_class in self._items for item in of_class]
-        return self._digest_of(_spread(items, SAMPLED), repr(self._sizes()))
+        return _digest(self._parts(SAMPLED), repr(self._sizes()))
 
     @cached_property
     def content_of_all(self) -> str:
-        """A digest of the bytes of all images."""
-        return self._digest_of([item for of_class in self._items for item in of_class])
+        """A digest of the bytes of all files."""
+        return _digest(self._parts(None), "")
 
     def _sizes(self) -> Sequence[int]:
-        """Bytes of each file, where each image is one and the fingerprint does not have them."""
+        """Bytes of each file, where the fingerprint does not have them."""
         return ()
 
-    def _digest_of(self, items: Sequence[str], more: str = "") -> str:
-        digest = hashlib.sha256(more.encode())
-        for part in in_threads(self._digest, items, ahead=64, at_once=1):
-            digest.update(part)
-        return digest.hexdigest()[:16]
-
-    def _digest(self, item: str) -> bytes:
-        """A digest of a file's bytes; of one that cannot be read, of nothing."""
-        try:
-            source = self.source(item)
-            if isinstance(source, Path):
-                require_file(source)
-            data = source.read_bytes() if isinstance(source, Path) else source.read()
-            return hashlib.blake2b(data).digest()
-        except (ConcordError, OSError):
-            return hashlib.blake2b().digest()
+    @abstractmethod
+    def _parts(self, most: int | None) -> Sequence[FilePart]:
+        """Parts of the files, some `most` of them spread over all; None for all whole."""
 
     def look(self) -> None:
         """Look at the heads of a few images; refuse the set where most of them cannot be read."""
@@ -93,7 +83,28 @@ class ImageFiles(ABC):
         refuse_most(wrong, len(some))
 
 
-def _spread(things: Sequence[T], most: int) -> Sequence[T]:
+def _digest(parts: Sequence[FilePart], more: str) -> str:
+    digest = hashlib.sha256(more.encode())
+    for part in in_threads(_of_part, parts, ahead=64, at_once=1):
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _of_part(part: FilePart) -> bytes:
+    """A digest of a part; of one that cannot be read, of nothing."""
+    path, start, length = part
+    try:
+        require_file(path)
+        with path.open("rb") as file:
+            if length is None:
+                return hashlib.file_digest(file, "blake2b").digest()
+            file.seek(start)
+            return hashlib.blake2b(file.read(length)).digest()
+    except OSError:
+        return hashlib.blake2b().digest()
+
+
+def thinned(things: Sequence[T], most: int) -> Sequence[T]:
     return things[:: max(1, -(-len(things) // most))]
 
 

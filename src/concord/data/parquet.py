@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from concord.data.classes import class_table, singles, spellings
-from concord.data.image_files import ImageFiles
+from concord.data.image_files import FilePart, ImageFiles
 from concord.data.parquet_columns import LABEL, Labels, class_names, named, names_of, read_labels, reading, schema_of
 from concord.data.shards import check_doubled, one_set, ways
 from concord.data.splits import Part
@@ -24,6 +24,7 @@ from concord.text import listed
 
 _HELD = 256 * 2**20
 """Bytes of groups that are held: CIFAR-10 whole, some twenty groups of the hub's ImageNet."""
+_BLOCK = 2**16
 _OPEN = 64
 """Files that are open at once."""
 
@@ -92,6 +93,7 @@ class ParquetSet(ImageFiles):
 
     _rows: Rows
     fingerprint: str
+    _files: Sequence[str]
 
     def source(self, item: str) -> io.BytesIO:
         file, _, row = item.rpartition("/")
@@ -99,6 +101,14 @@ class ParquetSet(ImageFiles):
         if data is None:
             raise ConcordError(f"cannot read the image {self.root / item}: its row holds no bytes{self.options.hint}")
         return io.BytesIO(data)
+
+    def _parts(self, most: int | None) -> list[FilePart]:
+        files = [self.root / file for file in self._files]
+        if most is None:
+            return [(file, 0, None) for file in files]
+        each = max(2, most // len(files))  # blocks, of which the last has the footer: rows would cost whole groups
+        ends = [(file, max(0, file.stat().st_size - _BLOCK)) for file in files]
+        return [(file, i * end // (each - 1), _BLOCK) for file, end in ends for i in range(each)]
 
     def some(self) -> list[str]:
         found = super().some()  # few, and of one file: a row is read with its whole group
@@ -138,7 +148,9 @@ def open_parquet(path: Path, files: Sequence[str], options: ReadOptions = PLAIN,
     if class_names(schema_of(root / next(iter(labels.numbers))), labels.label) is None:
         notes += singles([len(of) for _, of in kept])
     references = [by_key[entry.key] for entry in classes]
-    return ParquetSet(root, classes, references, notes, options, rows, _fingerprint(root, labels, names))
+    return ParquetSet(
+        root, classes, references, notes, options, rows, _fingerprint(root, labels, names), list(labels.numbers)
+    )
 
 
 def _by_class(labels: Labels, names: Mapping[int, str]) -> dict[int, list[str]]:

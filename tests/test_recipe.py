@@ -33,8 +33,9 @@ def test_bundled_recipes_load_and_survive_being_written_out(name: str, tmp_path:
     assert load(str(tmp_path / "recipe.yaml")) == recipe
     # Resolved: every key is spelled out, none is left to a default that may change one day.
     written = yaml.safe_load(to_yaml(recipe))
-    assert set(keys(Recipe)) - {"guides", "metrics"} <= set(_dotted(written))
-    assert not {"guides", "metrics"} & set(written), "a recipe without them is written as ever"
+    later = {"guides", "metrics", "grey_range", "max_pixels"}
+    assert set(keys(Recipe)) - later <= set(_dotted(written))
+    assert not later & set(written), "a recipe without them is written as ever"
 
 
 def _dotted(values: dict[str, object], prefix: str = "") -> list[str]:
@@ -168,7 +169,7 @@ def test_identity_is_what_decides_an_image() -> None:
     dit = [PHOTOS, "method=dit"]
     base = load("photos", dit)
     changes = ["device=cpu", "workers=2", "threads=3", "unreadable=skip", "memory.vae=tiled", "ipc=50", "name=x"]
-    changes += ["fingerprint=all"]
+    changes += ["fingerprint=all", "max_pixels=9"]
     assert {c.split("=")[0].split(".")[0] for c in changes} == RUNTIME_KEYS | {"ipc", "name"}
     assert identity(load("photos", [*dit, *changes])) == identity(base)
     other = load("photos", [*dit, "seed=1", "informing.strength=0.2", "class_names.a.b=c", "pipeline.channels=3"])
@@ -179,19 +180,14 @@ def test_identity_is_what_decides_an_image() -> None:
 def test_every_key_is_known_to_be_identity_or_not() -> None:
     # A key that is added must be decided on: does it change what an image is?
     beside = {Recipe.model_fields[n].alias or n for n in Recipe.model_fields} - set(identity(load("photos", [PHOTOS])))
-    assert beside == {
-        "ipc",
-        "name",
-        "device",
-        "workers",
-        "threads",
-        "unreadable",
-        "fingerprint",
-        "memory",
-        "metrics",
-        "guides",
-    }
+    how = {"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"}
+    assert beside == {"ipc", "name", "metrics", *how, "guides", "grey_range"}
     assert "guides" in identity(load("reef", ["guides=[repulsion]"])), "left out only where it is empty"
+    assert identity(load("photos", [PHOTOS, "grey_range=[0,4095]"]))["grey_range"] == [0, 4095]
+    with pytest.raises(
+        ConcordError, match=r"grey_range: .*expected black below white, as in \[0, 4095\], got \[9, 9\]"
+    ):
+        load("photos", [PHOTOS, "grey_range=[9,9]"])
 
 
 def test_only_models_that_will_be_loaded_are_asked_for() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 from pydantic_core import PydanticKnownError
 
 from concord.errors import ConcordError
@@ -27,6 +27,15 @@ def known(registry: Registry[Any]) -> BeforeValidator:
         raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}" if names else last})
 
     return BeforeValidator(check)
+
+
+def _rising(values: tuple[int, int]) -> tuple[int, int]:
+    if values[0] >= values[1]:
+        raise ValueError(f"expected black below white, as in [0, 4095], got {list(values)}")
+    return values
+
+
+GreyRange = Annotated[tuple[int, int], AfterValidator(_rising)]
 
 
 def read_yaml(text: str, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:

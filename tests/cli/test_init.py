@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from concord.cli.commands import app
+from concord.evaluation.cells import open_sets
+from concord.evaluation.settings import Settings
 from concord.recipe import load
 
 
@@ -109,3 +112,25 @@ def test_the_settings_are_those_of_the_custom_recipe(tmp_path: Path, monkeypatch
     written, custom = load(str(tmp_path / "wardrobe.yaml")), load("custom", [f"data={root}"])
     for part in ("informing", "pipeline", "scorer", "encoder", "method", "size", "batch_size"):
         assert getattr(written, part) == getattr(custom, part), part
+
+
+def test_scans_of_12_bits_are_scaled_by_the_recipe_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(8):
+        path = tmp_path / "xray" / ("ill", "normal")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.random.default_rng(i).integers(0, 4096, (64, 64)).astype(np.uint16)
+        Image.fromarray(grey).save(path)
+    code, output = run(str(tmp_path / "xray"), cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0 and "nearly black" in output and "with grey_range=[0, 4095]" in output
+    assert load(str(tmp_path / "xray.yaml")).grey_range == (0, 4095)
+    for key, top in (("null", 16), ("[0, 4095]", 255)):
+        settings = [f"data={tmp_path / 'xray'}", "method=random", "size=64", "ipc=2", f"grey_range={key}"]
+        out = tmp_path / f"made{top}"
+        assert CliRunner().invoke(app, ["distill", "photos", *settings, "--out", str(out), "-q"]).exit_code == 0
+        assert max(np.asarray(Image.open(p)).max() for p in (out / "images").rglob("*.png")) in (top - 1, top)
+    grown = ["distill", "photos", *settings[:3], "ipc=3", "--out", str(out), "-q"]
+    assert "grey_range" in (done := CliRunner().invoke(app, grown)).output and done.exit_code == 2
+    tests = open_sets(out, str(tmp_path / "xray"), Settings())[1]
+    assert np.asarray(tests.read(tests.items(0)[0])).max() > 250, "tested on what it was made from"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from concord.data import open_data
-from concord.data.checks import duplicates, overlap, shared_images
+from concord.data import open_data, open_test
+from concord.data.checks import duplicates, overlap, shared_images, survey
 from concord.data.folder import FolderSet
 from concord.errors import ConcordError
 
@@ -129,3 +129,56 @@ def test_an_image_that_cannot_be_read_is_named(places: tuple[Path, Path]) -> Non
     (places[0] / "a" / "0.png").write_bytes(b"broken")
     with pytest.raises(ConcordError, match=r"train/a/0\.png"):
         found(places)
+
+
+def scans(root: Path, top: int, count: int = 6, **options: Any) -> Path:
+    """Two classes of 16-bit grey images of which none is brighter than `top`."""
+    for i in range(2 * count):
+        grey = np.random.default_rng(i).integers(0, top, (16, 16), endpoint=True).astype(np.uint16)
+        grey[0, 0] = top
+        save(Image.fromarray(grey), root / "ab"[i % 2] / f"{i}.png", **options)
+    return root
+
+
+@pytest.mark.parametrize(("top", "white"), [(4095, 4095), (2600, 4095), (1023, 1023), (200, 255), (16383, 16383)])
+def test_nearly_black_16_bits_are_said_with_the_range_that_scales_them(tmp_path: Path, top: int, white: int) -> None:
+    data = open_data(str(scans(tmp_path, top)))
+    [note] = data.notes
+    assert f"brightest pixel looked at is {top} of 65535; grey_range=[0, {white}] scales them" in note
+    assert survey(data).grey == (0, white)
+    scaled = open_data(str(tmp_path), grey_range=(0, white))
+    assert not scaled.notes and survey(scaled).grey is None
+    assert np.asarray(scaled.read("a/0.png")).max() == round(top / white * 255)
+    assert np.asarray(data.read("a/0.png")).max() == round(top / 257), "as before"
+
+
+def test_what_is_bright_or_has_no_16_bits_is_left_alone(tmp_path: Path) -> None:
+    assert not open_data(str(scans(tmp_path / "bright", 20_000))).notes
+    save(noise(1), tmp_path / "eight" / "a" / "0.png")
+    assert not open_data(str(tmp_path / "eight")).notes
+    [note] = open_data(str(tmp_path / "eight"), grey_range=(0, 4095)).notes
+    assert note == "grey_range does nothing here: no image looked at has 16 bits of grey"
+    with pytest.raises(ConcordError, match="grey_range: it is of 16-bit files, and reef has none"):
+        open_data("reef", grey_range=(0, 4095))
+
+
+def test_dark_images_of_8_bits_are_said_when_a_set_is_surveyed(tmp_path: Path) -> None:
+    for i in range(6):
+        save(noise(i).point(lambda value: value // 16), tmp_path / "ab"[i % 2] / f"{i}.png")
+    assert (
+        "most images are nearly black: they have no pixel that is brighter than 64 of 255"
+        in survey(open_data(str(tmp_path))).warnings
+    )
+
+
+def test_the_limit_of_pixels_is_that_of_the_setting(tmp_path: Path) -> None:
+    for i in range(4):
+        save(noise(i, (40, 30) if i else (60, 50)), tmp_path / "a" / f"{i}.png")
+    data = open_data(str(tmp_path), max_pixels=1200)
+    assert data.size("a/1.png") == (40, 30)
+    with pytest.raises(
+        ConcordError, match=r"a/0\.png: it has more than 1200 pixels; max_pixels=\.\.\. allows them; unre"
+    ):
+        data.read("a/0.png")
+    with pytest.raises(ConcordError, match=r"3 of the 4 images looked at cannot be read|4 of the 4"):
+        open_test(str(tmp_path), max_pixels=99)

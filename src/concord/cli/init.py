@@ -66,6 +66,9 @@ def recipe_text(
     shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
     side = f"{found.median_side} px (median of the shorter side)"
     temperature = f"\n  temperature: {informing.temperature}"
+    grey = (
+        f"\ngrey_range: {[*found.grey]} # 16-bit images use no more: null would leave them black" if found.grey else ""
+    )
     objective, concepts = "", f"concepts:\n  bank: {_scalar(bank)}"
     head = [
         f"{len(found.classes)} classes, {found.images} images, {side}: {shown}",
@@ -98,7 +101,7 @@ data: {_scalar(str(folder))}
 ipc: {ipc}
 seed: 0
 size: {base.size} # side of the stored images in pixels
-unreadable: skip
+unreadable: skip{grey}
 uninformed: false # true makes the same images without informing as well, to compare
 batch_size: {base.batch_size}
 encoder: {base.encoder}
@@ -175,7 +178,7 @@ def _show(
     for warning in found.warnings:
         line((f"  {plain(warning)}", "yellow"))
     line()
-    line(("wrote  ", "bold green"), plain(str(path)))
+    line(("wrote  ", "bold green"), plain(str(path)) + (f", with grey_range={[*found.grey]}" if found.grey else ""))
     if bank is None:
         line("  no bundled bank has all these classes: the class names alone inform, until you have a bank")
         quoted = plain(shlex.quote(str(folder)))

@@ -36,9 +36,9 @@ def teacher(
         from concord.evaluation.train_teacher import held_out, read_teacher_settings, teach
 
         settings, protocol = read_teacher_settings(overrides or [])
-        whole = open_data(data)
+        whole = open_data(data, grey_range=settings.grey_range, max_pixels=settings.max_pixels)
         images = restrict(whole, settings.classes, {})
-        held = held_out(data, test, whole, images)
+        held = held_out(data, test, whole, images, settings)
         with Epochs(Console(stderr=True), quiet) as progress:
             for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
                 progress.note(note)

@@ -13,7 +13,7 @@ from concord.data.source import look, parquet_files
 from concord.data.splits import Part
 from concord.errors import ConcordError
 from concord.registry import DATASETS
-from concord.storage.images import PLAIN, ReadOptions
+from concord.storage.images import ReadOptions
 from concord.text import folded, listed, meant
 
 __all__ = ["ClassEntry", "ClassSpec", "ClassTable", "ImageSet", "class_table", "open_data", "open_test", "restrict"]
@@ -48,25 +48,35 @@ class ImageSet(Protocol):
         """(width, height) of what `read` gives, without decoding its pixels where the format allows that."""
 
 
-def open_data(data: str, unreadable: Unreadable = "error", skipping: str = "unreadable=skip") -> ImageSet:
+def open_data(
+    data: str,
+    unreadable: Unreadable = "error",
+    skipping: str = "unreadable=skip",
+    *,
+    grey_range: tuple[int, int] | None = None,
+    max_pixels: int | None = None,
+) -> ImageSet:
     """Open a data set: a registered name (``reef``), a folder of class folders, a Parquet file or a folder of such.
 
     Of splits beside each other, the training split is the data. With `unreadable` ``skip``, methods on real images
     leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so, by
-    the setting that `skipping` names. Raises ConcordError: there is no such folder or file, or it holds no labelled
-    images, or most of them cannot be read.
+    the setting that `skipping` names. grey_range, max_pixels: as in a recipe. Raises ConcordError: there is no such
+    folder or file, or it holds no labelled images, or most of them cannot be read.
     """
-    return _open(data, "train", ReadOptions("" if unreadable == "skip" else f"; {skipping} leaves it out"))
+    hint = "" if unreadable == "skip" else f"; {skipping} leaves it out"
+    return _open(data, "train", ReadOptions(hint, grey_range, max_pixels))
 
 
-def open_test(data: str) -> ImageSet:
+def open_test(data: str, *, grey_range: tuple[int, int] | None = None, max_pixels: int | None = None) -> ImageSet:
     """Open a data set to test on: as `open_data`, but of splits beside each other a held-out one, never the training
     split: the test split where its images are labelled, else the validation split."""
-    return _open(data, "test", PLAIN)
+    return _open(data, "test", ReadOptions("", grey_range, max_pixels))
 
 
 def _open(data: str, part: Part, options: ReadOptions) -> ImageSet:
     if data in DATASETS:
+        if options.grey_range:
+            raise ConcordError(f"grey_range: it is of 16-bit files, and {data} has none; leave it out")
         return DATASETS.build(data, DATASETS.get(data).open)(part)
     from concord.data.folder import open_folder
     from concord.data.parquet import open_parquet

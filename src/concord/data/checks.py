@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from concord.data import ImageSet, Relabelled, open_test
 from concord.data.folder import FolderSet, open_folder
 from concord.data.image_files import ImageFiles, refuse_most
@@ -15,7 +17,7 @@ from concord.data.sampling import evenly
 from concord.errors import ConcordError
 from concord.storage.threads import in_threads
 
-FEW, UNEVEN = 10, 5
+FEW, UNEVEN, DARK = 10, 5, 64
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found, with the counts in label order, the (width, height) of images that were opened, and warnings."""
+    """What was found, with the counts in label order, the (width, height) of images that were opened, and warnings.
+
+    grey: the range in use, where 16-bit images come out nearly black.
+    """
 
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     unreadable: tuple[str, ...]
     warnings: tuple[str, ...]
+    grey: tuple[int, int] | None = None
 
     @property
     def images(self) -> int:
@@ -65,15 +71,22 @@ def survey(data: ImageSet, opened: int = 200) -> Survey:
     items = [data.items(entry.label) for entry in data.classes]
     each = max(1, opened // max(1, len(items)))
     sizes: list[tuple[int, int]] = []
+    brightest: list[int] = []
     unreadable: dict[str, str] = {}
     for item in (item for of_class in items for item in evenly(of_class, each)):
         try:
-            sizes.append(data.read(item).size)
+            image = data.read(item)
+            sizes.append(image.size)
+            brightest.append(int(np.asarray(image).max()))
         except ConcordError as error:
             unreadable[item] = str(error)
     refuse_most([*unreadable.values()], len(sizes) + len(unreadable))
     counts = tuple(map(len, items))
-    return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(_warnings(names, counts, sizes, [*unreadable])))
+    lines = _warnings(names, counts, sizes, [*unreadable])
+    grey = files.grey if (files := files_of(data)) else None
+    if grey is None and 2 * sum(top < DARK for top in brightest) > len(brightest):
+        lines.append(f"most images are nearly black: they have no pixel that is brighter than {DARK} of 255")
+    return Survey(names, counts, tuple(sizes), tuple(unreadable), tuple(lines), grey)
 
 
 def held_out(data: ImageSet, folder: Path) -> list[Split]:

@@ -3,11 +3,12 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image
 
 from concord.data.classes import ClassTable
@@ -17,6 +18,8 @@ from concord.storage.images import ReadOptions, Source, open_image, read_image, 
 from concord.storage.threads import in_threads
 
 LOOKED_AT, SAMPLED = 16, 64
+_DARK = 2**14
+"""Below a quarter of the brightness that 16 bits can say."""
 T = TypeVar("T")
 
 
@@ -33,6 +36,8 @@ class ImageFiles(ABC):
     _items: Sequence[Sequence[str]]
     notes: list[str]
     options: ReadOptions
+    grey: tuple[int, int] | None = field(init=False, default=None)
+    """The values in use, to name as grey_range, where 16-bit grey images come out nearly black."""
     known_details = None
 
     @abstractmethod
@@ -72,15 +77,24 @@ class ImageFiles(ABC):
         """Parts of the files, some `most` of them spread over all; None for all whole."""
 
     def look(self) -> None:
-        """Look at the heads of a few images; refuse the set where most of them cannot be read."""
-        some, wrong = self.some(), []
+        """Look at a few images, and note what is odd about them; refuse the set where most of them cannot be read."""
+        some, wrong, brightest = self.some(), list[str](), list[int]()
         for item in some:
             try:
-                with open_image(self.source(item), replace(self.options, hint=""), f"{self.root}/{item}"):
-                    pass
+                with open_image(self.source(item), replace(self.options, hint=""), f"{self.root}/{item}") as image:
+                    if image.mode.startswith("I"):
+                        brightest.append(int(np.asarray(image).max()))
             except ConcordError as error:
                 wrong.append(str(error))
         refuse_most(wrong, len(some))
+        if self.options.grey_range is None and brightest and max(brightest) < _DARK:
+            self.grey = (0, 2 ** max(8, max(brightest).bit_length()) - 1)
+            self.notes.append(
+                f"16-bit images come out nearly black: their brightest pixel looked at is {max(brightest)} of 65535;"
+                f" grey_range={[*self.grey]} scales them"
+            )
+        elif self.options.grey_range and not brightest:
+            self.notes.append("grey_range does nothing here: no image looked at has 16 bits of grey")
 
 
 def _digest(parts: Sequence[FilePart], more: str) -> str:

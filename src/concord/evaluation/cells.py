@@ -1,5 +1,6 @@
 """The cells of an evaluation: what each combination of student, protocol and IPC trains on, planned before any is."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from concord.evaluation.settings import ProtocolConfig, Settings, Training
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, Drawn
 from concord.models.students import Student, build_student, canonical, default_size, has_norm
+from concord.runs.directory import earlier
 from concord.system import resolve_device, resolve_dtype
 
 
@@ -77,8 +79,14 @@ def compute_of(settings: Training) -> Compute:
 
 def open_sets(directory: Path, test: str | None, settings: Training) -> tuple[ImageSet, ImageSet]:
     """Open the small set, and the test set (or the small set again) with its classes in its order."""
-    data = restrict(open_data(str(directory)), settings.classes, {})
-    return data, data if test is None else align_classes(open_test(test), data)
+    grey, most, made = settings.grey_range, settings.max_pixels, None
+    with contextlib.suppress(ConcordError):  # of another version
+        made = earlier(directory) if directory.is_dir() else None
+    if made is not None:
+        grey, most = grey or made.grey_range, most or made.max_pixels
+    data = open_data(str(directory), grey_range=None if made else grey, max_pixels=most)
+    data = restrict(data, settings.classes, {})
+    return data, data if test is None else align_classes(open_test(test, grey_range=grey, max_pixels=most), data)
 
 
 Read = Callable[[int, int], TensorSet]

@@ -10,7 +10,7 @@ from concord.choices import Norm, Pool
 from concord.errors import ConcordError
 from concord.evaluation.protocols import GROUPS, Protocol, protocol
 from concord.recipe import Device, Workers
-from concord.settings import complaints, keys, override
+from concord.settings import GreyRange, complaints, keys, override
 from concord.text import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,6 +24,7 @@ class Training(BaseModel):
     Args:
         size: pixels of its images, null for the protocol's or RDED's by student, never above those of the set.
         norm, pool, width: of networks that leave them open.
+        grey_range, max_pixels: how real images are read, as in a recipe; of a run null is what its recipe says.
         device, dtype: ``auto`` is bfloat16 on CUDA, float32 elsewhere.
     """
 
@@ -34,6 +35,8 @@ class Training(BaseModel):
     norm: Norm | None = None
     pool: Pool | None = None
     width: PositiveInt | None = None
+    grey_range: GreyRange | None = None
+    max_pixels: PositiveInt | None = None
     device: Device = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False

@@ -63,15 +63,18 @@ def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protoc
     return settings, protocol
 
 
-def held_out(data: str, test: str | None, whole: ImageSet, images: ImageSet) -> ImageSet | None:
+def held_out(
+    data: str, test: str | None, whole: ImageSet, images: ImageSet, settings: TeacherSettings
+) -> ImageSet | None:
     """Images to judge a teacher on: those that are named, else a split with labels beside the training split, or None.
 
     data, test: as they were given. whole: what `data` opens as. images: those of its classes that are trained on.
     """
+    opened = partial(open_test, grey_range=settings.grey_range, max_pixels=settings.max_pixels)
     if test is not None:
-        return align_classes(open_test(test), images)
+        return align_classes(opened(test), images)
     try:
-        beside = open_test(data)
+        beside = opened(data)
     except ConcordError:
         return None  # splits without class folders, as of a competition
     return align_classes(beside, images) if beside.fingerprint != whole.fingerprint else None

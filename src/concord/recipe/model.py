@@ -22,11 +22,12 @@ from concord.choices import Unreadable
 from concord.errors import ConcordError
 from concord.recipe.sections import Concepts, Device, Format, Informing, Memory, Part, Pipeline, Rded, Scorer, Workers
 from concord.registry import GUIDES, METHODS, METRICS, MethodSpec
-from concord.settings import complaints, keys, known
+from concord.settings import GreyRange, complaints, keys, known
 
-RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory"})
+RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
+_LATER = ("guides", "metrics", "grey_range", "max_pixels")
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
 _READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler")
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
@@ -113,6 +114,11 @@ class Recipe(Part):
     """What a method on real images does with a file that cannot be read: stop, or leave it out and report it."""
     fingerprint: Literal["sample", "all"] = "sample"
     """By what a set that grows knows its photographs again: names, sizes and the bytes of a `sample`, or of `all`."""
+    grey_range: GreyRange | None = None
+    """Values of 16-bit grey images that become black and white: `[0, 4095]` where 12 bits are in use; null takes all
+    that 16 bits can say, `[0, 65535]`."""
+    max_pixels: PositiveInt | None = None
+    """Pixels of the largest image that is opened, as small files may claim to be huge images; null is 178956970."""
     memory: Memory = Memory()
 
     @field_validator("metrics")
@@ -149,9 +155,9 @@ class Recipe(Part):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out lists of plugs that name none: a recipe is written as it was before there were any."""
+        """Leave out keys of later versions that say nothing: a recipe is written as it was before there were any."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if value or key not in ("guides", "metrics")}
+        return {key: value for key, value in values.items() if value or key not in _LATER}
 
     @model_validator(mode="before")
     @classmethod

@@ -40,12 +40,12 @@ class ReadOptions:
     """How image files are read.
 
     hint: added to the error on one that cannot be read, what the user may do. grey_range: values of 16-bit grey that
-    become black and white; None is all that there are. max_pixels: of an image that is opened.
+    become black and white, None for [0, 65535]. max_pixels: of an image that is opened, None for `MAX_PIXELS`.
     """
 
     hint: str = ""
     grey_range: tuple[int, int] | None = None
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None
 
 
 PLAIN = ReadOptions()
@@ -76,21 +76,23 @@ def read_size(source: Source, options: ReadOptions = PLAIN, name: str = "") -> t
 @contextlib.contextmanager
 def open_image(source: Source, options: ReadOptions = PLAIN, name: str = "") -> Iterator[Image.Image]:
     """Open an image by Pillow, as nothing else does, and turn whatever goes wrong with it into a line for the user."""
+    most = options.max_pixels or MAX_PIXELS
     try:
         if isinstance(source, Path):
             require_file(source)
         if Image.MAX_IMAGE_PIXELS is not None:
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-options.max_pixels // 2))  # it refuses above twice
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-most // 2))  # it refuses above twice
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > options.max_pixels:
+                if image.width * image.height > most:
                     raise Image.DecompressionBombError
                 yield image
     except MemoryError:
         raise
     except Exception as error:  # decoders meet hostile bytes with errors of every kind: all mean the same to the user
-        reason = _reason(error, source, options)
+        bomb = f"it has more than {most} pixels; max_pixels=... allows them"
+        reason = bomb if isinstance(error, Image.DecompressionBombError) else _reason(error, source)
         raise ConcordError(f"cannot read the image {name or source}: {reason}{options.hint}") from error
 
 
@@ -118,14 +120,12 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
-def _reason(error: Exception, source: Source, options: ReadOptions) -> str:
+def _reason(error: Exception, source: Source) -> str:
     """Say why a file could not be read, in one line and without its name."""
     if isinstance(error, UnidentifiedImageError):
         with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
             file.seek(0)
             return what_is(file.read(HEAD), FORMATS) or "it is not an image, or damaged"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {options.max_pixels} pixels, the most that are read (max_pixels)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

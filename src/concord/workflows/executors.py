@@ -59,7 +59,8 @@ def processes(recipe: Recipe, device: str, workers: int) -> Executor:
 
 def open_recipe_data(recipe: Recipe) -> ImageSet:
     """Open the data set that a recipe names, with the classes and class names that it asks for."""
-    return restrict(open_data(recipe.data, recipe.unreadable), recipe.classes, recipe.class_names)
+    data = open_data(recipe.data, recipe.unreadable, grey_range=recipe.grey_range, max_pixels=recipe.max_pixels)
+    return restrict(data, recipe.classes, recipe.class_names)
 
 
 def worker_count(recipe: Recipe, jobs: int, device: str) -> int:

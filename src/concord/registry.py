@@ -115,11 +115,9 @@ class GuideSpec:
 class ScorerSpec:
     """What rates images against a class's concepts.
 
-    Args:
-        name: what a recipe's `scorer.kind` says.
-        build: ``module:function`` of (recipe, models, real), which returns a `concord.metrics.scorers.Scorer` or None;
-            models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N, D) of some of its real images.
-        models: recipe -> the models that it will load, dotted key -> directory or hub id.
+    name: what a recipe's `scorer.kind` says. build: ``module:function`` of (recipe, models, real), which returns a
+    `concord.metrics.scorers.Scorer` or None; models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N,
+    D) of some of its real images. models: recipe -> the models that it will load, dotted key -> directory or hub id.
     """
 
     name: str
@@ -195,11 +193,8 @@ class MetricSpec:
 class LayoutSpec:
     """A layout that a set can be exported in.
 
-    Args:
-        name: what `--layout` says.
-        write: ``module:function`` of (set, directory to fill, options), which returns how it is read; see
-            `concord.export`.
-        sharded: whether it writes several images a file, of `options.shard_size`.
+    name: what `--layout` says. write: ``module:function`` of (set, directory to fill, options), which returns how it is
+    read; see `concord.export`. sharded: whether it writes several images a file, of `options.shard_size`.
     """
 
     name: str
@@ -212,10 +207,8 @@ class LayoutSpec:
 class DatasetSpec:
     """A data set that `data` can name, beside folders and files.
 
-    Args:
-        name: what `data` says.
-        open: ``module:function`` of (part), ``train`` or ``test``, which returns a `concord.data.ImageSet`.
-        licence: an SPDX name, or empty where it is not known.
+    name: what `data` says. open: ``module:function`` of (part), ``train`` or ``test``, which returns a
+    `concord.data.ImageSet`. licence: an SPDX name, or empty where it is not known.
     """
 
     name: str

@@ -68,11 +68,7 @@ class StoredSample:
 
     @cached_property
     def path(self) -> Path:
-        """Its file, which need not be there.
-
-        Raises:
-            ConcordError: it is a link to somewhere else.
-        """
+        """Its file, which need not be there. Raises ConcordError: it is a link to somewhere else."""
         root = self.run.out / self.variant
         path = root / self.row["file_name"]
         if not path.resolve().is_relative_to(root.resolve()):
@@ -81,11 +77,7 @@ class StoredSample:
 
     @property
     def image(self) -> Image.Image:
-        """The image, RGB, read anew.
-
-        Raises:
-            ConcordError: it is gone, or no image.
-        """
+        """The image, RGB, read anew. Raises ConcordError: it is gone, or no image."""
         return read_image(self.path)
 
     @property
@@ -295,12 +287,8 @@ class Run:
 def open_run(out: Path | str, words: Words = WORDS) -> Run:
     """Open the directory of a run; one that is not finished is read as far as it got.
 
-    Args:
-        out: the ``--out`` of `concord distill`.
-        words: what a command says of what it cannot use.
-
-    Raises:
-        ConcordError: it holds no run.
+    out: the ``--out`` of `concord distill`. words: what a command says of what it cannot use.
+    Raises ConcordError: it holds no run.
     """
     out = Path(out)
     if not (out / "images" / MANIFEST).is_file():

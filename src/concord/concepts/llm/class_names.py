@@ -20,12 +20,10 @@ _WNID = re.compile(r"n\d{8}")
 def class_names(source: str, note: Callable[[str], None] = lambda text: None) -> list[str]:
     """Return the class names of a source, in its order, each once.
 
-    Args:
-        source: a text file (a name or WordNet id a line; empty lines and those after ``#`` are left out), a CSV file
-            with a column ``class_name``, ``synset`` or ``names``, a Parquet file or a folder of them whose metadata
-            names its labels, a data set that `datasets` saved to a folder, a folder of images, a folder of WordNet ids,
-            a bundled list (``imagenet-100``, ...), or a data set's id on the hub (``owner/name``).
-        note: hears how a folder was read.
+    source: a text file (a name or WordNet id a line; empty lines and those after ``#`` are left out), a CSV file with a
+    column ``class_name``, ``synset`` or ``names``, a Parquet file or a folder of them whose metadata names its labels,
+    a data set that `datasets` saved to a folder, a folder of images, a folder of WordNet ids, a bundled list
+    (``imagenet-100``, ...), or a data set's id on the hub (``owner/name``). note: hears how a folder was read.
 
     One that is not there, or names no classes, is a ConcordError.
     """

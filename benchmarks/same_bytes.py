@@ -19,6 +19,7 @@ normalised in texts, and nothing else:
   ``date``, ``disk_free_bytes``,
   in JSON and where a page's figures name them as their source;
 - the version of concord, and the free space of the disk;
+- digests and sizes in ``checksums.json``: they are of files that are compared themselves;
 - the frames of a traceback and the place in the source that a warning names; their last lines are compared.
 
 After a command the same JSON keys in the files that it left are set to 1.5, so that what later commands make of times
@@ -64,6 +65,7 @@ INFORMATIVE = frozenset({"help"})
 
 _KEYS = "seconds|seconds_per_image|images_per_second|date|disk_free_bytes"
 _TIME_KEYS = rf'(\\?"(?:{_KEYS})\\?": ?)(?:-?\d[-+.\deE]*|\\?"[^"\\]*\\?")'
+_SUMS = re.compile(r'("(?:of|bytes|sha256)": )(?:\d+|"\w*")')
 _NUMBER = r"(?<![\w.])\d[\d ,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 _RULES = [
     (re.compile(_TIME_KEYS), r"\1<time>"),
@@ -311,7 +313,8 @@ class Tree:
             at = "" if path == place else f"/{path.relative_to(place)}"
             data = path.read_bytes()
             if path.suffix in TEXTS:
-                yield at, self.normal(data.decode("utf-8", "backslashreplace"))
+                text = self.normal(data.decode("utf-8", "backslashreplace"))
+                yield at, _SUMS.sub(r"\1<sum>", text) if path.name == "checksums.json" else text
             else:
                 yield at, f"sha256 {hashlib.sha256(data).hexdigest()}"
 

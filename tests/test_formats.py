@@ -93,7 +93,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-FILES = ["environment.json", "concepts.json", "details.json", "near_copies.json", "results.json"]
+FILES = ["environment.json", "concepts.json", "details.json", "near_copies.json", "results.json", "checksums.json"]
 
 
 @pytest.mark.parametrize("name", FILES)

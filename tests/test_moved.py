@@ -24,6 +24,7 @@ GONE = {
     "concord.concepts.scanning:listed_lines": "concord.concepts.llm.parse.read_answer",
     "concord.concepts.scanning:quoted_groups": "JSON is mended by json-repair",
     "concord.concepts.secrets:secrets_of": "concord.concepts.llm.client.Server.secrets",
+    "concord.methods.making:SMALL": "operations are counted whatever the model's size",
     "concord.methods.outcome:Outcome": "measured by metrics.measure_run, drawn by workflows.draw",
     "concord.methods.outcome:SHEET_CLASSES": "private to workflows.draw",
     "concord.methods.outcome:SHEET_SAMPLES": "private to workflows.draw",

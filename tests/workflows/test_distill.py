@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,131 @@ def test_a_finished_directory_is_left_as_it_is(tmp_path: Path, photos: Path) -> 
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "o" / "images").rglob("*")} == before
 
 
+class Built(AssertionError):
+    """The method was built, so that it may plan, make and measure."""
+
+
+def unbuilt(recipe: Recipe, data: Any) -> Any:
+    raise Built
+
+
+@pytest.mark.usefixtures("toy")
+def test_where_all_is_done_nothing_is_planned_or_measured(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, recipe = tmp_path / "o", toy_recipe(photos)
+    first = distill(recipe, out)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(execute, "build", unbuilt)
+    for same in (recipe, toy_recipe(photos, workers=2), load(str(out))):
+        again = distill(same, out)
+        assert {**first, "made": 0, "kept": 12, "seconds_per_image": None, "images_per_second": None} == {
+            **again,
+            "seconds": first["seconds"],
+        }
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+    (out / "report.html").unlink()
+    distill(recipe, out)
+    assert (out / "report.html").is_file()
+
+
+OTHERWISE: dict[str, Callable[[Path, Path], object]] = {
+    "a file of results": lambda out, photos: (out / "results.json").write_text("{"),
+    "concepts": lambda out, photos: (out / "concepts.json").unlink(),
+    "an image": lambda out, photos: (out / "images" / "dog" / "00000.png").write_bytes(b""),
+    "a manifest": lambda out, photos: (out / "uninformed" / "metadata.jsonl").write_bytes(b""),
+    "checksums": lambda out, photos: (out / "checksums.json").write_text('{"files": [], "of": 3}'),
+    "checksums that name files outside": lambda out, photos: (out / "checksums.json").write_text(
+        (out / "checksums.json").read_text().replace("recipe.yaml", "../recipe.yaml")
+    ),
+}
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_what_is_not_as_it_was_left_is_made_and_measured_again(
+    what: str, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, recipe = tmp_path / "o", toy_recipe(photos)
+    distill(recipe, out)
+    expected = tree(out)
+    OTHERWISE[what](out, photos)
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "build", unbuilt)
+        with pytest.raises(Built):
+            distill(recipe, out)
+    distill(recipe, out)
+    assert tree(out) == expected
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("values", [{"ipc": 5}, {"name": "other"}, {"metrics": ["details"]}])
+def test_other_settings_are_measured_anew(
+    values: dict[str, Any], tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distill(toy_recipe(photos), tmp_path / "o")
+    monkeypatch.setattr(execute, "build", unbuilt)
+    with pytest.raises(Built):
+        distill(toy_recipe(photos, **values), tmp_path / "o")
+
+
+@pytest.mark.usefixtures("toy")
+def test_other_models_are_measured_with_anew(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that was trained again has the size and name of the one before."""
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes(bytes(300_000))
+    recipe = toy_recipe(photos, teacher=str(teacher))
+    distill(recipe, tmp_path / "o")
+    monkeypatch.setattr(execute, "build", unbuilt)
+    distill(recipe, tmp_path / "o")
+    teacher.write_bytes(bytes(299_999) + b"1")
+    with pytest.raises(Built):
+        distill(recipe, tmp_path / "o")
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_recipe_that_is_damaged_is_one_line(tmp_path: Path, photos: Path) -> None:
+    out, recipe = tmp_path / "o", toy_recipe(photos)
+    distill(recipe, out)
+    written = (out / "recipe.yaml").read_text(encoding="utf-8")
+    for text in (
+        written[:100],
+        written[:150],
+        written + "  - : [",
+        written + "[" * 20_000,
+        written + "\na: 2026-13-45",
+    ):
+        (out / "recipe.yaml").write_text(text, encoding="utf-8")
+        with pytest.raises(ConcordError, match=r"recipe\.yaml") as error:
+            distill(recipe, out)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    "text", ["[1]", '{"packages": [1], "data": "x"}', '{"packages": {"torch": {}}}', "[" * 100_000]
+)
+def test_an_environment_that_is_damaged_is_written_anew_or_refused(text: str, tmp_path: Path, photos: Path) -> None:
+    out, recipe = tmp_path / "o", toy_recipe(photos)
+    distill(recipe, out)
+    expected = tree(out)
+    (out / "environment.json").write_text(text)
+    if "data" in text:
+        with pytest.raises(ConcordError, match="are not those that"):
+            distill(recipe, out)
+    else:
+        distill(recipe, out)
+        assert tree(out) == expected
+
+
 @pytest.mark.usefixtures("toy")
 def test_what_a_run_leaves(tmp_path: Path, photos: Path) -> None:
     out = tmp_path / "o"
     results = distill(toy_recipe(photos, name="mine"), out)
-    assert results == json.loads((out / "results.json").read_text())
+    there = json.loads((out / "results.json").read_text())
+    times = ["seconds", "seconds_per_image", "images_per_second"]
+    assert there["last_call"] == {"made": 12, "kept": 0, "times": times}
+    assert results == {**there, "made": 12, "kept": 0}
     for name in ("results.json", "environment.json", "concepts.json"):
         assert json.loads((out / name).read_text())["schema"] == 1
     assert {"recipe": "mine", "method": "dit", "ipc": 4, "classes": 3, "images": 12}.items() <= results.items()
@@ -119,6 +239,7 @@ def test_two_workers_give_the_bytes_of_one(tmp_path: Path, photos: Path) -> None
     assert one["images"] == two["images"] == 12
     trees = [tree(tmp_path / name) for name in ("one", "two")]
     recipes = [yaml.safe_load(t.pop("recipe.yaml")) for t in trees]
+    assert trees[0].pop("sums") != trees[1].pop("sums")
     assert trees[0] == trees[1]
     assert [r.pop("workers") for r in recipes] == [1, 2]
     assert recipes[0] == recipes[1]

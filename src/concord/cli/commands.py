@@ -19,6 +19,7 @@ from concord.cli.methods import methods
 from concord.cli.recipes import recipes
 from concord.cli.report import report
 from concord.cli.teacher import teacher
+from concord.cli.verify import verify
 
 
 class _Commands(TyperGroup):
@@ -62,5 +63,7 @@ def _root(
     pass
 
 
-for command in distill, compare, convert, evaluate, export, init, labels, methods, recipes, report, teacher, doctor:
+for command in (
+    *(distill, compare, convert, evaluate, export, init, labels, methods, recipes, report, teacher, verify, doctor),
+):
     app.command()(command)

@@ -16,6 +16,7 @@ from concord.export.made import MadeSet, open_made
 from concord.export.write import Options, Reading, new_directory
 from concord.registry import LAYOUTS
 from concord.runs.directory import Variant
+from concord.runs.verify import seal_export
 
 __all__ = ["Exported", "MadeSet", "Options", "Reading", "export"]
 
@@ -48,4 +49,5 @@ def export(
     with new_directory(target) as part:
         reading: Reading = LAYOUTS.build(layout, spec.write)(made, part, options)
         (part / "README.md").write_bytes(card(made, layout, reading).encode())
+        seal_export(part)
     return Exported(len(made.pictures), len(made.classes), reading)

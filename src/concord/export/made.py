@@ -10,6 +10,8 @@ from concord.errors import ConcordError
 from concord.recipe import Recipe
 from concord.runs.directory import Run, StoredSample, Variant, Words, earlier
 from concord.runs.store import MANIFEST
+from concord.storage.checksums import sum_of_file
+from concord.storage.threads import in_threads
 
 _DAMAGED = "{path} is not valid JSON; give the same `concord distill` command again"
 _FILE = '{path}: expected a file_name such as "class/00000.png", got {name!r}'
@@ -56,9 +58,11 @@ def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
         parts = picture.row["file_name"].split("/")
         if len(parts) != 2 or not all(parts) or "." in parts:
             raise ConcordError(_FILE.format(path=root / MANIFEST, name=picture.row["file_name"]))
-        if not picture.path.is_file():
+    for picture, found in zip(pictures, in_threads(lambda one: sum_of_file(one.path), pictures), strict=True):
+        if found is None or found["sha256"] != picture.row.get("sha256", found["sha256"]):
+            said = "is missing" if found is None else "is another image than its row says"
             again = "give the same `concord distill` command again to make it anew"
-            raise ConcordError(f"{picture.path} is missing; {again}")
+            raise ConcordError(f"{picture.path} {said}; {again}")
     if not pictures:
         raise ConcordError(f"{root} holds no images")
     return MadeSet(variant, pictures, run.classes(variant), run.counts(variant), recipe, run.results, run.environment)

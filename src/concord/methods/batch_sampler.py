@@ -27,7 +27,6 @@ from concord.methods.base import GeneratedImage
 from concord.metrics.flops import Counter
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier, label_ids
-from concord.models.hub import find_model, size_of
 from concord.pipelines.base import FrozenPipeline, Planned
 from concord.pipelines.load import load_family
 from concord.plan import Sample
@@ -36,8 +35,6 @@ from concord.registry import METHODS
 from concord.storage import images
 
 _log = logging.getLogger("concord")
-SMALL = 2**28
-"""Bytes of a diffusion model that is loaded only to count its operations."""
 
 
 class BatchSampler:
@@ -112,11 +109,9 @@ class BatchSampler:
     def operations(self, sample: Sample, guided: bool) -> int | None:
         """Floating-point operations of making one image, from noise to pixels, counted by making it again.
 
-        None where the diffusion model is large and not loaded in this process, or compiled, so that it cannot be seen.
+        None where the diffusion model is compiled, so that it cannot be seen.
         """
-        path = find_model(self._recipe.pipeline.model or "")
-        small = path is not None and size_of(path) < SMALL
-        if self._recipe.memory.compile or (self._loaded is None and not small):
+        if self._recipe.memory.compile:
             return None
         with Counter() as counter:
             self.make([sample], guided)

@@ -1,6 +1,7 @@
 """Where models lie, inside the package and in the hub's cache, and under which licence they stand."""
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def licence(model: str) -> str:
 
 WEIGHTS = (".safetensors", ".pth", ".pt")
 """Names of files that hold the weights of one network."""
+_END = 2**16
+"""Bytes of a file's beginning and end that its trace has: weights that were trained otherwise differ in any."""
 REEF_WEIGHTS = Path(__file__).parents[1] / "reef" / "weights"
 
 
@@ -93,6 +96,20 @@ def _has_weights(directory: Path) -> bool:
     if shards:
         return all((directory / str(name)).is_file() for name in shards)
     return any(file.suffix in (".safetensors", ".bin") for file in directory.iterdir())
+
+
+def trace_of(path: Path | None) -> str:
+    """A digest that tells a model's files from others: their names and sizes, and the ends of each; "" of none."""
+    if path is None:
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in (path, *path.rglob("*")) if p.is_file()):
+        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as opened:
+            digest.update(opened.read(_END))
+            opened.seek(max(0, file.stat().st_size - _END))
+            digest.update(opened.read())
+    return digest.hexdigest()
 
 
 def size_of(directory: Path) -> int:

@@ -45,7 +45,7 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
             f"{out} was begun with ipc={begun_as.ipc}, and a set only grows; give that or more, not {recipe.ipc}"
         )
     begun = read_json(out / "environment.json")
-    before, now, packages = begun.get("data"), _data(data, recipe), begun.get("packages")
+    before, now, packages = begun.get("data"), data_facts(data, recipe), begun.get("packages")
     known, notes = before if isinstance(before, dict) else {}, []
     changed = [key for key, value in now.items() if known.get(key, value if key in _CONTENT else None) != value]
     if before is not None and changed:
@@ -58,7 +58,7 @@ def check(out: Path, recipe: Recipe, data: ImageSet) -> list[str]:
             raise ConcordError(f"{said}; restore them, or give another --out")
         notes.append(said)  # one that can be read no more is passed over
     old = packages if isinstance(packages, dict) else {}
-    others = [f"{name} {old[name]} -> {v}" for name, v in _versions().items() if old.get(name, v) != v]
+    others = [f"{name} {old[name]} -> {v}" for name, v in versions().items() if old.get(name, v) != v]
     return notes + [f"begun with other versions ({', '.join(others)}): bytes may differ"] * bool(others)
 
 
@@ -72,13 +72,14 @@ def begin(out: Path, recipe: Recipe, data: ImageSet, device: str) -> None:
         "platform": platform.platform(),
         "device": device,
         "threads": recipe.threads,
-        "packages": _versions(),
-        "data": {**(before if isinstance(before, dict) else {}), **_data(data, recipe)},
+        "packages": versions(),
+        "data": {**(before if isinstance(before, dict) else {}), **data_facts(data, recipe)},
     }
     write_json(out / "environment.json", values)
 
 
-def _data(data: ImageSet, recipe: Recipe) -> dict[str, Any]:
+def data_facts(data: ImageSet, recipe: Recipe) -> dict[str, Any]:
+    """What tells the real images from others."""
     images = sum(len(data.items(entry.label)) for entry in data.classes)
     found = {"fingerprint": data.fingerprint, "classes": len(data.classes), "images": images}
     if (files := files_of(data)) is not None:
@@ -86,7 +87,8 @@ def _data(data: ImageSet, recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The installed versions of packages that bytes depend on."""
     found = {name: package_version(name) for name in _PACKAGES}
     return {name: v for name, v in found.items() if v is not None}
 

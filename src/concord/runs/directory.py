@@ -36,6 +36,13 @@ Place = tuple[str, int]
 EMBEDDINGS, REPORT = "embeddings.npz", "report.html"
 
 
+FILES = (
+    *("recipe.yaml", "environment.json", "concepts.json", "details.json", "near_copies.json", EMBEDDINGS),
+    *("results.json", "samples.png", "concepts.png", "similarity.png"),
+)
+"""What a finished run leaves beside its images, once and for all; the page is drawn anew by later commands."""
+
+
 @dataclass(frozen=True)
 class Words:
     """What a command says of a run that it cannot use.

@@ -5,6 +5,8 @@ changes nothing in the result. Files are written while the next batch is made.
 """
 
 import contextlib
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +17,18 @@ from concord.data import ClassTable, ImageSet
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
 from concord.methods.base import Fits, Informed, Method, Resumes, Tells
+from concord.models.hub import find_model, trace_of
 from concord.plan import Sample, batches
-from concord.recipe import Recipe
+from concord.recipe import Recipe, models
 from concord.report.page import write_report
 from concord.runs import begin
+from concord.runs.directory import Run
 from concord.runs.store import Row, Store
+from concord.runs.verify import damage, seal
 from concord.storage.atomic import disk_errors, lock, read_json, write_json
+from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.threads import Writer
-from concord.system import cores, resolve_device, resolve_dtype
+from concord.system import cores, resolve_device, resolve_dtype, version
 from concord.workflows.executors import Executor, Finished, Job, here, open_recipe_data, processes, worker_count
 from concord.workflows.requirements import require_models
 
@@ -31,6 +37,11 @@ if TYPE_CHECKING:
 
 FITTED = "fit"
 """Where a method that fits all images together keeps its state, in the run's directory, until the set is finished."""
+
+
+def as_computed(recipe: Recipe) -> Recipe:
+    """Return the recipe with `dtype` decided; torch is only asked where the recipe leaves it open."""
+    return resolved(recipe)[0] if recipe.dtype == "auto" else recipe
 
 
 def resolved(recipe: Recipe) -> tuple[Recipe, str]:
@@ -57,14 +68,21 @@ def distill(
     """
     progress = progress or Silent()
     start = time.perf_counter()
-    if needs_torch(recipe) and method is None:
-        require_models(recipe)
-    recipe, device = resolved(recipe)
-    progress.stage(f"reading {recipe.data}")
     own = data is not None or method is not None
+    sealed = {} if own else read_checksums(out)
+    if not sealed and needs_torch(recipe) and method is None:
+        require_models(recipe)
+    progress.stage(f"reading {recipe.data}")
     data = open_recipe_data(recipe) if data is None else data
     for note in data.notes:
         progress.note(note)
+    # Which images can be read is only known by reading them.
+    of = "" if own or recipe.unreadable == "skip" else measured_from(recipe, data)
+    if of and sealed.get("of") == of and (found := _finished(out, start)):
+        return found
+    if sealed and needs_torch(recipe):
+        require_models(recipe)
+    recipe, device = resolved(recipe)
     for note in begin.check(out, recipe, data):
         progress.note(note)
     maker = (method or build)(recipe, data)
@@ -81,7 +99,8 @@ def distill(
             maker.resume(read_json(out / "concepts.json"))
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
-            (out / "results.json").unlink(missing_ok=True)  # it would speak of the smaller set
+            for name in ("results.json", CHECKSUMS):  # they would speak of the smaller set
+                (out / name).unlink(missing_ok=True)
         concepts = maker.record() if isinstance(maker, Resumes) else None
         if concepts is not None:
             write_json(out / "concepts.json", concepts)
@@ -103,22 +122,22 @@ def distill(
             "ipc": None if recipe.spec.ipc == "all" else recipe.ipc,
             "classes": len(data.classes),
             "images": len(main.rows),
-            "made": made[maker.variants[0]],
-            "kept": len(main.rows) - made[maker.variants[0]],
             "uninformed_steps": sum(int(row["scores"].get("uninformed_steps", 0)) for row in main.rows.values()),
         }
         further = maker.facts() if isinstance(maker, Tells) else {}
         if measuring := _measuring(recipe, data, maker, out):
             further |= measuring.active_share()
             if isinstance(maker, Informed):
-                further |= _operations(maker, list(main.rows.values()), out)
+                further |= _operations(maker, list(main.rows.values()))
             further |= measuring.results()
-        per_image = making / results["made"] if results["made"] else None
-        results |= {
+        now = made[maker.variants[0]]
+        times = {
             "seconds": round(time.perf_counter() - start, 3),
-            "seconds_per_image": _rounded(per_image),
-            "images_per_second": _rounded(sum(made.values()) / making) if results["made"] else None,
-        } | further
+            "seconds_per_image": _rounded(making / now) if now else None,
+            "images_per_second": _rounded(sum(made.values()) / making) if now else None,
+        }
+        call = {"made": now, "kept": len(main.rows) - now}
+        results |= times | further | {"last_call": call | {"times": list(times)}}
         write_json(out / "results.json", results)
         progress.stage("drawing")
         with disk_errors(out):
@@ -126,7 +145,37 @@ def distill(
                 _draw(measuring)
             write_report(out)
             shutil.rmtree(out / FITTED, ignore_errors=True)
-    return {"schema": 1, **results}
+        seal(out, of)
+    return {"schema": 1, **results, **call}
+
+
+def measured_from(recipe: Recipe, data: ImageSet) -> str:
+    """A digest of all that the figures of a finished set come from, but for its files: nothing is measured twice."""
+    settings = as_computed(recipe).model_dump(mode="json", by_alias=True, exclude={"device", "workers", "threads"})
+    traces = {model: trace_of(find_model(model)) for model in {recipe.encoder, *models(recipe).values()}}
+    bank = Path(recipe.concepts.bank or "")
+    values = [
+        settings,
+        begin.data_facts(data, recipe),
+        data.notes,
+        traces,
+        sum_of_file(bank),
+        begin.versions(),
+        version(),
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(out: Path, start: float) -> dict[str, Any] | None:
+    """What a set came to that was finished by an earlier call, if all of it is still there."""
+    with lock(out):
+        if next(damage(out), None) is not None:
+            return None
+        run = Run(out)
+        if not run.report.is_file():
+            write_report(out)
+        times = {"seconds": round(time.perf_counter() - start, 3), "seconds_per_image": None, "images_per_second": None}
+        return {**run.results, **times, "made": 0, "kept": run.results["images"]}
 
 
 def pending(method: Method, counts: Sequence[int], classes: ClassTable, stores: Mapping[str, Store]) -> list[Job]:
@@ -182,18 +231,15 @@ def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> "Me
     return Measuring(recipe, data, out, method.variants, ModelCache(recipe))
 
 
-def _operations(method: Informed, rows: Sequence[Row], out: Path) -> dict[str, Any]:
-    """Operations of one image of the first variant; those of an earlier call where nothing can be counted now."""
+def _operations(method: Informed, rows: Sequence[Row]) -> dict[str, Any]:
+    """Operations of one image of the first variant."""
     if not rows:
         return {}
     row = rows[-1]  # its checkpoint is the one that was loaded last
     texts = tuple(row["positives"]), tuple(row["negatives"])
     sample = Sample(row["label"], row["index"], row["seed"], *texts, row["prompt"], row["source"], row["checkpoint"])
     counted = method.operations(sample)
-    if counted is not None:
-        return {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
-    earlier = read_json(out / "results.json")
-    return {key: earlier[key] for key in ("tflop_per_image",) if key in earlier}
+    return {} if counted is None else {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
 
 
 def _draw(run: "Measuring") -> None:

@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from concord.cli.common import AsJson
 from concord.cli.console import Console, print_json
+from concord.errors import ConcordError
 
 
 def compare(
@@ -18,16 +19,28 @@ def compare(
 ) -> None:
     """Compare two runs, paired by class and index: recipes, images, details, scores, accuracy and cost.
 
+    Of two directories of draws (seed-0, seed-1, ...) their accuracies, paired by draw.
+
     concord compare out/informed out/plain --out compare.html
     """
     from rich.text import Text
 
-    from concord.cli.compare_views import record, show
+    from concord.cli.compare_views import measures_record, record, show, show_measures
     from concord.report.compare import compare as measure
-    from concord.report.compare import finished_run
+    from concord.report.compare import compare_draws, finished_run
     from concord.report.compare_page import page
+    from concord.runs.draws import draws_in
     from concord.storage.atomic import disk_errors, write_atomically
 
+    if draws_in(a) and draws_in(b):
+        if out is not None:
+            raise ConcordError(f"a page is of two sets: concord compare {draws_in(a)[0]} {draws_in(b)[0]} --out {out}")
+        rows = compare_draws(a, b)
+        if as_json:
+            print_json({"a": str(a), "b": str(b), "measures": measures_record(rows)})
+        else:
+            show_measures(a, b, rows)
+        return
     with Console(stderr=True).status(Text("comparing ...")):
         found = measure(finished_run(a), finished_run(b))
         if out is not None:

@@ -1,5 +1,6 @@
 """What `concord compare` shows: a summary for people, a record for programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from rich.text import Text
 
 from concord.cli.console import Console
 from concord.registry import Measure
-from concord.report.compare import Comparison, Pair
+from concord.report.compare import Compared, Comparison, Pair
 from concord.report.compare_page import change, figure, setting, verdict
 from concord.runs.directory import Run
 from concord.text import counted, plain
@@ -20,7 +21,7 @@ _COLOURS = {"better": "green", "worse": "red", "same": "dim", "unclear": "", "un
 def show(found: Comparison, out: Path | None) -> None:
     """Print a comparison; no figure is cut off, however narrow the terminal."""
     console = Console()
-    groups = [_runs(found), _keys(found), _measures(found), _changed(found)]
+    groups = [_runs(found), _keys(found), _measures(found.measures), _changed(found)]
     if out is not None:
         groups.append([Text.assemble(("wrote  ", "bold green"), plain(str(out)))])
     for n, lines in enumerate(group for group in groups if group):
@@ -57,11 +58,11 @@ def _keys(found: Comparison) -> list[Text]:
     return lines
 
 
-def _measures(found: Comparison) -> list[Text]:
-    if not found.measures:
+def _measures(measures: Sequence[Compared]) -> list[Text]:
+    if not measures:
         return [Text("neither details, scores nor accuracies are in both runs", "dim")]
     rows = [("what differs", "A", "B", "B - A", "95 % interval")]
-    for m in found.measures:
+    for m in measures:
         a, b = (figure(value, m.measure.unit) for value in (m.a, m.b))
         rows.append((f"  {plain(m.measure.label)}", a, b, *change(m)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -70,7 +71,7 @@ def _measures(found: Comparison) -> list[Text]:
         cells = [f"{label:<{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(row, widths[1:], strict=True))]
         line = Text("  ".join(cells).rstrip(), "" if n else "bold")
         if n:
-            line.stylize(_COLOURS[verdict(found.measures[n - 1])], start=len("  ".join(cells[:3])))
+            line.stylize(_COLOURS[verdict(measures[n - 1])], start=len("  ".join(cells[:3])))
         lines.append(line)
     return lines
 
@@ -92,6 +93,31 @@ def _beside(pair: Pair, lead: Measure | None) -> str:
     return f", {lead.label} {figure(a, lead.unit)} -> {figure(b, lead.unit)}" if lead and a != b else ""
 
 
+def show_measures(a: Path, b: Path, measures: Sequence[Compared]) -> None:
+    """Print the accuracies of two directories of draws."""
+    console = Console()
+    lines = [Text("concord compare", "bold")]
+    for letter, colour, path in (("A", "cyan", a), ("B", "yellow", b)):
+        lines.append(Text.assemble("  ", (letter, f"bold {colour}"), f"  {plain(str(path))}"))
+    for line in [*lines, Text(), *_measures(measures)]:
+        console.say(line)
+
+
+def measures_record(measures: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Figures of two runs as ``--json`` prints them."""
+    return [
+        {
+            "name": m.name,
+            "label": m.measure.label,
+            "form": m.measure.unit,
+            "a": m.a,
+            "b": m.b,
+            "difference": {"mean": m.change, "ci95": m.ci95 and list(m.ci95), "n": m.n, "by": m.by, "p": m.p},
+        }
+        for m in measures
+    ]
+
+
 def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
     """A comparison as ``--json`` prints it; `out` is the page that was written."""
     return {
@@ -102,17 +128,7 @@ def record(found: Comparison, out: Path | None = None) -> dict[str, Any]:
             **{"common": len(found.pairs), "only_a": found.only[0], "only_b": found.only[1]},
             **{key: sum(getattr(pair, key) for pair in found.pairs) for key in ("identical", "same_seed")},
         },
-        "measures": [
-            {
-                "name": m.name,
-                "label": m.measure.label,
-                "form": m.measure.unit,
-                "a": m.a,
-                "b": m.b,
-                "difference": {"mean": m.change, "ci95": m.ci95 and list(m.ci95), "n": m.n, "by": m.by, "p": m.p},
-            }
-            for m in found.measures
-        ],
+        "measures": measures_record(found.measures),
         "pairs": [
             {
                 "class_name": pair.class_name,

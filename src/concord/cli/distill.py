@@ -1,12 +1,19 @@
+import re
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
+from concord.errors import ConcordError
+from concord.runs.draws import draw_path
 from concord.text import file_name
+
+if TYPE_CHECKING:
+    from concord.recipe import Recipe
 
 
 def distill(
@@ -28,19 +35,35 @@ def distill(
 
       concord distill reef
       concord distill photos data=my-photos ipc=10 --out my-set
+      concord distill photos data=my-photos ipc=10 seed=0,1,2 --out three-draws
     """
     from concord.recipe import load
 
-    settings = load(recipe, [*(overrides or []), *([f"workers={workers}"] if workers else [])])
-    where = out or Path("out") / file_name(settings.name)
+    texts = [*(overrides or []), *([f"workers={workers}"] if workers else [])]
+    seeds = next((text.partition("=")[2] for text in texts if re.fullmatch(r"seed=\d+(,\d+)+", text)), "")
+    drawn = list(dict.fromkeys(map(int, seeds.split(",")))) if seeds else [None]
+    found = []
+    for seed in drawn:
+        settings = load(recipe, [f"seed={seed}" if text == f"seed={seeds}" else text for text in texts])
+        where = out or Path("out") / file_name(settings.name)
+        if seed is not None and (where / "recipe.yaml").exists():
+            raise ConcordError(f"{where} holds one set: draws lie in a directory of their own; give another --out")
+        found.append(_made(settings, draw_path(where, seed) if seed is not None else where, dry_run, quiet, as_json))
+    if as_json:
+        print_json(found[0] if len(drawn) == 1 else {"draws": found})
+
+
+def _made(settings: "Recipe", where: Path, dry_run: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+    """One set, made or planned, and shown unless it goes to programs."""
     with user_errors(where):
         if dry_run:
             from concord.cli.distill_views import show_preview
             from concord.workflows.preview import preview, record
 
             plan = preview(settings, where)
-            print_json(record(plan)) if as_json else show_preview(plan)
-            return
+            if not as_json:
+                show_preview(plan)
+            return record(plan)
         from concord.cli.distill_views import show_results
         from concord.cli.progress import Bar
         from concord.events import Silent
@@ -49,7 +72,6 @@ def distill(
         bar = nullcontext(Silent()) if quiet else Bar(settings, where, Console(stderr=as_json))
         with bar as progress:
             results = run(settings, where, progress)
-        if as_json:
-            print_json(results)
-        elif not quiet:
+        if not (as_json or quiet):
             show_results(results, where)
+        return results

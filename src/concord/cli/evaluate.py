@@ -7,10 +7,13 @@ from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
 from concord.cli.console import Console, print_json
+from concord.errors import ConcordError
 
 
 def evaluate(
-    directory: Annotated[Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    directory: Annotated[
+        Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet; more of it are draws.")
+    ],
     test: Annotated[str, Option(metavar="DATA", help="Real images to test on: a folder, Parquet, reef-test.")],
     overrides: Annotated[
         list[str] | None,
@@ -35,33 +38,51 @@ def evaluate(
     Protocols: rded (soft labels, the paper's), paper (its App. B), fixed (one soft label an image), hard (Minimax's),
     dc (dataset condensation's), rd3, sre2l; or several: regimes (rded, fixed, hard), all-soft, all-hard.
 
-    Killed, the same command goes on with the seed that it was at.
+    Killed, the same command goes on with the seed that it was at. Several sets, or a directory of draws
+    (`concord distill RECIPE seed=0,1,2 --out DIR`), are one method's: a table over draws and seeds.
 
       concord evaluate out/reef --test reef-test student=convnet-3 protocol=rded,hard ipc=1,10
 
       concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
     """
+    texts = [text for text in overrides or [] if "=" in text or not Path(text).exists()]
+    given = [directory, *(Path(text) for text in overrides or [] if text not in texts)]
     with user_errors(out or directory):
         from concord.cli.evaluate_views import show, show_estimate, title
         from concord.cli.progress import Trainings
+        from concord.evaluation.draws import joined
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
+        from concord.runs.draws import draws_in
         from concord.workflows.evaluate import evaluate_and_report
 
-        chosen = read_settings([*(overrides or []), *(["remap=true"] if remap else [])])
+        sets = [draw for place in given for draw in draws_in(place) or [place]]
+        options = [name for name, value in (("out", out), ("random", random), ("full", full)) if value is not None]
+        if len(sets) > 1 and options:
+            raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} draws are given; evaluate them one by one")
+        chosen = read_settings([*texts, *(["remap=true"] if remap else [])])
         if dry_run:
             from concord.evaluation.estimate import estimate
             from concord.evaluation.evaluate import prepared
 
-            with Trainings(Console(stderr=True), quiet, title) as progress:
-                ready = prepared(directory, test, *chosen, out, progress, random, full)
-                progress.stage("timing some steps")
-                found = estimate(ready, chosen[0])
-            print_json(found.as_json()) if as_json else show_estimate(found, directory, test)
+            found = []
+            for place in sets:
+                with Trainings(Console(stderr=True), quiet, title) as progress:
+                    ready = prepared(place, test, *chosen, out, progress, random, full)
+                    progress.stage("timing some steps")
+                    found.append(estimate(ready, chosen[0]))
+            if as_json:
+                print_json(found[0].as_json() if len(sets) == 1 else {"draws": [each.as_json() for each in found]})
+            else:
+                for place, each in zip(sets, found, strict=True):
+                    show_estimate(each, place, test)
             return
-        with Trainings(Console(stderr=True), quiet, title) as progress:
-            record = evaluate_and_report(directory, test, chosen, out, progress, random, full)
+        records = []
+        for place in sets:
+            with Trainings(Console(stderr=True), quiet, title) as progress:
+                records.append(evaluate_and_report(place, test, chosen, out, progress, random, full))
+        record = joined(records) if len(records) > 1 else records[0]
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:
-            show(record, record_path(directory, out))
+            show(record, *(record_path(place, out) for place in sets))

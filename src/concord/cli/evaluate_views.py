@@ -14,15 +14,16 @@ REGIMES = GROUPS["regimes"]
 ALONE = "What a set is worth depends on its labels: protocol=regimes has a teacher online, fixed labels and hard ones."
 
 
-def show(record: Mapping[str, Any], path: Path) -> None:
-    """Print what an evaluation came to, and where its record lies."""
+def show(record: Mapping[str, Any], *paths: Path) -> None:
+    """Print what an evaluation came to, and where its record lies, or those of its draws."""
     console = Console()
     console.print()
     for line, is_head in table(record):
         console.say(f"  {line}" if line else "", style="dim" if is_head else "")
     if len({cell["protocol"] for cell in record["cells"]}.intersection(REGIMES)) < 2:
         console.say(("  labels   ", "dim"), ALONE)
-    console.say(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim"))
+    for path in paths:
+        console.say(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim"))
 
 
 def show_estimate(found: Estimate, directory: Path, test: str) -> None:

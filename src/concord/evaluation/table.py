@@ -20,13 +20,20 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
         row = shown(name)
         lines += [("", True), (row.label, True)]
         lines += _block(cells, partial(_metric, name=name, unit=row.unit))
-    counts = {len(cell["seeds"]) for cell in cells}
-    seeds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+    draws = {cell.get("draws", 1) for cell in cells}
+    over = _several({len(cell["seeds"]) // cell.get("draws", 1) for cell in cells}, "seed")
+    if draws != {1}:
+        over = f"{_several(draws, 'draw')} of the set, each with {over}"
     note = (
-        f"top-1 in percent, mean ± standard deviation over {seeds} seed{'s' * (max(counts) > 1)}; the last accuracy in"
+        f"top-1 in percent, mean ± standard deviation over {over}; the last accuracy in"
         " brackets where the protocol's tables report the best"
     )
     return [*lines, ("", True), (note, True)]
+
+
+def _several(counts: set[int], noun: str) -> str:
+    some = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+    return f"{some} {noun}{'s' * (max(counts) > 1)}"
 
 
 def metric_names(cells: Cells) -> list[str]:

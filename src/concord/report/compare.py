@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from concord.errors import ConcordError
+from concord.evaluation.draws import between, read_draws
 from concord.evaluation.metrics import shown
 from concord.evaluation.record import name as name_of
 from concord.evaluation.record import same_test, way
@@ -206,15 +207,33 @@ def _of_evaluation(a: Json, b: Json) -> Iterator[Compared]:
         return
     first, second = ({name_of(c): c for c in e.get("cells", ()) if c.keys() >= _NAMED} for e in (a, b))
     for cell in (cell for cell in first if cell in second):
-        student, protocol, ipc = cell[0], way(first[cell]), cell[2]
         of_a, of_b = (_of_predictions(cells[cell]) for cells in (first, second))
         for metric, which in product([metric for metric in of_a if metric in of_b], ("last", "best")):
             one, two = (_number(of[metric], f"{which}.mean") for of in (of_a, of_b))
             if one is not None and two is not None:
-                measure = shown(metric)
-                label = f"{measure.label.removesuffix(' in %')} {which}, {student}, {protocol}, IPC {ipc}"
-                named = replace(measure, key=f"{metric}.{which}.{student}.{protocol}.{ipc}", label=label)
+                named = _named(replace(shown(metric), key=metric), which, first[cell])
                 yield Compared(named, one, two, two - one, **_over_seeds(of_a[metric], of_b[metric], which))
+
+
+def compare_draws(one: Path, other: Path) -> tuple[Compared, ...]:
+    """Top-1 of two directories of draws, by cell: paired by draw, in the order of their seeds.
+
+    Raises:
+        ConcordError: a draw was not evaluated, there are not as many of both, or the test images differ.
+    """
+    found = []
+    for first, second, which, difference in between(read_draws(one), read_draws(other)):
+        a, b = (float(cell["top1"][which]["mean"]) for cell in (first, second))
+        measure = _named(replace(shown("top1"), key="top1"), which, first)
+        found.append(Compared(measure, a, b, b - a, **_told(difference, "paired draws")))
+    return tuple(found)
+
+
+def _named(measure: Measure, which: str, cell: Json) -> Measure:
+    """A metric of a cell's predictions, as a row of its own."""
+    student, protocol, ipc = cell["student"], way(cell), cell["ipc"]
+    label = f"{measure.label.removesuffix(' in %')} {which}, {student}, {protocol}, IPC {ipc}"
+    return replace(measure, key=f"{measure.key}.{which}.{student}.{protocol}.{ipc}", label=label)
 
 
 def _of_predictions(cell: Json) -> dict[str, Json]:
@@ -229,6 +248,10 @@ def _over_seeds(a: Json, b: Json, which: str) -> dict[str, Any]:
         found, by = paired(list(one.values()), [two[seed] for seed in one]), "paired seeds"
     else:
         found, by = _welch(a, b, which), "seeds"
+    return _told(found, by)
+
+
+def _told(found: Difference | None, by: str) -> dict[str, Any]:
     return {"ci95": found.ci95, "n": found.n, "by": by, "p": found.p} if found else {}
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from concord.cli.commands import app
 from concord.data import open_data, open_test
 from concord.data.checks import duplicates, overlap, shared_images, survey
 from concord.data.folder import FolderSet
@@ -182,3 +184,18 @@ def test_the_limit_of_pixels_is_that_of_the_setting(tmp_path: Path) -> None:
         data.read("a/0.png")
     with pytest.raises(ConcordError, match=r"3 of the 4 images looked at cannot be read|4 of the 4"):
         open_test(str(tmp_path), max_pixels=99)
+
+
+@pytest.mark.parametrize("command", ["select", "score", "compare"])
+def test_commands_on_concepts_read_scans_by_a_range(tmp_path: Path, command: str) -> None:
+    def said(*options: str) -> str:
+        banks = ["reef", "reef"] if command == "compare" else ["reef"]
+        words = ["concepts", command, *banks, str(tmp_path), "--encoder", "no/encoder", *options]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2
+        return done.output
+
+    scans(tmp_path, 4095)
+    assert "nearly black" in said()
+    assert "nearly black" not in said("--grey-range", "0", "4095")
+    assert "expected black below white, as in 0 4095, got [9, 9]" in said("--grey-range", "9", "9")

@@ -34,6 +34,10 @@ EncoderName = Annotated[
 Classes = Annotated[list[str] | None, Option(help="Only these classes: folders or names, repeated or with commas.")]
 Images = Annotated[int, Option(min=0, help="Real images a class, evenly spaced; 0 takes all.")]
 SkipUnreadable = Annotated[bool, Option("--skip-unreadable", help="Leave out images that cannot be read.")]
+GreyRange = Annotated[
+    tuple[int, int] | None,
+    Option("--grey-range", metavar="BLACK WHITE", help="Values of 16-bit grey in use, as 0 4095; all if not given."),
+]
 MANY = 40_000
 """Pairs of classes beyond which `negatives` leaves out what would take hours."""
 
@@ -112,6 +116,7 @@ def select(
     chart: Annotated[Path | None, Option(help="Draw the activations into this PNG file.")] = None,
     out: Annotated[Path | None, Option(help="Write them as a run's concepts.json has them.")] = None,
     skip_unreadable: SkipUnreadable = False,
+    grey_range: GreyRange = None,
     as_json: AsJson = False,
 ) -> None:
     """Rate a bank's phrases on real images and keep the most active (Eq. 10).
@@ -122,7 +127,7 @@ def select(
     from concord.concepts.bank import load_bank
     from concord.concepts.selection import name_similarity, select_classes, selection_record
 
-    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
+    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable, grey_range)
     how: dict[str, Any] = {"keep": keep, "most": images or None, "pinned": _pins(pin or [])}
     rater = _rater(encoder)
     with views.working("rating phrases on real images"):
@@ -205,6 +210,7 @@ def score(
     images: Images = 100,
     classes: Classes = None,
     skip_unreadable: SkipUnreadable = False,
+    grey_range: GreyRange = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure zero-shot accuracy with a bank's phrases against bare class names, on labelled images.
@@ -216,7 +222,7 @@ def score(
     from concord.concepts.compare import score as measure
     from concord.concepts.selection import bank_key
 
-    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable)
+    chosen, real = load_bank(bank), _data(data, classes, skip_unreadable, grey_range)
     chosen.require([bank_key(entry) for entry in real.classes])
     try:
         rater = _rater(encoder)
@@ -241,6 +247,7 @@ def compare(
     images: Images = 100,
     class_name: Annotated[list[str] | None, Option("--class", help="Only this class; may be repeated.")] = None,
     skip_unreadable: SkipUnreadable = False,
+    grey_range: GreyRange = None,
     as_json: AsJson = False,
 ) -> None:
     """Show two banks side by side, class by class."""
@@ -254,7 +261,7 @@ def compare(
         for bank in both:
             find_class([bank], name)
     if data is not None:
-        real = _data(data, None, skip_unreadable)
+        real = _data(data, None, skip_unreadable, grey_range)
         chosen = [real.classes.find(name) for name in names] if names else list(real.classes)
         names = [entry.class_name for entry in chosen]
         rate = _rate(real, _rater(encoder), keep, images or None, skip_unreadable)
@@ -263,11 +270,13 @@ def compare(
     views.show_comparison((a, b), both, pairs, data, as_json)
 
 
-def _data(data: str, classes: list[str] | None, skip_unreadable: bool = False) -> "ImageSet":
+def _data(
+    data: str, classes: list[str] | None, skip_unreadable: bool = False, grey_range: tuple[int, int] | None = None
+) -> "ImageSet":
     from concord.data import open_data, restrict
 
     words = [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
-    opened = open_data(data, "skip" if skip_unreadable else "error", "--skip-unreadable")
+    opened = open_data(data, "skip" if skip_unreadable else "error", "--skip-unreadable", grey_range=grey_range)
     for note in opened.notes:
         Console(stderr=True).say(f"note: {plain(note)}")
     return restrict(opened, words or None, {})

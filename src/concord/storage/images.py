@@ -47,6 +47,10 @@ class ReadOptions:
     grey_range: tuple[int, int] | None = None
     max_pixels: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.grey_range and self.grey_range[0] >= self.grey_range[1]:
+            raise ConcordError(f"grey_range: expected black below white, as in 0 4095, got {[*self.grey_range]}")
+
 
 PLAIN = ReadOptions()
 

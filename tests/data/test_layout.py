@@ -101,7 +101,7 @@ def test_the_split_that_is_wanted_is_taken(tmp_path: Path, layout: str, train: s
         ),
         (
             "cat/train cat/test dog/train dog/test",
-            "splits within cat/, dog/; put splits above classes, as in train/CLASS",
+            "without class folders within cat/; put splits above classes, as in train/CLASS",
         ),
         ("cat dog pets/cat pets/dog", r"class folders (cat, dog) again in pets/; take one of the two away, or name"),
         ("cat dog owl pets/pets/cat pets/pets/dog pets/pets/owl", "again in pets/pets/"),
@@ -117,6 +117,8 @@ def test_the_split_that_is_wanted_is_taken(tmp_path: Path, layout: str, train: s
             "train/images train/labels/0.txt valid/images valid/labels/0.txt",
             "splits (train, valid) without class folders",
         ),
+        ("train_images:4 test_images:2 train.csv", "without class folders (labels are read from folders alone"),
+        ("kaggle/train:5 kaggle/test:3", "without class folders within kaggle/"),
         (
             "images:4 labels.csv",
             "images/ and no class folders (labels are read from folders alone, not from labels.csv)",
@@ -146,6 +148,8 @@ def test_the_tree_is_short_and_clean_on_the_terminal(tmp_path: Path) -> None:
     "layout",
     [
         "airplane train boat",
+        "bullet_train",
+        "test_tube boat",
         "hat test",
         "button checkbox image label",
         "left/shoe right/shoe hat",
@@ -171,6 +175,9 @@ def test_what_may_be_splits_or_not_is_said(tmp_path: Path) -> None:
     data = open_data(str(laid_out(tmp_path / "b", "train test")))
     assert keys(data) == ["test", "train"]
     assert "they are taken for classes, though they look like splits" in data.notes[0]
+    data = open_data(str(laid_out(tmp_path / "c", "bullet_train test_tube boat")))
+    assert keys(data) == ["boat", "bullet_train", "test_tube"]
+    assert data.notes[0].startswith("bullet_train/, test_tube/ hold images and no class folders")
 
 
 def test_masks_in_each_class_are_left_out_and_images_is_no_name(tmp_path: Path) -> None:

@@ -40,19 +40,17 @@ def layout(source: Source, part: Part) -> Layout:
     if made is not None and "metadata.jsonl" in made.others and (made.below or not made.images):
         return Layout(made, (), [f"{source.root} was made by concord: its images/ are the data"])
     notes = _drop_masks(source)
-    while (holders := _holders(at)) and not (said := _flat_splits(source, at)):
+    while holders := _holders(at):
         if len(holders) > 1 or holders[0].count < at.count:
             raise _within(source, at, holders)
         chosen, held, note = _choose(source, holders[0], part)
         at, notes = _unwrapped(chosen), [*notes, note]
-    if holders:
-        return Layout(at, (), [*notes, *said])
     if not held:
         at, said = _alone(source, _unwrapped(at), part)
         at, held, copies = _not_in_itself(source, at, part)
         notes += said + copies
-    _check_flat(source, at)
-    return Layout(at, held, [*notes, *_twins(source, at)])
+    _check_bare(source, at)
+    return Layout(at, held, [*notes, *_check_flat(source, at), *_twins(source, at)])
 
 
 def _drop_masks(source: Source) -> list[str]:
@@ -80,8 +78,9 @@ def _has_classes(folder: Folder) -> bool:
 
 
 def _splits(folder: Folder) -> dict[str, str]:
-    """The folders in it that are splits by their names: name -> split."""
-    return {name: word for name in folder.filled if (word := split_word(name))}
+    """The folders in it that are splits by their names, of which one has class folders: name -> split."""
+    splits = {name: word for name in folder.filled if (word := split_word(name))}
+    return splits if any(_has_classes(folder.below[name]) for name in splits) else {}
 
 
 def _holders(folder: Folder) -> list[Folder]:
@@ -93,19 +92,10 @@ def _holders(folder: Folder) -> list[Folder]:
     return [holder for child in folder.filled.values() for holder in _holders(child)]
 
 
-def _flat_splits(source: Source, at: Folder) -> list[str]:
-    """What to say of classes called train and test, as they may really be: no folder and no label speaks against it."""
-    if any(child.filled or name.lower() not in SPLITS for name, child in at.filled.items()) or _labels_in(at):
-        return []
-    names = listed(f"{name}/" for name in at.filled)
-    return [f"{names} hold images and no class folders: they are taken for classes, though they look like splits"]
-
-
 def _within(source: Source, at: Folder, holders: Sequence[Folder]) -> ConcordError:
     """Splits lie in several folders, or beside images that are of none."""
     where = listed((f"{at.relative(holder)}/" for holder in holders), 3)
-    ways = [h for h in holders if any(_has_classes(h.below[name]) for name in _splits(h))]
-    return _refusal(source, f"has splits within {where}", ways, "put splits above classes, as in train/CLASS")
+    return _refusal(source, f"has splits within {where}", holders)
 
 
 def _choose(source: Source, holder: Folder, part: Part) -> tuple[Folder, list[Folder], str]:
@@ -174,15 +164,36 @@ def _not_in_itself(source: Source, at: Folder, part: Part) -> tuple[Folder, list
     return at, [], []
 
 
-def _check_flat(source: Source, at: Folder) -> None:
+def _check_flat(source: Source, at: Folder) -> list[str]:
+    """Refuse splits without class folders; say where two classes may really be called train and test."""
+    for folder in at.walk():
+        flat = [name for name, child in folder.filled.items() if split_word(name) and not _has_classes(child)]
+        exact = {name.lower() in TRAIN for name in flat if name.lower() in SPLITS}
+        if {split_word(name) in TRAIN for name in flat} != {True, False}:
+            continue
+        alone, labels = len(flat) == len(folder.filled), _labels_in(folder)
+        bare = any(folder.below[name].filled for name in flat)
+        if (len(exact) == 2 and not (alone and folder is at)) or (alone and (labels or bare)):
+            what = f"has splits ({', '.join(flat)}) without class folders"
+            if folder is at:
+                raise _refusal(source, f"{what}{labels}", [])
+            where = f"{what} within {at.relative(folder)}/{labels}"
+            raise _refusal(source, where, [], "put splits above classes, as in train/CLASS")
+        names = listed(f"{name}/" for name in flat)
+        return [f"{names} hold images and no class folders: they are taken for classes, though they look like splits"]
+    return []
+
+
+def _check_bare(source: Source, at: Folder) -> None:
     """Refuse images in a folder that names no class, where a file or masks beside them say what they show."""
     for name, folder in at.filled.items():
         if folder.filled or not (name.lower() in SPLITS or plain_word(name) in PHOTOGRAPHS):
             return
     beside = sorted({*at.lost, *(name for name in at.below if plain_word(name) in COMPANIONS)})
-    if at.filled and (beside or _labels_in(at)):
+    tables = _labels_in(at)
+    if beside or (tables and len(at.filled) == 1):
         alone = listed(f"{name}/" for name in at.filled) + (f" (beside {listed(beside)}/)" if beside else "")
-        raise _refusal(source, f"has its images in {alone} and no class folders{_labels_in(at)}", [])
+        raise _refusal(source, f"has its images in {alone} and no class folders{tables}", [])
 
 
 def _labels_in(folder: Folder) -> str:

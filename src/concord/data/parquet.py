@@ -24,9 +24,10 @@ from concord.text import listed
 
 _HELD = 256 * 2**20
 """Bytes of groups that are held: CIFAR-10 whole, some twenty groups of the hub's ImageNet."""
-_BLOCK = 2**16
 _OPEN = 64
 """Files that are open at once."""
+_BLOCK = 2**16
+"""Bytes of a part of a file that is looked at to know it again."""
 
 
 class Rows:

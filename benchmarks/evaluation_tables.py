@@ -122,8 +122,9 @@ def reef(data: Path, work: Path) -> Table:
     """ConvNet-3 of width 32 at 32 px: hard labels, and soft ones of a teacher of the same kind."""
     teacher = str(work / "teacher.safetensors")
     common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=3", f"teacher={teacher}")
-    # Minimax's hard protocol has up to 3000 epochs and reads the accuracy a hundred times: both are as in RDED's here.
-    protocols = (*common, "protocol=rded,hard", "judge=rded")
+    # Minimax's hard protocol has up to 3000 epochs, reads the accuracy a hundred times and crops from images that were
+    # brought to the student's size: all three are as in RDED's here.
+    protocols = (*common, "protocol=rded,hard", "judge=rded", "resize_first=false")
     runs = ((*protocols, "ipc=1,10", "epochs=300"), (*protocols, "ipc=50", "epochs=100"))
     return Table(
         "reef-test",

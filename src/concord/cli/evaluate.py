@@ -59,7 +59,7 @@ def evaluate(
         sets = [draw for place in given for draw in draws_in(place) or [place]]
         options = [name for name, value in (("out", out), ("random", random), ("full", full)) if value is not None]
         if len(sets) > 1 and options:
-            raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} draws are given; evaluate them one by one")
+            raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} are given; evaluate them one by one")
         chosen = read_settings([*texts, *(["remap=true"] if remap else [])])
         if dry_run:
             from concord.evaluation.estimate import estimate

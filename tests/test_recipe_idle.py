@@ -51,6 +51,7 @@ DIT = f"{PHOTOS} method=dit"
         ("reef", "pipeline.tiny_decoder=null", "informing.decoder"),
         ("reef-paper", "pipeline.tiny_decoder=reef:tiny", "pipeline.tiny_decoder"),
         ("reef", "informing.classifier=reef:teacher", "informing.classifier"),
+        ("reef", "informing.objective.contrastive=3", "informing.objective.contrastive"),
         ("reef", "concepts.negatives.k=3", "concepts.negatives.k"),
         ("reef", "concepts.negatives.count=0 concepts.negatives.kind=random", "concepts.negatives.kind"),
         ("reef", "concepts.negatives.count=0 informing.temperature=0.1", "informing.temperature"),
@@ -88,6 +89,8 @@ def test_what_cannot_act_is_refused_by_name(recipe: str, typed: str, key: str) -
         ("reef", "method=random metrics=near_copies encoder=reef:clip nuisance=reef:nuisance"),
         ("photos", f"{PHOTOS} teacher=x.safetensors seed=3"),  # an evaluation takes the recipe's teacher
         ("photos", f"{PHOTOS} method=k_center encoder=reef:clip features=encoder"),
+        ("reef-paper", "informing.objective.contrastive=3"),
+        ("reef", "informing.objective.contrastive=3 informing.objective.cosine=1"),
         ("reef", "scorer.kind=none format.kind=jpeg format.quality=80"),
         ("reef", "concepts.negatives.kind=similar concepts.negatives.k=3"),
         ("reef", "informing.objective.classifier=1 informing.classifier=reef:teacher"),
@@ -106,8 +109,12 @@ def test_a_files_own_settings_are_judged_but_not_what_concord_spelled_out(tmp_pa
     ) as caught:
         load(str(path))
     assert "informing.weight:" not in str(caught.value)
-    path.write_text("data: reef\ninforming: {strength: 0.4, enabled: false}\nmethod: random\n")
-    load(str(path))  # what is switched off keeps its settings
+    for switched in ("informing: {strength: 0.4, enabled: false}", "informing: {strength: 0.4}\nmethod: random"):
+        path.write_text(f"data: reef\nuninformed: true\n{switched}\n")
+        load(str(path))  # what is switched off keeps its settings
+        for typed in ("informing.strength=0.3", "uninformed=true"):
+            with pytest.raises(ConcordError, match=typed.partition("=")[0]):
+                load(str(path), [typed])
     run = load("reef", ["informing.mode=exact"])
     path.write_text(HEADER + to_yaml(run))
     assert load(str(path)) == run

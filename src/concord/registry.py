@@ -101,6 +101,7 @@ class GuideSpec:
         settings: a pydantic model of the entry's other keys.
         across: it compares the images of a batch, so that a batch is never made in parts.
         models: settings -> the models that it will load, key -> directory or hub id.
+        check: (settings, recipe, the fewest classes round which a batch goes): raises ConcordError where it cannot act.
     """
 
     name: str
@@ -109,6 +110,7 @@ class GuideSpec:
     about: str
     across: bool = False
     models: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    check: Callable[[Any, Any, int], None] = lambda *_: None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,15 @@ def test_a_recipes_guide_acts_and_without_it_every_byte_is_as_before(models: Pat
     assert not np.array_equal(made(named(models, **beside, guides=REPULSION)), made(named(models, **beside)))
 
 
+def test_batches_in_which_no_two_of_a_class_meet_are_refused(models: Path) -> None:
+    for batch_size in (1, 3):
+        recipe = named(models, guides=REPULSION, batch_size=batch_size)
+        with pytest.raises(ConcordError, match=rf"batches of {batch_size} that go round 3 classes.*above 3"):
+            Generate(recipe, open_recipe_data(recipe))
+    recipe = named(models, guides=REPULSION, batch_size=4)
+    Generate(recipe, open_recipe_data(recipe))
+
+
 def test_a_batch_whose_images_are_compared_is_made_whole(
     models: Path,
     monkeypatch: pytest.MonkeyPatch,

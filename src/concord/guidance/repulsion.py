@@ -11,7 +11,7 @@ from concord.errors import ConcordError
 from concord.guidance.context import GuideContext
 from concord.guidance.shifts import fast_shift
 from concord.guidance.window import check_size, check_window, window_steps
-from concord.recipe import Fraction, Weight
+from concord.recipe import Fraction, Recipe, Weight
 from concord.registry import GuideSpec
 
 
@@ -63,10 +63,18 @@ def build(settings: Settings, context: GuideContext) -> Repulsion:
     return Repulsion(context.labels, settings.strength, settings.window)
 
 
+def check(settings: Settings, recipe: Recipe, classes: int) -> None:
+    """Refuse batches in which no two images of a class meet."""
+    if recipe.batch_size <= classes:
+        some = f"batches of {recipe.batch_size} that go round {classes} classes hold no two images of a class"
+        raise ConcordError(f"guides: repulsion cannot act, as {some}; set batch_size above {classes}")
+
+
 REPULSION = GuideSpec(
     name="repulsion",
     build="concord.guidance.repulsion:build",
     settings=Settings,
     about="Images of a class that are made in one batch are pushed apart.",
     across=True,
+    check=check,
 )

@@ -5,6 +5,7 @@ writes them into the samples. A worker then makes batches from samples alone (`c
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ from concord.models.hub import find_model
 from concord.pipelines.class_ids import class_ids
 from concord.pipelines.load import pipeline_labels, recipe_family
 from concord.plan import Sample, sample_seed
-from concord.recipe import Recipe, models
+from concord.recipe import Recipe, guide_settings, models
+from concord.registry import GUIDES
 
 COST_IMAGES = 2
 """Real images a class that select concepts where only the cost is asked for."""
@@ -40,6 +42,8 @@ class Generate:
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
         owners = recipe.pipeline.checkpoints
         self._checkpoints = assign_checkpoints(owners, data.classes) if owners else [""] * len(data.classes)
+        for name, settings in map(guide_settings, recipe.guides):
+            GUIDES.get(name).check(settings, recipe, min(Counter(self._checkpoints).values()))
         # Where the model is not here yet, its classes are checked when it is loaded.
         if "class" in self._reads and (labels := pipeline_labels(recipe.pipeline.model or "")) is not None:
             class_ids(labels, data.classes, str(recipe.pipeline.model))

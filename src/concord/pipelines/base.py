@@ -140,6 +140,8 @@ class Family(FrozenPipeline):
 
         scale: see `doubles`. order, channels: see `classifier_free`.
         """
+        if channels is not None and channels > self.latent_shape[0]:
+            raise ConcordError(f"`pipeline.channels` is {channels}, but the latents have {self.latent_shape[0]}")
         doubling, kind, dtype = self.doubles(scale), prediction_kind(self.pipeline), self.denoiser.dtype
 
         def predict(x_t: Tensor, t: Tensor | int) -> Prediction:

@@ -58,6 +58,8 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
             yield Idle(key, "informing.enabled is false", ("informing.enabled",), switch=True)
     else:
         yield from _in_informing(recipe)
+    if not recipe.is_guided:
+        yield Idle("uninformed", "the set is uninformed as it is", ("informing.enabled", "guides"), switch=True)
 
 
 def _in_informing(recipe: Recipe) -> Iterator[Idle]:
@@ -77,6 +79,11 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
     if not weights.classifier:
         by = ("informing.objective.classifier",)
         yield Idle("informing.classifier", "informing.objective.classifier is 0; raise it", by)
+    given = {name: weight for name, weight in weights if weight}
+    if informing.mode == "fast" and len(given) == 1 and (name := next(iter(given))) and given[name] != 1:
+        others = tuple(f"informing.objective.{other}" for other, _ in weights if other != name)
+        why = "mode fast normalises the gradient, so that the weight of the only objective says nothing; set it to 1"
+        yield Idle(f"informing.objective.{name}", f"{why}, and informing.strength", ("informing.mode", *others))
     contrastive, concepts = ("informing.objective.contrastive",), not (weights.contrastive or weights.cosine)
     if concepts:
         for key in ("bank", "keep", "pinned", *(() if informing.stop else ("images",))):

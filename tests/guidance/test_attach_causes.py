@@ -211,8 +211,11 @@ def test_guides_alone_that_moved_nothing_say_so(caplog: pytest.LogCaptureFixture
         ({"positives": [CAT], "between": "hold"}, "between cannot act: at every=1"),
         ({"positives": [CAT], "decode": lambda z: z, "decode_size": 4}, "decode_size cannot act: decode takes"),
         ({"positives": [CAT], "decode": lambda z: z, "tiny": object()}, "tiny cannot act"),
-        ({"guides": [Repulsion([0, 0])], "negatives": [DOG]}, "negatives cannot act: without positives"),
-        ({"guides": [Repulsion([0, 0])], "window": (0.5, 1.0)}, "window cannot act: without positives"),
+        (
+            {"guides": [Repulsion([0, 0])], "negatives": [DOG]},
+            "negatives cannot act: there are guides and no positives",
+        ),
+        ({"guides": [Repulsion([0, 0])], "window": (0.5, 1.0)}, "window cannot act: there are guides"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
@@ -228,3 +231,16 @@ def test_a_negative_of_one_image_may_be_a_positive_of_another() -> None:
         tiny_pipelines.pipeline("sd"), tiny.encoder(), positives=[[CAT], [DOG]], negatives=[[DOG], [CAT]]
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weight": 2.0}, "weight cannot act: mode=fast has its strength"),
+        ({"mode": "exact", "strength": 0.1}, "strength cannot act: mode=exact has its weight"),
+        ({"mode": "exact", "weight": 2.0, "between": "hold"}, "between cannot act"),
+    ],
+)
+def test_a_guide_for_texts_takes_its_modes_settings_alone(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConcordError, match=said):
+        ConceptGuide.for_texts(lambda z: z, tiny.encoder(), positives=[CAT], **options)

@@ -98,6 +98,13 @@ def test_few_steps_of_lcm_and_tcd_are_those_of_the_stock_pipeline(
         assert float((other - made).abs().max()) > 1e-3
 
 
+def test_guidance_on_more_channels_than_there_are_is_refused() -> None:
+    model = DiT(tiny_pipelines.pipeline("dit"))
+    model.denoise([1], 4.0, channels=model.latent_shape[0])
+    with pytest.raises(ConcordError, match=r"`pipeline\.channels` is 9, but the latents have 4"):
+        model.denoise([1], 4.0, channels=9)
+
+
 def test_the_stock_pipelines_own_guidance_scale_is_known() -> None:
     scales = {name: wrap(name, tiny_pipelines.pipeline(name)).default_guidance for name in WIRED}
     assert scales == {"dit": 4.0, "unclip": 10.0, "sd": 7.5, "xl": 5.0, "sd3": 7.0, "pixart": 4.5}

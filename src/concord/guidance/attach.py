@@ -1,6 +1,7 @@
 """Informing inside a diffusers pipeline's own call: the same guides, at its scheduler."""
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,16 +100,13 @@ def inform(
 
 def _refuse_idle(given: Mapping[str, Any]) -> None:
     """Refuse arguments of `inform` that could not act beside the others."""
-    own_decode: dict[str, Any] = {"tiny": None, "size": None, "decode_size": None}
-    alone = {"encoder": None, "negatives": (), "strength": 0.1, "temperature": None, "decode": None, **own_decode}
-    alone |= {"window": (0.0, 1.0), "every": 1, "between": "none"}
-    for idle, others, why in (
-        (given["guides"] and not given["positives"], alone, "without positives the guides act alone"),
-        (given["decode"] is not None, own_decode, "decode takes the whole way from latents to images"),
-        (given["every"] == 1, {"between": "none"}, "at every=1 no step is between two gradients"),
-    ):
-        if idle and (said := [name for name, default in others.items() if given[name] not in (default, [])]):
-            raise ConcordError(f"{said[0]} cannot act: {why}; leave it out")
+    for name, one in inspect.signature(inform).parameters.items():
+        if name in ("pipe", "guides", "positives") or given[name] in (one.default, []):
+            continue
+        if given["guides"] and not given["positives"]:
+            raise ConcordError(f"{name} cannot act: there are guides and no positives; leave it out")
+        if given["decode"] is not None and name in ("tiny", "size", "decode_size"):
+            raise ConcordError(f"{name} cannot act: decode takes the whole way to images; leave it out")
 
 
 _NO_GRADIENT = "the window leaves none of them, or none that can be informed (pure noise cannot)"

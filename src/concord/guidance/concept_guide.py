@@ -107,6 +107,15 @@ class ConceptGuide:
 
         Raises ConcordError: the texts do not fit each other, or an option has no meaning.
         """
+        mode, every = options.get("mode", "fast"), options.get("every", 1)
+        held = options.get("between", "none") != "none"
+        for name, idle, why in (
+            ("weight", mode == "fast", "mode=fast has its strength"),
+            ("strength", mode != "fast", f"mode={mode} has its weight"),
+            ("between", held and every == 1, "at every=1 no step is between two gradients"),
+        ):
+            if idle and name in options:
+                raise ConcordError(f"{name} cannot act: {why}; leave it out")
         with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
             if isinstance(encoder, str):
                 pipeline = getattr(model, "pipeline", None)

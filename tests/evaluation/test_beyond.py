@@ -126,10 +126,9 @@ def test_dd_rankings_scores_are_read_from_three_evaluations(tmp_path: Path) -> N
     common = (*NET, "seeds=1", "epochs=2", "-q", "--test", test)
     succeed("evaluate", random, *common, "protocol=rded,plain", teacher)
     succeed("evaluate", full, *common, "protocol=hard")
-    succeed(
-        *("evaluate", train, *common, "protocol=rded,hard,plain", teacher),
-        *("--random", random, "--full", full),
-    )
+    last = ("evaluate", train, *common, "protocol=rded,hard,plain", teacher, "--random", random, "--full", full)
+    succeed(*last)
+    said, _ = succeed(*(word for word in last if word != "-q"))
     of = {
         (place.name, c["protocol"]): c["top1"][c["reports"]]["mean"]
         for place in (train, random, full)
@@ -140,6 +139,9 @@ def test_dd_rankings_scores_are_read_from_three_evaluations(tmp_path: Path) -> N
     assert found["lrs"]["ior"] == pytest.approx(of["train", "rded"] - of["random", "rded"])
     assert found["ars"]["plain"] == pytest.approx(of["train", "plain"] - of["random", "plain"])
     assert found["ars"]["augmented"] == found["lrs"]["ior"]
+    scores = [f"{found[key]['score']:.1f}" for key in ("lrs", "ars")]
+    assert ["convnet-1", "2", *scores] in [line.split() for line in said.splitlines()]
+    assert "not those of DD-Ranking's leaderboard" in said
 
 
 def test_what_lacks_for_the_scores_is_said_before_anything_is_trained(

@@ -7,7 +7,7 @@ from typing import Any
 from concord.cli.console import Console
 from concord.evaluation.estimate import Estimate
 from concord.evaluation.protocols import GROUPS
-from concord.evaluation.table import protocol, table
+from concord.evaluation.table import aligned, protocol, table
 from concord.text import counted, duration, plain
 
 REGIMES = GROUPS["regimes"]
@@ -39,13 +39,8 @@ def show_estimate(found: Estimate, directory: Path, test: str) -> None:
         rows.append(
             [*map(str, [plain(cell.student), cell.size, plain(cell.protocol), cell.ipc or "all", *numbers]), each]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
-        line = "  ".join(
-            f"{word:{'<' if at in (0, 2) else '>'}{width}}"
-            for at, (word, width) in enumerate(zip(row, widths, strict=True))
-        )
-        console.say(f"  {line}", style="" if number else "dim")
+    for line, is_head in aligned(rows, left=1):
+        console.say(f"  {line}", style="dim" if is_head else "")
     lacking = counted(sum(cell.lacking for cell in found.cells), "training")
     at_once = f", {found.workers} at once" if found.workers > 1 else ""
     told = f"{lacking}{at_once}: {between(found.seconds)} here" if found.seconds[1] else "nothing is left to train"

@@ -28,7 +28,26 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
         f"top-1 in percent, mean ± standard deviation over {over}; the last accuracy in"
         " brackets where the protocol's tables report the best"
     )
-    return [*lines, ("", True), (note, True)]
+    return [*lines, ("", True), (note, True), *_ranking(record.get("ranking") or [])]
+
+
+RANKING = (
+    "of these protocols, each with its own learning rate: not those of DD-Ranking's leaderboard, which takes the best of"
+    " five rates for each accuracy"
+)
+
+
+def _ranking(scores: Cells) -> list[tuple[str, bool]]:
+    """DD-Ranking's scores: a row a student and IPC."""
+    rows = [
+        [plain(one["student"]), "all" if one["ipc"] is None else str(one["ipc"])]
+        + ["" if one[key] is None else f"{one[key]['score']:.1f}" for key in ("lrs", "ars")]
+        for one in scores
+    ]
+    if not rows:
+        return []
+    heads = ["DD-Ranking", "IPC", "label-robust", "augmentation-robust"]
+    return [("", True), *aligned([heads, *rows], left=1), (RANKING, True)]
 
 
 def _several(counts: set[int], noun: str) -> str:
@@ -61,10 +80,15 @@ def _block(cells: Cells, say: Callable[[Mapping[str, Any]], str]) -> list[tuple[
         rows.setdefault((_student(cell, cells), protocol(cell, cells)), {})[cell["ipc"]] = say(cell)
     heads = ["student", "protocol", *("all images" if ipc is None else f"IPC {ipc}" for ipc in ipcs)]
     lines = [heads, *([*key, *(of.get(ipc, "") for ipc in ipcs)] for key, of in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return aligned(lines, left=2)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int) -> list[tuple[str, bool]]:
+    """Rows in columns, the first few to the left; the first row is a head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = (
-        [f"{word:{'<' if i < 2 else '>'}{w}}" for i, (word, w) in enumerate(zip(line, widths, strict=True))]
-        for line in lines
+        [f"{word:{'<' if i < left else '>'}{w}}" for i, (word, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
     )
     return [("  ".join(words), number == 0) for number, words in enumerate(aligned)]
 

@@ -32,8 +32,8 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 RANKING = (
-    "of these protocols, each with its own learning rate: not those of DD-Ranking's leaderboard, which takes the best of"
-    " five rates for each accuracy"
+    "of these protocols, each with its own learning rate: not those of DD-Ranking's leaderboard, which takes the best"
+    " of five rates for each accuracy"
 )
 
 

@@ -52,6 +52,16 @@ DIT = f"{PHOTOS} method=dit"
         ("reef-paper", "pipeline.tiny_decoder=reef:tiny", "pipeline.tiny_decoder"),
         ("reef", "informing.classifier=reef:teacher", "informing.classifier"),
         ("reef", "informing.objective.contrastive=3", "informing.objective.contrastive"),
+        (
+            "reef",
+            "informing.objective.contrastive=0 informing.objective.cosine=1 informing.temperature=0.1",
+            "informing.temperature",
+        ),
+        (
+            "custom",
+            f"{PHOTOS} concepts.bank=x informing.objective.contrastive=0 informing.objective.class_name=1",
+            "concepts.bank",
+        ),
         ("reef", "concepts.negatives.k=3", "concepts.negatives.k"),
         ("reef", "concepts.negatives.count=0 concepts.negatives.kind=random", "concepts.negatives.kind"),
         ("reef", "concepts.negatives.count=0 informing.temperature=0.1", "informing.temperature"),
@@ -109,6 +119,8 @@ def test_a_files_own_settings_are_judged_but_not_what_concord_spelled_out(tmp_pa
     ) as caught:
         load(str(path))
     assert "informing.weight:" not in str(caught.value)
+    path.write_text("data: reef\ninforming: {temperature: 0.3, objective: {contrastive: 0, class_name: 1}}\n")
+    load(str(path))  # as `concord init` wrote it
     for switched in ("informing: {strength: 0.4, enabled: false}", "informing: {strength: 0.4}\nmethod: random"):
         path.write_text(f"data: reef\nuninformed: true\n{switched}\n")
         load(str(path))  # what is switched off keeps its settings
@@ -116,7 +128,8 @@ def test_a_files_own_settings_are_judged_but_not_what_concord_spelled_out(tmp_pa
             with pytest.raises(ConcordError, match=typed.partition("=")[0]):
                 load(str(path), [typed])
     run = load("reef", ["informing.mode=exact"])
-    path.write_text(HEADER + to_yaml(run))
-    assert load(str(path)) == run
+    for head in (HEADER, ""):
+        path.write_text(head + to_yaml(run))
+        assert load(str(path)) == run
     with pytest.raises(ConcordError, match=r"informing\.strength: it is of mode fast"):
         load(str(path), ["informing.strength=0.7"])

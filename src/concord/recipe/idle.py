@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from concord.recipe.model import Recipe
+from concord.recipe.model import LATER, Recipe
 from concord.settings import keys
 
-FILE, TYPED = 0, 1
+UNSAID, FILE, TYPED = -1, 0, 1
 """The layers."""
 _MEASURES = {"encoder", "scorer", "nuisance"}
 """What `metrics` may read, whatever the method does."""
@@ -25,21 +25,23 @@ _MEASURES = {"encoder", "scorer", "nuisance"}
 class Idle:
     """A key, or a section, that cannot act in a recipe.
 
-    why: goes on after the key. by: the keys that make it so. switch: one of these turns off a whole part, whose
-    settings may stay where they are: what the same layer sets is no mistake either.
+    why: goes on after the key. by: the keys that make it so. beside: the last layer that may set it together with
+    these: what a switch turns off may stay where it is.
     """
 
     key: str
     why: str
     by: tuple[str, ...]
-    switch: bool = False
+    beside: int = UNSAID
 
 
 def idle(recipe: Recipe) -> Iterator[Idle]:
     """Yield what cannot act, whether somebody set it or not."""
     informing, spec = recipe.informing, recipe.spec
     for key in sorted(spec.unread - (_MEASURES if recipe.metrics else set())):
-        yield Idle(key, f"method {spec.name} does not read it", ("method",), key not in ("features", "rded"))
+        yield Idle(
+            key, f"method {spec.name} does not read it", ("method",), UNSAID if key in ("features", "rded") else TYPED
+        )
     if spec.ipc == "all":
         yield Idle("ipc", f"method {spec.name} takes all real images of each class", ("method",))
     if "features" in spec.defaults({}) and recipe.features != "encoder" and not recipe.metrics:
@@ -55,11 +57,11 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
         yield Idle("pipeline.channels", f"nothing is guided at {scale:g}", ("pipeline.guidance_scale",))
     if not informing.enabled:
         for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing"):
-            yield Idle(key, "informing.enabled is false", ("informing.enabled",), switch=True)
+            yield Idle(key, "informing.enabled is false", ("informing.enabled",), beside=TYPED)
     else:
         yield from _in_informing(recipe)
     if not recipe.is_guided:
-        yield Idle("uninformed", "the set is uninformed as it is", ("informing.enabled", "guides"), switch=True)
+        yield Idle("uninformed", "the set is uninformed as it is", ("informing.enabled", "guides"), beside=TYPED)
 
 
 def _in_informing(recipe: Recipe) -> Iterator[Idle]:
@@ -84,21 +86,21 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
         others = tuple(f"informing.objective.{other}" for other, _ in weights if other != name)
         why = "mode fast normalises the gradient, so that the weight of the only objective says nothing; set it to 1"
         yield Idle(f"informing.objective.{name}", f"{why}, and informing.strength", ("informing.mode", *others))
-    contrastive, concepts = ("informing.objective.contrastive",), not (weights.contrastive or weights.cosine)
-    if concepts:
+    contrastive, by_concepts = ("informing.objective.contrastive",), bool(weights.contrastive or weights.cosine)
+    if not by_concepts:
         for key in ("bank", "keep", "pinned", *(() if informing.stop else ("images",))):
             why = "informing.objective has no weight on concepts (contrastive, cosine)"
-            yield Idle(f"concepts.{key}", why, (*contrastive, "informing.objective.cosine"), switch=True)
+            yield Idle(f"concepts.{key}", why, (*contrastive, "informing.objective.cosine"), beside=FILE)
     if not weights.contrastive:
         for key in ("concepts.negatives", "informing.temperature"):
-            yield Idle(key, "informing.objective.contrastive is 0", contrastive, switch=True)
+            yield Idle(key, "informing.objective.contrastive is 0", contrastive, beside=FILE)
     elif not negatives.count:
         for key in ("concepts.negatives.kind", "concepts.negatives.k", "informing.temperature"):
             yield Idle(key, "without negatives Eq. 11 is descended, not Eq. 12", ("concepts.negatives.count",))
     elif negatives.kind != "similar":
         only = f"it is of kind similar, and the kind is {negatives.kind}"
         yield Idle("concepts.negatives.k", only, ("concepts.negatives.kind",))
-    if recipe.concepts.bank is None and not concepts:
+    if recipe.concepts.bank is None and by_concepts:
         yield Idle("concepts.keep", "without concepts.bank the pinned phrases are all there are", ("concepts.bank",))
 
 
@@ -130,19 +132,24 @@ def refused(recipe: Recipe, said: Mapping[str, int]) -> list[str]:
     """
     found = {key: why for key, why in wrong_texts(recipe) if key in said} | dict(impossible(recipe))
     for one in idle(recipe):
-        decided = max(said.get(key, -1) for key in one.by)
+        decided = max(said.get(key, UNSAID) for key in one.by)
         for key in (key for key in said if key == one.key or key.startswith(f"{one.key}.")):
-            meant = said[key] > decided or (said[key] == decided and not one.switch)
+            meant = said[key] > decided or (said[key] == decided and decided > one.beside)
             if meant and key != "informing.enabled" and attrgetter(key)(recipe) != _default(recipe, key):
                 found.setdefault(key, one.why)
     return [f"{', '.join(key for key in found if found[key] == why)}: {why}" for why in dict.fromkeys(found.values())]
 
 
 def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, int]:
-    """Return the dotted keys that a recipe's plain values, or ``key=value`` texts over them, set, with their layer."""
+    """Return the dotted keys that a recipe's plain values, or ``key=value`` texts over them, set, with their layer.
+
+    Values that spell every key out are a recipe's that was written down (`to_yaml`): nobody set them.
+    """
     known = keys(model)
     leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
     found = {key: FILE for key in leaves if _has(values, key.split("."))}
+    if {*leaves}.difference(LATER) <= found.keys():
+        found = {}
     for typed in (text.partition("=")[0].strip() for text in overrides):
         for key in leaves:
             if f"{typed}.".startswith(f"{key}.") or f"{key}.".startswith(f"{typed}."):

@@ -27,7 +27,7 @@ from concord.settings import GreyRange, complaints, keys, known
 RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
-_LATER = ("guides", "metrics", "grey_range", "max_pixels")
+LATER = ("guides", "metrics", "grey_range", "max_pixels")
 _FREE_MAPS = ("class_names", "pinned", "checkpoints")
 _READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler")
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
@@ -157,7 +157,7 @@ class Recipe(Part):
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out keys of later versions that say nothing: a recipe is written as it was before there were any."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if value or key not in _LATER}
+        return {key: value for key, value in values.items() if value or key not in LATER}
 
     @model_validator(mode="before")
     @classmethod

@@ -158,6 +158,7 @@ def test_the_tree_is_short_and_clean_on_the_terminal(tmp_path: Path) -> None:
         "train/steam train/diesel bus/city",
         "images:3",
         "mask/red mask/blue hat/red hat/green",
+        "mask/red mask/blue red",
     ],
 )
 def test_classes_that_only_sound_like_something_else_are_classes(tmp_path: Path, layout: str) -> None:

@@ -61,7 +61,8 @@ def _drop_masks(source: Source) -> list[str]:
         others = folder.filled.keys() - masks
         beside_photographs = bool(others) and all(plain_word(name) in PHOTOGRAPHS for name in others)
         for name in masks:
-            if beside_photographs or folder.below[name].filled.keys() & others:
+            inner = folder.below[name].filled.keys()
+            if beside_photographs or (inner and inner <= others):
                 left.setdefault(name, []).append(folder.below.pop(name))
                 folder.lost.append(name)
     return [

@@ -244,3 +244,11 @@ def test_a_negative_of_one_image_may_be_a_positive_of_another() -> None:
 def test_a_guide_for_texts_takes_its_modes_settings_alone(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConcordError, match=said):
         ConceptGuide.for_texts(lambda z: z, tiny.encoder(), positives=[CAT], **options)
+
+
+def test_the_own_sampler_says_so_too(caplog: pytest.LogCaptureFixture) -> None:
+    model = Text(tiny_pipelines.pipeline("sd3"))
+    for window, steps, said in (((0.5, 1.0), 2, ""), ((0.5, 1.0), 1, "nothing was informed in 1 step")):
+        guide = seen(model, window=window)
+        concord.sample(model.denoise(["a cat"]), [5], steps=steps, scheduler="stock", guides=[guide])
+        assert said in caplog.text if said else not caplog.text

@@ -1,6 +1,7 @@
 """What the families have in common: a frozen diffusers pipeline as the functions that the sampler needs."""
 
 import inspect
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from concord.diffusion.sampler import Denoise, Guide, noise, sample
 from concord.errors import ConcordError
 from concord.plan import Sample
 from concord.recipe import Pipeline
+from concord.text import counted
 
+_log = logging.getLogger("concord")
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
 
@@ -106,7 +109,7 @@ class Family(FrozenPipeline):
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
         denoise = self.denoise_samples(batch)  # before x_T: unCLIP draws noise for its images first
-        return sample_images(denoise, batch.generators, steps=steps, scheduler=batch.settings.scheduler, guides=guides)
+        return _sampled(denoise, batch.generators, steps, batch.settings.scheduler, guides)
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -186,10 +189,23 @@ def sample_images(
     """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise.
 
     denoise: what a family's `denoise` returns. scheduler: see `named_scheduler`; the rest: see
-    `concord.diffusion.sample`.
+    `concord.diffusion.sample`. Warns where a guide that informs by gradients took none.
     """
-    model = denoise.model
     drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]
+    images = _sampled(denoise, drawing, steps, scheduler, guides)
+    if any(getattr(guide, "gradient_calls", None) == 0 for guide in guides):
+        _log.warning("nothing was informed in %s: the window leaves none that can be", counted(steps, "step"))
+    return images
+
+
+def _sampled(
+    denoise: Conditioned,
+    drawing: Sequence[torch.Generator],
+    steps: int,
+    scheduler: SchedulerName,
+    guides: Sequence[Guide],
+) -> Tensor:
+    model = denoise.model
     x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
     eta, stepper = model.default("eta"), model.scheduler(scheduler)
     latents = sample(denoise, x_T, stepper, steps=steps, guides=guides, generators=drawing, eta=eta)

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import yaml
 from PIL import Image
 
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, is_real, validate
 from concord.runs.store import MANIFEST, Row, read_manifest
+from concord.settings import read_yaml
 from concord.storage.atomic import read_json
 from concord.storage.checksums import is_inside
 from concord.storage.images import read_image
@@ -170,8 +170,8 @@ class Run:
     def recipe(self) -> Json:
         """The resolved recipe as it was written, by whichever version; see `earlier` for a checked one."""
         try:
-            values = yaml.safe_load(self.recipe_text) or {}
-        except (yaml.YAMLError, ValueError, RecursionError):
+            values = read_yaml(self.recipe_text) or {}
+        except ValueError:
             values = None
         if not isinstance(values, dict):
             raise ConcordError(f"{self.out / 'recipe.yaml'} is damaged: expected the YAML that `concord distill` left")

@@ -96,7 +96,8 @@ def teach(
     """
     if out.suffix != ".safetensors":
         raise ConcordError(f"{out}: give a name that ends in .safetensors")
-    if out.exists():
+    part = out.with_name(f".{out.name}.checkpoint")
+    if out.exists() and not part.exists():  # with both, it was killed between writing one and removing the other
         raise ConcordError(f"{out} is there already; take it away, or give another --out")
     begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
@@ -112,7 +113,6 @@ def teach(
         require_fit(look, classes, protocol, len(images), batch)
         held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
         identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest])
-        part = out.with_name(f".{out.name}.checkpoint")
         earlier = _read(part, identity) or {"epoch": 0, "state": None, "accuracies": {}}
         saved = time.monotonic()
         accuracies: dict[int, float] = earlier["accuracies"]

@@ -5,7 +5,6 @@ What an export may say of the machine that the set was made on: names, not the p
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -82,8 +81,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     target = target.absolute()
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise ConcordError(f"{target} is there already; give another --out, or remove it")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with disk_errors(target), atomic.new_directory(target, part):
+    with disk_errors(target), atomic.new_directory(target) as part:
         yield part
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -288,9 +287,7 @@ def _new_directory(out: Path) -> Iterator[Path]:
         raise ConcordError(f"{out} is not empty; give another `--out`, or empty it first")
     if out.exists() and not out.is_dir():
         raise ConcordError(f"{out} is a file; give a directory with `--out`")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a conversion that was killed
-    with new_directory(out, part):
+    with new_directory(out) as part:
         yield part
 
 

@@ -133,16 +133,23 @@ def make_directories(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(target: Path, part: Path) -> Iterator[Path]:
-    """Yield `part` to fill; it takes the place of `target`, which is not there or empty, or is gone after an error."""
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if target.is_dir():
-            target.rmdir()  # empty; Windows renames over no directory
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yield a directory beside `target` to fill; it takes its place, which is not there or empty.
+
+    After an error it is gone, and after a kill with the next call.
+    """
+    part, name = target.with_name(f".{target.name}.part"), f".{target.name}.lock"
+    with lock(target.parent, name):
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            yield part
+            if target.is_dir():
+                target.rmdir()  # empty; Windows renames over no directory
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            (target.parent / name).unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

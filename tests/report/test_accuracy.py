@@ -174,7 +174,7 @@ def test_a_class_without_test_images_has_no_bar_and_hides_none() -> None:
         ({"confusion": [[1, 2], [3, 4]]}, "cell 0 has 2 rows of confusion for 3 classes"),
         ({"confusion": [[1, 2, 3], [4, 5]]}, "the confusion of cell 0 is not square"),
         ({"confusion": [[1, 2, 3]]}, "the confusion of cell 0 is not square"),
-        ({"confusion": "abc"}, "the confusion of cell 0 is not square"),
+        ({"confusion": "abc"}, r"evaluation\.json is damaged \(cells\.0\.confusion: Input should be a valid list"),
     ],
 )
 def test_what_does_not_fit_the_classes_is_one_line(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,43 @@ def test_images_that_only_a_further_guide_steers_go_by_the_name_that_results_giv
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
     assert Run(tmp_path).made_as == made_as
+
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "evaluation": {
+        "of": "a",
+        "classes": ["cat"],
+        "cells": [{"student": "s", "protocol": "hard", "ipc": 1, "seeds": [0]}],
+    },
+    "details": {"missing_below": 0.25, "images": {"images/cat/0.png": [{"phrase": "a tail", "percentile": 0.5}]}},
+    "near_copies": {"threshold": {"cat": None}, "images": {"images/cat/0.png": {"nearest": "x", "similarity": 1}}},
+    "concepts": {"classes": {"cat": {"concepts": [{"phrase": "a tail", "activation": 0.1, "kept": True}]}}},
+    "environment": {"packages": {"torch": "2"}, "data": {"images": 3}},
+}
+
+
+def mutations(value: Any) -> Iterator[Any]:
+    """The value with each of its parts in turn exchanged for one of another kind."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from ({**value, key: other} for other in mutations(inner))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in mutations(inner))
+    yield [[]] if isinstance(value, dict | str | int | float | bool) or value is None else {"x": 1}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_whose_parts_are_of_another_kind_is_named(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, {"file_name": "cat/0.png"}) / f"{name}.json"
+    path.write_text(json.dumps(WHOLE[name]))
+    assert getattr(Run(tmp_path), name) == WHOLE[name]
+    tried = [one for one in mutations(WHOLE[name]) if one != [[]]]
+    for values in tried:
+        if name == "environment" and isinstance(values["data"], dict) and values["packages"] == WHOLE[name]["packages"]:
+            continue  # what stands in it is only shown
+        path.write_text(json.dumps(values))
+        with pytest.raises(ConcordError, match=rf"{name}\.json is damaged") as error:
+            getattr(Run(tmp_path), name)
+        assert "\n" not in str(error.value)
+    assert len(tried) > 2

@@ -12,6 +12,7 @@ import numpy as np
 
 from concord.errors import ConcordError
 from concord.metrics.statistics import summary
+from concord.runs.shapes import misfit
 from concord.storage.atomic import read_json, write_json
 
 FILE = "evaluation.json"
@@ -45,10 +46,10 @@ def read_record(path: Path) -> Json:
     """Read evaluation.json; empty where there is none. Raises ConcordError: it is damaged."""
     damaged = f"{path} is damaged: expected what `concord evaluate` left; take it away to begin anew"
     values = read_json(path, lambda _: damaged)
-    cells, named = values.get("cells", []), {"student", "protocol", "ipc"}
-    if isinstance(cells, list) and all(isinstance(cell, dict) and named <= cell.keys() for cell in cells):
-        return values
-    raise ConcordError(damaged)
+    said, named = misfit("evaluation", values), {"student", "protocol", "ipc"}
+    if said or not all(named <= cell.keys() for cell in values.get("cells", ())):
+        raise ConcordError(damaged)
+    return values
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

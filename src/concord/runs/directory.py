@@ -17,6 +17,7 @@ from PIL import Image
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, is_real, validate
+from concord.runs.shapes import misfit
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.settings import read_yaml
 from concord.storage.atomic import read_json
@@ -288,7 +289,10 @@ class Run:
         def damaged(reason: str) -> str:
             return (words.damaged if reason else words.no_object).format(path=path, reason=reason)
 
-        return read_json(path, damaged)
+        values = read_json(path, damaged)
+        if said := misfit(name, values):
+            raise ConcordError(damaged(said))
+        return values
 
 
 def open_run(out: Path | str, words: Words = WORDS) -> Run:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concord.data import ClassTable, ImageSet
+from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
 from concord.methods.base import Fits, Informed, Method, Resumes, Tells
@@ -25,7 +26,7 @@ from concord.runs import begin
 from concord.runs.directory import Run
 from concord.runs.store import Row, Store
 from concord.runs.verify import damage, seal
-from concord.storage.atomic import disk_errors, lock, read_json, write_json
+from concord.storage.atomic import disk_errors, lock, write_json
 from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype, version
@@ -96,7 +97,8 @@ def distill(
             store.trim(counts)
         progress.stage("planning")
         if isinstance(maker, Resumes):
-            maker.resume(read_json(out / "concepts.json"))
+            with contextlib.suppress(ConcordError):  # damaged concepts are worked out again
+                maker.resume(Run(out).concepts)
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
             for name in ("results.json", CHECKSUMS):  # they would speak of the smaller set

@@ -123,3 +123,13 @@ def test_what_holds_no_set_is_refused_in_one_line(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["verify", str(place)])
         assert result.exit_code == 2
         assert "holds no set that could be verified" in result.output
+
+
+def test_draws_are_verified_together(run: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(run, tmp_path / "draws" / f"seed-{seed}")
+    found = verify(tmp_path / "draws")
+    assert found.faults == ()
+    assert [name for name, _ in found.checked] == ["seed-0/images", "seed-0/files", "seed-1/images", "seed-1/files"]
+    (tmp_path / "draws" / "seed-1" / IMAGE).unlink()
+    assert verify(tmp_path / "draws").faults == (f"seed-1/{IMAGE} is missing",)

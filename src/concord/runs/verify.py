@@ -8,6 +8,7 @@ from pathlib import Path
 
 from concord.errors import ConcordError
 from concord.runs.directory import FILES, Run
+from concord.runs.draws import draws_in
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.storage.checksums import CHECKSUMS, changed, is_inside, read_checksums, sum_of_file, write_checksums
 from concord.storage.images import SUFFIXES, read_image
@@ -53,11 +54,22 @@ def damage(directory: Path) -> Iterator[str]:
 
 
 def verify(directory: Path) -> Verified:
-    """Look whether the set in a directory is whole: a run's, an export's, or a run's ``images``.
+    """Look whether the set in a directory is whole: a run's, all draws', an export's, or a run's ``images``.
 
     Raises:
         ConcordError: it holds nothing that can be verified.
     """
+    if not (draws := draws_in(directory)):
+        return _verify(directory)
+    found = {draw.name: _verify(draw) for draw in draws}
+    return Verified(
+        tuple((f"{name}/{what}", said) for name, one in found.items() for what, said in one.checked),
+        tuple(f"{name}/{fault}" for name, one in found.items() for fault in one.faults),
+        tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes),
+    )
+
+
+def _verify(directory: Path) -> Verified:
     sums, roots, notes = read_checksums(directory), _roots(directory), []
     if not sums and not roots:
         left = f"{CHECKSUMS} or {MANIFEST}, as `concord distill` and `concord export` leave them"

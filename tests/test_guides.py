@@ -92,7 +92,7 @@ def test_the_guide_to_ones_own_photographs(place: Path) -> None:
         for arguments in commands(ROOT / "docs" / "photos.md"):
             run(arguments, server)
     results = json.loads((place / "out" / "cats" / "results.json").read_text())
-    assert (results["images"], results["kept"]) == (60, 30)
+    assert (results["images"], results["last_call"]["kept"]) == (60, 30)
     assert "maine coon" in (place / "out" / "cats" / "report.html").read_text(encoding="utf-8")
     assert (place / "compare.html").is_file()
     assert (place / "cats-set" / "README.md").is_file()

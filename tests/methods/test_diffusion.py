@@ -22,8 +22,9 @@ def _bytes(out: Path) -> dict[str, bytes]:
 def test_a_run_leaves_everything_that_the_design_names(models: Path, tmp_path: Path) -> None:
     results = distill(reef_recipe(models, ipc=2), tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
-    assert written == results
-    assert (written["images"], written["made"], written["kept"], written["classes"]) == (20, 20, 0, 10)
+    assert results == {**written, "made": 20, "kept": 0}  # what lies there does not depend on interruptions
+    call = written["last_call"]
+    assert (written["images"], call["made"], call["kept"], written["classes"]) == (20, 20, 0, 10)
     for key in ("informed", "uninformed"):
         assert set(written["completeness"][key]) == {"mean", "complete", "foreign", "n"}
         assert written["completeness"][key]["n"] == 20

@@ -344,7 +344,7 @@ def files(box: Sandbox, draw: random.Random) -> list[str]:
 
 
 KINDS: dict[str, Callable[[Sandbox, random.Random], list[str]]] = {
-    kind.__name__: kind for kind in (overrides, recipes, banks, manifest, files)
+    kind.__name__: kind for kind in (recipes, banks, manifest, files, overrides)
 }
 
 
@@ -390,14 +390,17 @@ def main() -> None:
                 elif chosen.only is not None or chosen.verbose:
                     print(f"{kind} {n}: {outcome}: {' '.join(words)[:200]!r} {told[:200]!r}")
             print(kind, dict(counts[kind]), file=sys.stderr, flush=True)
+            if chosen.only is None:
+                write(chosen.out, record(counts, found, begun))
         os.chdir("/")
+
+
+def record(counts: dict[str, Counter[str]], found: list[dict[str, Any]], begun: float) -> dict[str, Any]:
     total = sum(counts.values(), Counter())
-    bad = {name: total[name] for name in ("traceback", "hang", "loss")}
-    print({"mutations": total.total(), **bad})
-    if chosen.only is None:
-        figures: dict[str, Any] = {"seconds": round(time.monotonic() - begun), "mutations": total.total(), **bad}
-        record = head(**figures)
-        write(chosen.out, {**record, "counts": {kind: dict(c) for kind, c in counts.items()}, "found": found})
+    figures: dict[str, Any] = {name: total[name] for name in ("traceback", "hang", "loss")}
+    print({"mutations": total.total(), **figures}, flush=True)
+    figures |= {"seconds": round(time.monotonic() - begun), "mutations": total.total()}
+    return {**head(**figures), "counts": {kind: dict(c) for kind, c in counts.items()}, "found": found}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from concord.errors import ConcordError
 from concord.text import plain
 
 OPENAI = "https://api.openai.com/v1"
-_NO_KEY = "none"  # the client insists on one; servers without keys do not look at it
 _SHORTEST = 6  # characters of a secret: "none" or "EMPTY", as servers without keys are given, are words
 _BEARER = re.compile(r"(Bearer|Basic)\s+[^\s\"'<>]+", re.I)
 _LIKE_A_KEY = re.compile(r"\b[sp]k-[A-Za-z0-9_*-]{8,}")
@@ -60,16 +59,8 @@ class Server:
         user, password = parts.username or "", parts.password or ""
         # A client sends user and password as this header, in place of the key.
         basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode() if user or password else ""
-        every = {
-            self.key,
-            basic,
-            user,
-            password,
-            unquote(user),
-            unquote(password),
-            *(value for _, value in parse_qsl(parts.query)),
-        }
-        return frozenset(text for text in every if len(text) >= _SHORTEST)
+        every = [user, password, unquote(user), unquote(password), *(value for _, value in parse_qsl(parts.query))]
+        return frozenset(text for text in (self.key, basic, *every) if len(text) >= _SHORTEST)
 
     @property
     def is_local(self) -> bool:
@@ -106,7 +97,7 @@ class Chat:
             raise ConcordError(f"no connection can be made{self._variables()}{self._told(error)}{socks}") from None
         self._client = openai.AsyncOpenAI(
             base_url=server.base_url,
-            api_key=server.key or _NO_KEY,
+            api_key=server.key or "none",  # the client insists on one; servers without keys do not look at it
             max_retries=server.retries,
             timeout=server.timeout,
             http_client=http,

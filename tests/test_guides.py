@@ -109,12 +109,17 @@ def test_the_guide_to_coresets(place: Path) -> None:
 
 def test_the_guide_to_evaluation(place: Path) -> None:
     said = commands(ROOT / "docs" / "evaluation.md")
-    assert {words[0] for words in said} == {"evaluate", "teacher", "labels"}
+    assert {words[0] for words in said} == {"distill", "evaluate", "compare", "teacher", "labels"}
     run(["distill", "reef", "--out", "out/reef"], "")
+    two = "classes=coral perch,river perch"
+    for words in said[: [words[0] for words in said].index("compare") + 1]:
+        if words[1] != "out/reef" and words[1] != "my-set":
+            told = run([*words, *([] if words[0] == "compare" else [two])], "")
+            assert words[0] != "evaluate" or "3 draws of the set" in " ".join(told.split())
     reef = [words for words in said if words[1] == "out/reef"]
     assert len(reef) == 3
     for words in reef:
-        run([*words, "classes=coral perch,river perch"], "")
+        run([*words, two], "")
     cells = json.loads((place / "out" / "reef" / "evaluation.json").read_text())["cells"]
     assert [cell["protocol"] for cell in cells] == ["rded", "hard", "rded"]
     assert cells[-1]["soft_labels"]["bits"] == "uint8"

@@ -243,7 +243,8 @@ def check(answer: ClassConcepts | Refusal, name: str, wanted: int) -> None:
         assert 0 < len(phrase) <= MOST_CHARACTERS
         assert phrase == " ".join(phrase.split())
         first = phrase.partition(" ")[0]
-        assert not (first[0].isupper() and first[1:] == first[1:].lower())
+        capital = first[0].isupper() and first[0] != first[0].lower()  # mathematical capitals have no small letter
+        assert not (capital and first[1:] == first[1:].lower())
     for text in (*answer.phrases, *answer.look_alikes):
         text.encode()
     assert name.casefold() not in {other.casefold() for other in answer.look_alikes}

@@ -70,12 +70,12 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
 
 def test_what_is_left_out_by_its_suffix_is_counted_with_what_would_read_it(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 1, "b": 1})
-    for i, name in enumerate(["{}.HEIC", "{}.heif", "{}", "{}.mp4", "{}.CR2", "{}.xml", "{}.jpg_large", "{}.xml"]):
+    for i, name in enumerate(["{}.EPS", "{}.ps", "{}", "{}.mp4", "{}.CR2", "{}.xml", "{}.jpg_large", "{}.xml"]):
         for n in range(i + 1):
             (tmp_path / "ab"[n % 2] / name.format(f"{i}{n}")).write_bytes(b"x")
     assert open_folder(tmp_path).notes == [
         "left out by their suffixes: 3 without suffix (name images .jpg, .png, ...), 5 .cr2 (save it as PNG or JPEG),"
-        " 3 .heic, .heif (pip install 'concord-distill[heif]' reads it), 4 .mp4 (take frames out of it),"
+        " 3 .eps, .ps (save it as PNG or JPEG), 4 .mp4 (take frames out of it),"
         " 21 .xml, .jpg_large"
     ]
 
@@ -215,11 +215,15 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty" / "a").mkdir(parents=True)
     with pytest.raises(ConcordError, match="no images in"):
         open_folder(tmp_path / "empty")
-    (tmp_path / "empty" / "a" / "b.heic").write_text("x")
-    with pytest.raises(ConcordError, match=r"found 1 \.heic"):
+    (tmp_path / "empty" / "a" / "b.jxl").write_text("x")
+    with pytest.raises(ConcordError, match=r"found 1 \.jxl"):
         open_folder(tmp_path / "empty")
     with pytest.raises(ConcordError, match="2 images lie directly in"):
         open_folder(fill(tmp_path / "flat", {".": 2}))
+
+
+def test_what_reads_a_phones_photographs_is_named() -> None:
+    assert passed_over(["a.heic", "b.heif"]) == "2 .heic, .heif (pip install 'concord-distill[heif]' reads it)"
 
 
 def test_two_classes_cannot_share_a_folder(tmp_path: Path) -> None:

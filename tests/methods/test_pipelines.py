@@ -89,7 +89,8 @@ def check_set(out: Path, classes: int, ipc: int, size: int) -> list[dict[str, An
             assert image.size == (size, size)
             assert image.mode == "RGB"
     results = json.loads((out / "results.json").read_text())
-    assert (results["images"], results["made"], results["classes"]) == (classes * ipc, classes * ipc, classes)
+    made = results["last_call"]["made"]
+    assert (results["images"], made, results["classes"]) == (classes * ipc, classes * ipc, classes)
     assert (out / "recipe.yaml").is_file()
     assert (out / "samples.png").is_file()
     return rows

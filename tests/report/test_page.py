@@ -137,7 +137,7 @@ traps = st.sampled_from(
 @given(name=anything | traps, phrase=anything | traps, path=anything | traps)
 def test_no_text_becomes_markup(tmp_path: Path, name: str, phrase: str, path: str) -> None:
     near = {"images/f0/00000.png": {"nearest": path, "similarity": 0.99, "same_file": False, "flagged": True}}
-    out = make_run(tmp_path, [name, "other"], 1, [phrase, "plain"], near_copies={"threshold": 0.9, "images": near})
+    out = make_run(tmp_path, [name, "other"], 1, [phrase, "plain"], near_copies={"threshold": {"a": 0.9}, "images": near})
     page, plain = page_of(out), Page(render(open_run(make_run(tmp_path / "plain", ["a", "other"], 1, ["b", "plain"]))))
     ours = [tag for tag, _ in page.tags if tag in ("script", "style", "iframe", "object", "svg", "h3", "section")]
     assert ours == [
@@ -237,7 +237,7 @@ def test_near_copies_are_named_the_flagged_first(tmp_path: Path) -> None:
         "images/f0/00000.png": {"nearest": "a/1.jpg", "similarity": 0.95, "same_file": False, "flagged": False},
         "images/f1/00000.png": {"nearest": "b/2.jpg", "similarity": 0.93, "same_file": True, "flagged": True},
     }
-    out = make_run(tmp_path, NAMES, near_copies={"encoder": "e", "threshold": 0.93, "images": found})
+    out = make_run(tmp_path, NAMES, near_copies={"encoder": "e", "threshold": {"a": 0.93}, "images": found})
     page = page_of(out)
     assert [text for _, text in page.all("code") if text.endswith(".jpg")] == ["b/2.jpg", "a/1.jpg"]
     assert "1 of 2 images is flagged" in page.all("main")[0][1]

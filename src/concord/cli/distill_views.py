@@ -29,7 +29,8 @@ _PLACES = (
 def show_results(results: Mapping[str, Any], out: Path, console: Console | None = None) -> None:
     """Print what a run made, what informing changed, and where to look."""
     console = console or Console()
-    images, classes, made, kept = (results[key] for key in ("images", "classes", "made", "kept"))
+    images, classes = results["images"], results["classes"]
+    made, kept = ({**results.get("last_call", {}), **results}[key] for key in ("made", "kept"))
     what = f"{counted(images, 'image')} of {counted(classes, 'class')}"
     each = f", {results['seconds_per_image']:.2g} s an image" if results["seconds_per_image"] else ""
     share = "nothing to do: all there already" if not made else f"{made} made now" + (f", {kept} kept" if kept else "")

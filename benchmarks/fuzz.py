@@ -367,7 +367,7 @@ def main() -> None:
     options.add_argument("--first", type=int, default=0, help="number of the first mutation of each kind")
     options.add_argument("--only", type=int)
     options.add_argument("--verbose", action="store_true", help="say every outcome")
-    options.add_argument("--limit", type=int, default=60, help="seconds for a command")
+    options.add_argument("--limit", type=int, default=300, help="seconds for a command")
     options.add_argument("--out", type=Path, default=RESULTS / "fuzz.json")
     chosen = options.parse_args()
     chosen.out = chosen.out.absolute()

@@ -137,7 +137,9 @@ traps = st.sampled_from(
 @given(name=anything | traps, phrase=anything | traps, path=anything | traps)
 def test_no_text_becomes_markup(tmp_path: Path, name: str, phrase: str, path: str) -> None:
     near = {"images/f0/00000.png": {"nearest": path, "similarity": 0.99, "same_file": False, "flagged": True}}
-    out = make_run(tmp_path, [name, "other"], 1, [phrase, "plain"], near_copies={"threshold": {"a": 0.9}, "images": near})
+    out = make_run(
+        tmp_path, [name, "other"], 1, [phrase, "plain"], near_copies={"threshold": {"a": 0.9}, "images": near}
+    )
     page, plain = page_of(out), Page(render(open_run(make_run(tmp_path / "plain", ["a", "other"], 1, ["b", "plain"]))))
     ours = [tag for tag, _ in page.tags if tag in ("script", "style", "iframe", "object", "svg", "h3", "section")]
     assert ours == [

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from original_dit import State, forward, random_state
 from safetensors import SafetensorError
@@ -323,6 +323,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@example(content=b"c", suffix=".pt")  # the opcode of a name, and no name
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".pt", ".safetensors"]))
 def test_a_file_that_is_no_checkpoint_is_one_clear_line(tmp_path_factory: Any, content: bytes, suffix: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"noise{suffix}"

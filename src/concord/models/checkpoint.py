@@ -57,7 +57,7 @@ def _pickle(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as cause:  # a damaged file can raise anything, a KeyError included
-        foreign = re.search(r"GLOBAL (\S+)", str(cause))
+        foreign = re.search(r"GLOBAL ((?:\w+\.)+\w+)", str(cause))
         if foreign is None:
             raise ConcordError(f"{path} is no checkpoint of torch, or a torn one ({type(cause).__name__})") from cause
         raise ConcordError(

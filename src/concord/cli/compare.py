@@ -32,9 +32,9 @@ def compare(
     from concord.runs.draws import draws_in
     from concord.storage.atomic import disk_errors, write_atomically
 
-    if draws_in(a) and draws_in(b):
+    if (first := draws_in(a)) and (second := draws_in(b)):
         if out is not None:
-            raise ConcordError(f"a page is of two sets: concord compare {draws_in(a)[0]} {draws_in(b)[0]} --out {out}")
+            raise ConcordError(f"a page is of two sets: concord compare {first[0]} {second[0]} --out {out}")
         rows = compare_draws(a, b)
         if as_json:
             print_json({"a": str(a), "b": str(b), "measures": measures_record(rows)})

@@ -51,6 +51,8 @@ def evaluate(
         from concord.cli.evaluate_views import show, show_estimate, title
         from concord.cli.progress import Trainings
         from concord.evaluation.draws import joined
+        from concord.evaluation.estimate import estimate
+        from concord.evaluation.evaluate import prepared
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.runs.draws import draws_in
@@ -61,26 +63,23 @@ def evaluate(
         if len(sets) > 1 and options:
             raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} are given; evaluate them one by one")
         chosen = read_settings([*texts, *(["remap=true"] if remap else [])])
-        if dry_run:
-            from concord.evaluation.estimate import estimate
-            from concord.evaluation.evaluate import prepared
-
-            found = []
-            for place in sets:
-                with Trainings(Console(stderr=True), quiet, title) as progress:
-                    ready = prepared(place, test, *chosen, out, progress, random, full)
-                    progress.stage("timing some steps")
-                    found.append(estimate(ready, chosen[0]))
-            if as_json:
-                print_json(found[0].as_json() if len(sets) == 1 else {"draws": [each.as_json() for each in found]})
-            else:
-                for place, each in zip(sets, found, strict=True):
-                    show_estimate(each, place, test)
-            return
-        records = []
+        records, estimates = [], []
         for place in sets:
             with Trainings(Console(stderr=True), quiet, title) as progress:
-                records.append(evaluate_and_report(place, test, chosen, out, progress, random, full))
+                if dry_run:
+                    ready = prepared(place, test, *chosen, out, progress, random, full)
+                    progress.stage("timing some steps")
+                    estimates.append(estimate(ready, chosen[0]))
+                else:
+                    records.append(evaluate_and_report(place, test, chosen, out, progress, random, full))
+        if dry_run:
+            if as_json:
+                rows = [each.as_json() for each in estimates]
+                print_json(rows[0] if len(sets) == 1 else {"draws": rows})
+            else:
+                for place, each in zip(sets, estimates, strict=True):
+                    show_estimate(each, place, test)
+            return
         record = joined(records) if len(records) > 1 else records[0]
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})

@@ -9,13 +9,18 @@ from concord.data import ImageSet
 from concord.errors import ConcordError
 
 T = TypeVar("T")
+MOST = 1000
+"""Images of each kind; more would crowd the picture."""
+
+
+def spread(count: int, most: int = MOST) -> list[int]:
+    """Positions of at most `most` of `count` things, evenly spaced: every class has its share where they are sorted."""
+    return list(range(count)) if count <= most else [i * count // most for i in range(most)]
 
 
 def evenly(items: Sequence[T], most: int | None) -> Sequence[T]:
     """At most `most` of the items, evenly spaced in their order and the same on every call; None takes all."""
-    if most is None or len(items) <= most:
-        return items
-    return [items[i * len(items) // most] for i in range(most)]
+    return items if most is None or len(items) <= most else [items[i] for i in spread(len(items), most)]
 
 
 def some_images(
@@ -29,12 +34,3 @@ def some_images(
         except passed_over:
             continue
         yield image
-
-
-MOST = 1000
-"""Images of each kind; more would crowd the picture."""
-
-
-def spread(count: int, most: int = MOST) -> list[int]:
-    """Positions of at most `most` of `count` things, evenly spaced: every class has its share where they are sorted."""
-    return list(range(count)) if count <= most else [i * count // most for i in range(most)]

@@ -74,9 +74,8 @@ def _estimated(cell: Cell, lacking: Sequence[Unit]) -> CellEstimate:
 def _timed(unit: Unit) -> Range:
     cell, protocol = unit.cell, unit.cell.way.protocol
     net = cell.look.build(cell.classes, protocol, unit.seed)
-    labeller = unit.teacher.logits if unit.teacher is not None and protocol.labels != "hard" else None
     device = unit.compute.device
-    trainer = Trainer(net, cell.train.to(device), protocol, cell.look.size, labeller, unit.compute)
+    trainer = Trainer(net, cell.train.to(device), protocol, cell.look.size, unit.labeller, unit.compute)
     trainer.begin(1.0)
     drawn = (batch for number in range(cell.epochs) for batch in batches_of(unit).epoch(number))
     steps = []

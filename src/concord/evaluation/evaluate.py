@@ -24,7 +24,7 @@ from concord.evaluation.metrics import measured
 from concord.evaluation.record import Trial, find, has_seed, read_record, record_path, write_record
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.evaluation.soft_labels import open_labels, store_facts
-from concord.evaluation.training import Batches, Compute, train
+from concord.evaluation.training import Batches, Compute, Labeller, train
 from concord.events import Progress, Silent
 from concord.models.teachers import Teacher
 from concord.storage.atomic import lock
@@ -217,14 +217,20 @@ class Unit:
     stored: str | None = None
     metrics: Sequence[str] = ()
 
+    @property
+    def labeller(self) -> Labeller | None:
+        """The teacher, where the protocol asks one."""
+        return self.teacher.logits if self.teacher is not None and self.cell.way.protocol.labels != "hard" else None
+
 
 def waiting(
     cells: Sequence[Cell], settings: Settings, record: Mapping[str, Any], teacher: Teacher | None = None
 ) -> list[Unit]:
     """The trainings that `record` does not have yet."""
+    compute = compute_of(settings)
     found = {cell.record["settings"]: find(record, cell.record) or {} for cell in cells}
     return [
-        Unit(cell, seed, compute_of(settings), teacher, settings.soft_labels, settings.metrics)
+        Unit(cell, seed, compute, teacher, settings.soft_labels, settings.metrics)
         for cell in cells
         for seed in settings.seeds
         if not has_seed(found[cell.record["settings"]], seed, settings.metrics)
@@ -315,7 +321,7 @@ def train_cell(unit: Unit) -> tuple[str, Trial]:
         cell.look.size,
         test=cell.test,
         seed=unit.seed,
-        labeller=unit.teacher.logits if protocol.labels != "hard" and unit.teacher is not None else None,
+        labeller=unit.labeller,
         compute=unit.compute,
         keep_logits=bool(unit.metrics),
         after=lambda *_: _count(len(cell.train)),

@@ -7,7 +7,7 @@ from typing import Any
 from concord.evaluation.metrics import shown
 from concord.evaluation.record import way
 from concord.metrics.measures import Unit, written
-from concord.text import plain
+from concord.text import counted, plain
 
 Cells = Sequence[Mapping[str, Any]]
 
@@ -51,8 +51,7 @@ def _ranking(scores: Cells) -> list[tuple[str, bool]]:
 
 
 def _several(counts: set[int], noun: str) -> str:
-    some = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
-    return f"{some} {noun}{'s' * (max(counts) > 1)}"
+    return f"{min(counts)} to " * (len(counts) > 1) + counted(max(counts), noun)
 
 
 def metric_names(cells: Cells) -> list[str]:
@@ -86,11 +85,11 @@ def _block(cells: Cells, say: Callable[[Mapping[str, Any]], str]) -> list[tuple[
 def aligned(rows: Sequence[Sequence[str]], left: int) -> list[tuple[str, bool]]:
     """Rows in columns, the first few to the left; the first row is a head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = (
+    lines = (
         [f"{word:{'<' if i < left else '>'}{w}}" for i, (word, w) in enumerate(zip(row, widths, strict=True))]
         for row in rows
     )
-    return [("  ".join(words), number == 0) for number, words in enumerate(aligned)]
+    return [("  ".join(words), number == 0) for number, words in enumerate(lines)]
 
 
 def _accuracy(cell: Mapping[str, Any]) -> str:

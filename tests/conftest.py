@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+# A test is one of as many as there are cores: threads of its own would only wait for each other. Before torch is there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_sessionstart() -> None:
@@ -16,3 +21,13 @@ def pytest_sessionstart() -> None:
     wanted = {(group, *one) for group, entries in project["entry-points"].items() for one in entries.items()}
     if not wanted <= known:
         pytest.exit("pyproject.toml has new entry points: pip install --no-deps --editable . again", returncode=3)
+
+
+@pytest.fixture(scope="module")
+def small_reef() -> Iterator[None]:
+    """The data sets `reef` and `reef-test` have fewer images, see `small_reef.shrink`."""
+    import small_reef
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_reef.shrink(patch.setattr)
+        yield

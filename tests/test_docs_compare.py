@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from concord.cli.commands import app
 
+pytestmark = pytest.mark.usefixtures("small_reef")
 DOCS = Path(__file__).parent.parent / "docs"
 SMALL = ["ipc=1", "classes=[coral perch, river perch]"]
 QUICK = [

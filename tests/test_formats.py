@@ -20,6 +20,7 @@ from concord.cli.commands import app
 from concord.concepts.bank import bundled_banks, load_bank, write_bank
 from concord.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("small_reef")
 PAGE = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
 PARTS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 SETS = ("informed", "uninformed", "real")

@@ -21,6 +21,7 @@ import tiny_pipelines
 from concord.cli.commands import app
 from concord.data.class_lists import class_list
 
+pytestmark = pytest.mark.usefixtures("small_reef")
 ROOT = Path(__file__).parent.parent
 
 

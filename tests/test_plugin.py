@@ -9,10 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from forked import Forked
 
 PLUGIN = Path(__file__).parent / "plugin"
 SMALL = ["workers=1", "pipeline.steps=2", "concepts.images=2", "classes=coral perch,river perch"]
@@ -33,9 +36,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Shell:
     """Runs commands and scripts where the package is installed."""
 
-    def __init__(self, installed: Path, where: Path) -> None:
-        self.where = where
-        self._environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "NO_COLOR": "1"}
+    def __init__(self, python: Forked, where: Path) -> None:
+        self.where, self._python = where, python
 
     def __call__(self, *command: str, fails: bool = False) -> str:
         return self._run(["-m", "concord.cli", *command], fails)
@@ -44,9 +46,7 @@ class Shell:
         return self._run(["-c", script], False)
 
     def _run(self, arguments: list[str], fails: bool) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=self.where, env=self._environment, capture_output=True, text=True
-        )
+        done = self._python(*arguments, where=self.where)
         assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
         return done.stderr if fails else done.stdout
 
@@ -55,9 +55,17 @@ class Shell:
         return found
 
 
+@pytest.fixture(scope="module")
+def python(installed: Path) -> Iterator[Forked]:
+    paths = f"{installed}{os.pathsep}{Path(__file__).parent}"
+    environment = {"PYTHONPATH": paths, "COLUMNS": "160", "NO_COLOR": "1"}
+    with Forked(environment, first="import small_reef\nsmall_reef.shrink()\n") as python:
+        yield python
+
+
 @pytest.fixture
-def shell(installed: Path, tmp_path: Path) -> Shell:
-    return Shell(installed, tmp_path)
+def shell(python: Forked, tmp_path: Path) -> Shell:
+    return Shell(python, tmp_path)
 
 
 def test_what_is_registered_is_listed_with_its_package(shell: Shell) -> None:

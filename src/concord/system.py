@@ -1,4 +1,5 @@
 import os
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -10,6 +11,7 @@ def version() -> str:
     return package_version("concord-distill") or "0+source"
 
 
+@cache
 def package_version(distribution: str) -> str | None:
     """Return the installed version of a distribution without importing it, or None where it is missing."""
     try:

@@ -14,6 +14,7 @@ from concord.settings import as_texts
 from concord.workflows.distill import distill
 from concord.workflows.evaluate import evaluate
 
+pytestmark = pytest.mark.usefixtures("small_reef")
 NET = {"student": ["convnet-1"], "width": 4, "workers": 1, "protocol": "hard", "epochs": 1, "seeds": [0]}
 
 

@@ -6,10 +6,11 @@ Nothing is fetched (a content security policy says so, too); everything from out
 import base64
 import hashlib
 import json
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from concord.metrics.measures import Unit, unit_of_change, written
@@ -31,9 +32,8 @@ def page(comparison: Comparison, most: int = MOST) -> str:
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)};"
         " base-uri 'none'; form-action 'none'"
     )
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_outside)
     shown = comparison.pairs[:most]
-    return environment.from_string(_template("compare.html")).render(
+    return _compiled().render(
         policy=policy,
         style=Markup(style),
         script=Markup(script),
@@ -47,6 +47,12 @@ def page(comparison: Comparison, most: int = MOST) -> str:
         cards=[_card(comparison, pair, n) for n, pair in enumerate(shown)],
         classes=sorted({pair.class_name for pair in shown}),
     )
+
+
+@cache
+def _compiled() -> Template:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_outside)
+    return environment.from_string(_template("compare.html"))
 
 
 def _outside(value: Any) -> Any:

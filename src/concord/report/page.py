@@ -8,6 +8,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def render(run: Run, budget: int = BUDGET) -> str:
     )
 
 
+@cache
 def _environment() -> Environment:
+    """Templates with what they call; kept, as compiling them takes longer than a page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.loader = PackageLoader("concord.report")
     environment.globals |= {"figure": figure, "shown": shown, "facts": facts, "protocol": protocol}

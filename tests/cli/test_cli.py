@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from concord.cli.commands import app
+from concord.cli.completion import complete_key, complete_recipe
 from concord.runs import store
 from concord.storage import atomic
 
@@ -228,6 +229,28 @@ def test_a_bug_keeps_its_traceback(photos: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(atomic, "failpoint", bug)
     with pytest.raises(KeyError, match="a bug"):
         run("distill", "photos", f"data={photos}", "ipc=1", "--out", tmp_path / "o")
+
+
+def test_help_is_grouped_and_short_everywhere() -> None:
+    said = run("-h")[1]
+    headings = [said.index(f"─ {name} ─") for name in ("Make", "Look", "Evaluate", "Share")]
+    assert headings == sorted(headings)
+    assert said.index("init ") < said.index("distill ") < headings[1] < said.index("report ")
+    for words in (["distill"], ["concepts"], ["concepts", "lint"], ["download"], ["export"]):
+        assert run(*words, "-h") == run(*words, "--help")
+
+
+def test_the_tab_key_knows_recipes_and_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("method: random")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "two.yaml").write_text("method: random")
+    monkeypatch.chdir(tmp_path)
+    assert complete_recipe("re") == ["reef", "reef-paper"]
+    assert complete_recipe("mi") == ["mine.yaml"] and complete_recipe("sub/") == ["sub/two.yaml"]
+    assert complete_key("informing.str") == ["informing.strength="]
+    tab = {"_CONCORD_COMPLETE": "complete_bash", "COMP_WORDS": "concord download reef-", "COMP_CWORD": "2"}
+    done = CliRunner().invoke(app, env=tab, prog_name="concord")
+    assert done.stdout.split() == ["reef-paper"], done.output
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

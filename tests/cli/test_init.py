@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,36 @@ def test_a_folder_becomes_a_recipe_that_loads(tmp_path: Path, monkeypatch: pytes
     assert "concord concepts retrieve" in output
     assert "concord distill" in output
     assert "200 px (median" in written.read_text()
+
+
+def test_the_recipe_and_the_photographs_move_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "here" / "pets", {"cat": 8, "dog": 8})
+    (tmp_path / "here" / "recipes").mkdir()
+    code, output = run("pets", "--out", "recipes/a.yaml", cwd=tmp_path / "here", monkeypatch=monkeypatch)
+    assert code == 0, output
+    assert "data: ../pets\n" in (tmp_path / "here" / "recipes" / "a.yaml").read_text()
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert Path(load("there/recipes/a.yaml").data).resolve() == tmp_path / "there" / "pets"
+    assert load("there/recipes/a.yaml", ["data=pets"]).data == str(tmp_path / "pets"), "what is typed is from here"
+    (tmp_path / "there" / "old.yaml").write_text("method: random\ndata: there/pets\n")
+    assert load("there/old.yaml").data == str(tmp_path / "there" / "pets"), "as recipes of before are read"
+
+
+def test_a_machine_without_models_is_told_what_works_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    photos(tmp_path / "my pets", {"cat": 8, "dog": 8}, size=(40, 40))
+    code, output = run("my pets", cwd=tmp_path, monkeypatch=monkeypatch)
+    assert code == 0
+    said = CliRunner().invoke(app, ["distill", "my-pets.yaml", "--dry-run"]).output
+    for text in (output, said):
+        commands = [line.split("  #")[0].strip() for line in text.splitlines() if line.startswith("  concord")]
+        now = [shlex.split(line)[1:] for line in commands if "photos" in line]
+        assert [line[3] for line in now] == ["method=random", "method=herding", "method=rded"]
+        assert "concord download my-pets.yaml" in commands[-1] and "3 models of this recipe to fetch" in text
+    for arguments in now[:2]:
+        done = CliRunner().invoke(app, [*arguments, "ipc=2", "size=16"])
+        assert done.exit_code == 0, done.output
 
 
 def test_a_bundled_bank_with_all_classes_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +123,7 @@ def test_sizes_and_what_is_held_out_are_said(tmp_path: Path, monkeypatch: pytest
     assert f"{root / 'val'} (2 images, other classes): held out" in output
     assert "train/ is the data" in output
     written = (tmp_path / "pets.yaml").read_text()
-    assert f"#   {root / 'test'} (5 images, the same classes)\n" in written
+    assert "#   pets/test (5 images, the same classes)\n" in written
     code, output = run("pets/train", cwd=tmp_path, monkeypatch=monkeypatch)
     assert "none: keep some images in another folder" in output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from importlib.resources import files
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from concord.cli.catalogue import catalogue
 from concord.cli.commands import app
+from concord.cli.console import Console
 from concord.cli.findings import examine
+from concord.cli.recipes import show
 from concord.concepts import load_bank
 from concord.data.class_lists import by_wnid, class_list
 from concord.methods.prompts import SLOT, TEMPLATES, prompt
@@ -130,6 +134,15 @@ def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.M
     assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean
     assert "informed" not in entries["imagewoof-dit"]["paper"], "unreadable in our copy"
     assert entries["reef"]["paper"] is None
+
+
+def test_the_list_fits_80_columns_and_nothing_is_cut() -> None:
+    written, entries = io.StringIO(), catalogue()
+    show(entries, Console(file=written, width=80, force_terminal=True, color_system=None))
+    lines = written.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    said = " ".join(written.getvalue().split())
+    assert "…" not in said and all(entry.about in said for entry in entries)
 
 
 def test_there_are_28_different_prompts_each_with_the_class_in_it() -> None:

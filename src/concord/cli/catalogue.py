@@ -1,5 +1,6 @@
 """The bundled recipes at a glance: what each is, what it needs, and what the paper reports for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources as package_files
 from itertools import takewhile
@@ -38,12 +39,12 @@ def catalogue() -> list[Entry]:
     return [_entry(name) for name in bundled()]
 
 
-def load_bundled(name: str) -> tuple[Recipe, bool]:
+def load_bundled(name: str, overrides: Sequence[str] = ()) -> tuple[Recipe, bool]:
     """Load a bundled recipe, and say whether it wants a data set to be named (a stand-in is named then)."""
     try:
-        return load(name), False
+        return load(name, overrides), False
     except ConcordError:
-        return load(name, ["data=."]), True
+        return load(name, [*overrides, "data=."]), True
 
 
 def _entry(name: str) -> Entry:

@@ -1,5 +1,6 @@
 """The command line. It imports lazily: `concord --help` answers without torch, and in a blink."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from typer import Exit, Option, Typer
@@ -11,6 +12,7 @@ from concord.cli.compare import compare
 from concord.cli.convert import convert
 from concord.cli.distill import distill
 from concord.cli.doctor import doctor
+from concord.cli.download import download
 from concord.cli.evaluate import evaluate
 from concord.cli.export import export
 from concord.cli.init import init
@@ -35,10 +37,16 @@ app = Typer(
     cls=_Commands,
     help="Turn a large labelled image set into a tiny one that trains nearly as good a classifier.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.add_typer(concepts.app)
+GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "Make": (init, recipes, download, distill, convert),
+    "Look": (report, compare, verify, doctor, methods),
+    "Evaluate": (evaluate, teacher, labels),
+    "Share": (export,),
+}
+"""The commands as `concord --help` shows them: what a person does first stands first."""
 
 
 def main() -> None:
@@ -63,7 +71,8 @@ def _root(
     pass
 
 
-for command in (
-    *(distill, compare, convert, evaluate, export, init, labels, methods, recipes, report, teacher, verify, doctor),
-):
-    app.command()(command)
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=group)(command)
+    if group == "Make":
+        app.add_typer(concepts.app, rich_help_panel=group)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from concord.cli.common import AsJson, user_errors
+from concord.cli.completion import complete_key, complete_recipe
 from concord.cli.console import Console, print_json
 from concord.errors import ConcordError
 from concord.runs.draws import draw_path
@@ -17,9 +18,21 @@ if TYPE_CHECKING:
 
 
 def distill(
-    recipe: Annotated[str, Argument(metavar="RECIPE", help="A bundled recipe (reef, photos, ...) or a YAML file.")],
+    recipe: Annotated[
+        str,
+        Argument(
+            metavar="RECIPE",
+            help="A bundled recipe (reef, photos, ...) or a YAML file.",
+            autocompletion=complete_recipe,
+        ),
+    ],
     overrides: Annotated[
-        list[str] | None, Argument(metavar="KEY=VALUE", help="Keys of the recipe to set, as in ipc=50.")
+        list[str] | None,
+        Argument(
+            metavar="KEY=VALUE",
+            help="Keys of the recipe to set, as in ipc=50.",
+            autocompletion=complete_key,
+        ),
     ] = None,
     out: Annotated[Path | None, Option(help="The directory to fill or grow; out/RECIPE if not given.")] = None,
     workers: Annotated[
@@ -48,13 +61,14 @@ def distill(
         where = out or Path("out") / file_name(settings.name)
         if seed is not None and (where / "recipe.yaml").exists():
             raise ConcordError(f"{where} holds one set: draws lie in a directory of their own; give another --out")
-        found.append(_made(settings, draw_path(where, seed) if seed is not None else where, dry_run, quiet, as_json))
+        place = draw_path(where, seed) if seed is not None else where
+        found.append(_made(settings, place, recipe, dry_run, quiet, as_json))
     if as_json:
         print_json(found[0] if len(drawn) == 1 else {"draws": found})
 
 
-def _made(settings: "Recipe", where: Path, dry_run: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
-    """One set, made or planned, and shown unless it goes to programs."""
+def _made(settings: "Recipe", where: Path, typed: str, dry_run: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
+    """One set, made or planned, and shown unless it goes to programs. typed: the recipe as the user named it."""
     with user_errors(where):
         if dry_run:
             from concord.cli.distill_views import show_preview
@@ -62,7 +76,7 @@ def _made(settings: "Recipe", where: Path, dry_run: bool, quiet: bool, as_json: 
 
             plan = preview(settings, where)
             if not as_json:
-                show_preview(plan)
+                show_preview(plan, typed)
             return record(plan)
         from concord.cli.distill_views import show_results
         from concord.cli.progress import Bar

@@ -7,9 +7,11 @@ from typing import Any
 from rich.text import Text
 
 from concord.cli.console import Console
+from concord.cli.first_steps import show_first_steps
 from concord.metrics.measures import figures, written
 from concord.text import counted, duration, plain, size
 from concord.workflows.preview import Preview
+from concord.workflows.requirements import no_hub_id
 
 Line = tuple[str, str]
 _UNKNOWN = "unknown"
@@ -49,8 +51,8 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
         console.say((f"  {about:<9}", "dim"), f"{path:<{width}}", (f"  {meaning}", "dim"))
 
 
-def show_preview(plan: Preview, console: Console | None = None) -> None:
-    """Print what a run would make, and what it needs."""
+def show_preview(plan: Preview, typed: str = "", console: Console | None = None) -> None:
+    """Print what a run would make, and what it needs. typed: the recipe as the user named it, for what to do next."""
     console = console or Console()
     recipe, names, counts = plan.recipe, plan.classes, plan.counts
     shown = ", ".join(names[:6]) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
@@ -64,7 +66,7 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
         ("batches", f"{plan.batches} of {plan.batch_size}, {counted(plan.workers, 'worker')} on {plan.device}"),
     ]
     for need in plan.models:
-        way = "reinstall concord" if need.model.startswith("reef:") else "fetched at first use if online"
+        way = no_hub_id(need.model) or "fetched at first use if online"
         state = f"present, {size(need.bytes)}" if need.path is not None else f"missing: {way}"
         lines.append((need.key, f"{need.model} ({state})"))
     if not plan.models:
@@ -83,6 +85,8 @@ def show_preview(plan: Preview, console: Console | None = None) -> None:
         console.say((f"  note: {plain(note)}", "dim"))
     if plan.disk is not None and plan.disk > plan.disk_free:
         console.say(("  the disk is too small for this plan", "bold red"))
+    if not recipe.is_real:
+        show_first_steps(console, recipe.data, typed or recipe.name, plan.models)
 
 
 def _warnings(results: Mapping[str, Any]) -> list[str]:

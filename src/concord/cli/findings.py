@@ -105,7 +105,7 @@ def _lines(needed: Sequence[Needed], most: int = 6) -> tuple[str, ...]:
         elif one.model.startswith("models/"):
             state = "missing: make it with concord convert"
         else:
-            state = "not cached: fetched at first use, or give a directory"
+            state = "not cached: fetched at first use or by concord download, or give a directory"
         lines.append(f"{one.model}  ({one.licence})  {state}")
     return tuple(lines) if len(lines) <= most + 1 else (*lines[:most], f"and {len(lines) - most} more")
 

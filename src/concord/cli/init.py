@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from concord.cli.console import Console
+from concord.cli.first_steps import show_first_steps
 from concord.errors import ConcordError
 from concord.text import counted, file_name, folded, plain
 
@@ -39,6 +41,7 @@ def init(
     from concord.data.checks import held_out, survey
     from concord.recipe.load import parse
     from concord.storage.atomic import write_atomically
+    from concord.workflows.requirements import needed_models
 
     data = open_data(str(folder), unreadable="skip")
     found, splits = survey(data), held_out(data, folder)
@@ -49,16 +52,35 @@ def init(
     chosen = bank if bank is not None else _covering_bank(found.classes)
     if bank is not None:
         load_bank(bank).require(found.classes)
-    text = recipe_text(folder.absolute(), name, found, chosen, ipc, model, splits)
-    parse(text, name)  # what is written must be a recipe
+    held = [_split(split, _from(path, split.path)) for split in splits]
+    text = recipe_text(_from(path, folder), name, found, chosen, ipc, model, held)
+    recipe = parse(text, name)  # what is written must be a recipe
     write_atomically(path, text.encode())
     _show(folder, path, found, data.notes, chosen, splits)
+    show_first_steps(Console(), str(folder), str(path), needed_models(recipe))
+
+
+def _from(recipe: Path, folder: Path) -> Path:
+    """The folder as the recipe names it: from where that lies, so that both move together; absolute if so given."""
+    here = recipe.parent.resolve()
+    if folder.is_absolute() and not folder.resolve().is_relative_to(here):
+        return folder
+    return Path(os.path.relpath(folder.resolve(), here))
 
 
 def recipe_text(
-    folder: Path, name: str, found: Survey, bank: str | None, ipc: int, model: str | None, splits: Sequence[Split] = ()
+    folder: Path,
+    name: str,
+    found: Survey,
+    bank: str | None,
+    ipc: int,
+    model: str | None,
+    splits: Sequence[str] = (),
 ) -> str:
-    """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names."""
+    """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names.
+
+    folder: the data as the recipe names it. splits: what is held out, a line each.
+    """
     from concord.recipe import load
 
     base = load("custom", [f"data={folder}"])
@@ -89,7 +111,7 @@ def recipe_text(
             f"  concord init {shlex.quote(str(folder))} --bank {name}-bank.json --force",
         ]
     if splits:
-        head += ["", "The training split is used. Held out, for evaluation:", *(f"  {_split(s)}" for s in splits)]
+        head += ["", "The training split is used. Held out, for evaluation:", *(f"  {line}" for line in splits)]
     return (
         "".join(f"# {_printable(line)}".rstrip() + "\n" for line in head)  # a name must not end its comment
         + f"""schema: 1
@@ -132,9 +154,9 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else " " for c in line)
 
 
-def _split(split: Split) -> str:
+def _split(split: Split, path: Path) -> str:
     of = "the same classes" if split.same else "other classes" if split.images else "no class folders"
-    return f"{split.path.absolute()} ({counted(split.images, 'image')}, {of})"
+    return f"{path} ({counted(split.images, 'image')}, {of})"
 
 
 def _scalar(value: str | None) -> str:
@@ -170,7 +192,7 @@ def _show(
     low, high = found.sides
     looked = f"{found.looked_at} of {counted(found.images, 'image')} looked at"
     line(("  sides   ", "dim"), f"{low} to {high} px, median {found.median_side} (the shorter ones; {looked})")
-    held = [f"{plain(_split(split))}: held out, for evaluation" for split in splits]
+    held = [f"{plain(_split(split, split.path.absolute()))}: held out, for evaluation" for split in splits]
     for text in held or ["none: keep some images in another folder to evaluate on"]:
         line(("  split   ", "dim"), text)
     for note in notes:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -30,7 +31,7 @@ def recipes(
     if as_json:
         print_json({"recipes": [_record(entry) for entry in entries]})
     else:
-        _show(entries)
+        show(entries)
 
 
 def _show_keys(markdown: bool, schema: bool, as_json: bool) -> None:
@@ -66,11 +67,11 @@ def _record(entry: "Entry") -> dict[str, Any]:
     }
 
 
-def _show(entries: "Sequence[Entry]") -> None:
-    """A line or two a recipe; on a terminal they are cut to its width, in a file they are whole."""
+def show(entries: "Sequence[Entry]", console: Console | None = None) -> None:
+    """A line a recipe; on a narrow terminal what it is stands below, wrapped to the width."""
     from rich.text import Text
 
-    out = Console()
+    out = console or Console()
     entries = sorted(entries, key=lambda entry: bool(entry.missing))  # those that can run here go first
     ready = sum(not entry.missing for entry in entries)
     rows = [(entry.name, entry.method, _models(entry), _paper(entry), entry.about) for entry in entries]
@@ -81,9 +82,9 @@ def _show(entries: "Sequence[Entry]") -> None:
         name, method, models, paper, about = row
         figures = f"{method:<{widths[1]}}  {models:<{widths[2]}}  {paper:>{widths[3]}}"
         text = Text.assemble("  ", mark, (f" {name:<{widths[0]}}  ", "bold"), (figures, "dim"))
-        # On a narrow terminal what it is stands below, on a wide one beside.
         beside = out.width >= 120 or not out.is_terminal
-        for part in [text + Text(f"  {about}")] if beside else [text, Text(f"      {about}", "dim")]:
+        below = [] if beside else [Text(f"      {part}", "dim") for part in wrap(about, out.width - 6)]
+        for part in [text + Text(f"  {about}") if beside else text, *below]:
             part.stylize(style)
             if out.is_terminal:
                 part.truncate(out.width, overflow="ellipsis")
@@ -96,7 +97,8 @@ def _show(entries: "Sequence[Entry]") -> None:
     for note in (
         f"models  those on this machine; {counted(ready, 'recipe')} can run now (✓)",
         "paper   top-1 in %, ResNet-18, IPC 10: informed / uninformed",
-        "next    concord distill NAME data=DIR --dry-run; concord doctor names the models",
+        "next    concord distill NAME data=DIR --dry-run",
+        "        concord download NAME --dry-run   (its models, sizes and licences)",
     ):
         out.say((f"  {note}", "dim"))
 

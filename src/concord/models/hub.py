@@ -27,6 +27,8 @@ def licence(model: str) -> str:
     return _LICENCES.get(model, "licence not known here")
 
 
+OPTIONAL_PARTS = ("safety_checker",)
+"""Components that a pipeline's index may name and that are not loaded here, so that they may be missing."""
 WEIGHTS = (".safetensors", ".pth", ".pt")
 """Names of files that hold the weights of one network."""
 _END = 2**16
@@ -85,7 +87,8 @@ def is_complete(directory: Path) -> bool:
     """
     index = read_json(directory / "model_index.json")
     if index:
-        parts = [directory / name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+        named = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
+        parts = [directory / name for name in named if name not in OPTIONAL_PARTS]
         return all(part.is_dir() and (_has_weights(part) or not (part / "config.json").is_file()) for part in parts)
     return (directory / "config.json").is_file() and _has_weights(directory)
 

@@ -32,16 +32,25 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a bundled recipe by name, or a YAML file, or the recipe of an earlier run's directory.
 
     name_or_path: ``reef``, ``my/recipe.yaml``, or a directory with a ``recipe.yaml``. overrides: ``key=value`` texts
-    with dotted keys, as in ``informing.strength=0.2``; a value is YAML. A relative `data` is taken from the working
-    directory and becomes absolute.
+    with dotted keys, as in ``informing.strength=0.2``; a value is YAML. A relative `data` becomes absolute: a file's
+    own is taken from where the file lies if it is there, any other from the working directory.
     Raises ConcordError: unknown recipe or key (with the nearest name), a value that does not fit, or a key that was
     set and cannot act.
     """
-    return parse(*_text(name_or_path), f'recipe "{name_or_path}"', overrides)
+    text, name, folder = _text(name_or_path)
+    return parse(text, name, f'recipe "{name_or_path}"', overrides, folder)
 
 
-def parse(text: str, name: str, where: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+def parse(
+    text: str,
+    name: str,
+    where: str = "recipe",
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Recipe:
     """Read a recipe's YAML. name: what it goes by if it bears no name itself. where: what an error speaks of.
+
+    folder: where the text lies, and its relative `data` perhaps.
 
     Raises:
         ConcordError: as `load`.
@@ -53,6 +62,9 @@ def parse(text: str, name: str, where: str = "recipe", overrides: Sequence[str] 
     if not isinstance(values, dict):
         raise ConcordError(f'{where}: expected keys and values, as in "method: dit"')
     values.setdefault("name", name)
+    data = values.get("data")
+    if folder is not None and isinstance(data, str) and data and data not in DATASETS and (folder / data).exists():
+        values["data"] = str(folder / data)
     # What concord resolved spells every key out: nobody set those that cannot act.
     own = {} if text.startswith(HEADER.partition(".")[0]) else copy.deepcopy(values)
     for typed in sorted(overrides, key=lambda typed: typed.partition("=")[0].strip() != "method"):
@@ -81,18 +93,18 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _text(name_or_path: str) -> tuple[str, str]:
-    """Return the YAML text of a recipe and the name it has when it bears none itself."""
+def _text(name_or_path: str) -> tuple[str, str, Path | None]:
+    """Return the YAML text of a recipe, the name it has when it bears none itself, and the folder of its file."""
     path = Path(name_or_path).expanduser()
     if name_or_path in bundled():
         file = package_files.files("concord") / "recipes" / f"{name_or_path}.yaml"
-        return file.read_text(encoding="utf-8"), name_or_path
+        return file.read_text(encoding="utf-8"), name_or_path, None
     if path.is_dir() and (path / "recipe.yaml").is_file():
         path = path / "recipe.yaml"
     if not path.is_file():
         known, hint = ", ".join(bundled()), nearest(name_or_path, bundled())
         raise ConcordError(f'unknown recipe "{name_or_path}"{hint}; bundled are {known}, or give a YAML file')
     try:
-        return path.read_text(encoding="utf-8"), path.stem
+        return path.read_text(encoding="utf-8"), path.stem, path.parent
     except UnicodeDecodeError:
         raise ConcordError(f"{path} is not a recipe: expected a YAML text in UTF-8") from None

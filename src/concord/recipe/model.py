@@ -67,7 +67,8 @@ class Recipe(Part):
     method: Annotated[str, known(METHODS)] = "dit"
     """How the set is made; `concord methods` lists what is installed."""
     data: Annotated[str, Field(min_length=1)]
-    """The large set: a folder of class folders, a Parquet file or a folder of such, or a name such as `reef`."""
+    """The large set: a folder of class folders, a Parquet file or a folder of such, or a name such as `reef`. A
+    relative path in a recipe's file is taken from where the file lies, or else from the working directory."""
     classes: list[str] | None = None
     """A part of the classes: folders, class names, or class lists such as imagewoof; null takes all."""
     class_names: dict[str, str] = Field(default={})

@@ -1,11 +1,12 @@
 """The models that a run needs, looked for before anything heavy is loaded."""
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
+from concord.models.download import hub_info
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
 from concord.recipe import Recipe, impossible, models
 from concord.registry import FAMILIES
@@ -39,11 +40,12 @@ def require_models(recipe: Recipe) -> None:
     """Check that every model is here or can be fetched (one ConcordError names all others) and suits the method."""
     missing = {one: why for one in needed_models(recipe) if one.path is None and (why := _out_of_reach(one.model))}
     if missing:
-        raise ConcordError(_missing(recipe, missing))
+        raise ConcordError(unreachable(recipe, missing))
     check_sampling(recipe)
 
 
-def _missing(recipe: Recipe, missing: dict[Needed, str]) -> str:
+def unreachable(recipe: Recipe, missing: Mapping[Needed, str]) -> str:
+    """One line on models that a recipe needs and that cannot be had here, each with its reason: the keys to set."""
     by_reason: dict[str, list[Needed]] = {}
     for one, why in missing.items():
         by_reason.setdefault(why, []).append(one)
@@ -69,7 +71,7 @@ def _is_path(model: str) -> bool:
     )
 
 
-def _of_a_library(model: str) -> bool:
+def of_a_library(model: str) -> bool:
     """Whether a model is one of timm's or torchvision's, or goes by the name of a student."""
     if model.startswith(("timm:", "torchvision:")) or "/" in model:
         return "/" not in model
@@ -81,33 +83,23 @@ def _of_a_library(model: str) -> bool:
         return False
 
 
-def _out_of_reach(model: str) -> str:
-    """Why a model that is not on this machine cannot be fetched; empty where it can."""
+def no_hub_id(model: str) -> str:
+    """Why a model that is not on this machine is nothing to ask the hub for; empty where it is."""
     if model.startswith("reef:"):
         return "reinstall concord, its weights are part of it"
     if _is_path(model):
         return "there is no such file" if model.endswith(WEIGHTS) else "there is no such directory"
-    if _of_a_library(model):
-        return ""  # it fetches its weights, and knows where it keeps them
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    return ""
 
-    # The hub's package has changed its client library before: what cannot connect is a relative of its own error.
-    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
 
+def _out_of_reach(model: str) -> str:
+    """Why a model that is not on this machine cannot be fetched; empty where it can."""
+    if (why := no_hub_id(model)) or of_a_library(model):
+        return why  # a library fetches its weights, and knows where it keeps them
     try:
-        HfApi().model_info(model, timeout=10)
-    except GatedRepoError:
-        return "the hub wants its licence accepted and a login first (hf auth login)"
-    except RepositoryNotFoundError:
-        return "the hub has no such model"
-    except HFValidationError:
-        return "neither a directory nor a hub id"
-    except (client_error, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"not in the cache, and the hub cannot be reached ({reason[:80]})"
+        hub_info(model)
+    except ConcordError as error:
+        return str(error)
     return ""
 
 

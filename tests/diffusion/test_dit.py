@@ -118,6 +118,6 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConcordError, match=r"class ids \[1000\]"):
         model.denoise([3, 1000])
     with pytest.raises(ConcordError, match=r"pipeline\.scheduler"):
-        model.scheduler("euler")  # type: ignore[arg-type]
+        model.scheduler("eular")
     with pytest.raises(ConcordError, match="no tiny decoder"):
         model.tiny_decode(noise(SEEDS, model.latent_shape))

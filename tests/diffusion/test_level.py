@@ -165,7 +165,7 @@ def test_a_solver_with_flow_sigmas_is_on_flow_levels() -> None:
     assert level.alpha + level.sigma == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["EDMEulerScheduler", "KDPM2DiscreteScheduler", "CMStochasticIterativeScheduler"])
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "IPNDMScheduler", "CMStochasticIterativeScheduler"])
 def test_a_scheduler_of_another_convention_is_refused_by_name(name: str) -> None:
     scheduler = getattr(diffusers, name)()
     scheduler.set_timesteps(4)

@@ -58,6 +58,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     ("UniPCMultistepScheduler", {}),
     ("FlowMatchEulerDiscreteScheduler", {}),
+    ("FlowMatchLCMScheduler", {}),
 ]
 
 

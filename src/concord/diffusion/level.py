@@ -12,10 +12,15 @@ from concord.errors import ConcordError
 Scale = float | Tensor  # a tensor must broadcast against x_t
 
 # Schedulers whose x is x_t / alpha (Karras et al. 2022): x = x0 + s eps with s = sigma / alpha.
-_SIGMA_SPACE = frozenset({"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"})
-_FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"})
+_SIGMA_SPACE = frozenset(
+    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"}
+)
+# These go to a level between two and back; the second has its sigmas one place later.
+_BETWEEN = {"KDPM2DiscreteScheduler": 0, "KDPM2AncestralDiscreteScheduler": -1}
+_FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler"})
 _SUPPORTED = (
-    "DDIM, DDPM, PNDM, DPM-Solver, DEIS, UniPC, LCM, TCD, Euler (ancestral), Heun and flow-matching Euler or Heun"
+    "DDIM, DDPM, PNDM, DPM-Solver, DEIS, UniPC, SA-Solver, LCM, TCD, Euler (ancestral), Heun, LMS, KDPM2 and"
+    " flow-matching Euler, Heun or LCM"
 )
 
 
@@ -50,6 +55,9 @@ class Level:
             return cls(1.0 - s, s)
         if kinds & _SIGMA_SPACE:
             return cls(1.0, float(scheduler.sigmas[step_index]))
+        for name in kinds & _BETWEEN.keys():
+            middle = scheduler.sigmas_interpol[step_index + _BETWEEN[name]]
+            return cls(1.0, float(middle if step_index % 2 else scheduler.sigmas[step_index]))
         # EDM-style schedulers have sigmas but no alphas_cumprod; their networks are preconditioned in another way.
         if hasattr(scheduler, "alphas_cumprod"):
             if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # DPM-Solver, DEIS, UniPC; knows their flow variants
@@ -65,6 +73,16 @@ class Level:
         """The variance-preserving level of the same signal-to-noise ratio: that of x_t / sqrt(alpha^2 + sigma^2)."""
         norm = self.norm
         return Level(self.alpha / norm, self.sigma / norm)
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether nothing is seen of an image, so that no clean estimate can be moved: alpha is 0.
+
+        Of a flow, whose solvers start a little below pure noise to avoid infinities, up to a training step of 1000:
+        there a shift of the noise would be one of the flow, 1 / alpha as large.
+        """
+        alpha, sigma = torch.as_tensor(self.alpha), torch.as_tensor(self.sigma)
+        return bool(((alpha == 0) | ((alpha + sigma - 1).abs() < 1e-6) & (alpha < 1.5e-3)).all())
 
     @property
     def norm(self) -> Scale:

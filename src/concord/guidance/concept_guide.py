@@ -142,8 +142,8 @@ class ConceptGuide:
         return index in gradient_steps(self.window, self.every, count, self._first)
 
     def __call__(self, step: Step) -> Tensor | None:
-        """dx0, (B, C, h, w); None at pure noise (alpha = 0), where there is no clean estimate to move."""
-        if bool(torch.as_tensor(step.level.alpha == 0).all()):
+        """dx0, (B, C, h, w); None at pure noise, where there is no clean estimate to move."""
+        if step.level.pure_noise:
             self._first = step.index + 1
             return None
         if not self.takes_gradient(step.index, step.count):

@@ -44,7 +44,7 @@ class Repulsion:
     @torch.no_grad()
     def __call__(self, step: Step) -> Tensor | None:
         """dx0, (B, C, h, w); None at pure noise, where there is no clean estimate, and where all are alone."""
-        if not step.level.alpha:
+        if step.level.pure_noise:
             return None
         x, labels = step.x0.flatten(1), self.labels.to(step.x0.device)
         if len(x) != len(labels):

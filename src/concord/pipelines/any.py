@@ -10,7 +10,8 @@ from concord.diffusion.attach import attach
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.pipelines.base import FrozenPipeline, Planned, named_scheduler
+from concord.pipelines.base import FrozenPipeline, Planned
+from concord.pipelines.schedulers import named_scheduler
 from concord.storage.images import square
 
 
@@ -43,7 +44,8 @@ class AnyPipeline(FrozenPipeline):
             options |= {"image": [square(image, side) for image in batch.sources], "strength": self.image_strength}
         if self.size is not None and (self.image_strength is None or "height" in known):
             options |= {"height": self.size, "width": self.size}  # some take the image's size instead
-        self.pipeline.scheduler = named_scheduler(self.pipeline, batch.settings.scheduler)
+        name, chosen = batch.settings.scheduler, batch.settings.scheduler_options
+        self.pipeline.scheduler = named_scheduler(self.pipeline, name, options=chosen)
         with attach(self.pipeline, guides):
             if lacking := [name for name in options if name not in known]:
                 raise ConcordError(

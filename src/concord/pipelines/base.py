@@ -3,7 +3,7 @@
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.choices import SchedulerName, VaeMode
+from concord.choices import SchedulerName as SchedulerName
+from concord.choices import VaeMode
 from concord.data import ImageSet
 from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
-from concord.diffusion.prediction import Kind, Prediction
+from concord.diffusion.prediction import Prediction
 from concord.diffusion.sampler import Denoise, Guide, noise, sample
 from concord.errors import ConcordError
+from concord.pipelines.schedulers import named_scheduler as named_scheduler
+from concord.pipelines.schedulers import prediction_kind
 from concord.plan import Sample
 from concord.recipe import Pipeline
 from concord.text import counted
@@ -109,7 +112,8 @@ class Family(FrozenPipeline):
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
         denoise = self.denoise_samples(batch)  # before x_T: unCLIP draws noise for its images first
-        return _sampled(denoise, batch.generators, steps, batch.settings.scheduler, guides)
+        stepper = self.scheduler(batch.settings.scheduler, batch.settings.scheduler_options)
+        return _sampled(denoise, batch.generators, steps, stepper, guides)
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -159,9 +163,9 @@ class Family(FrozenPipeline):
 
         return Conditioned(self, predict)
 
-    def scheduler(self, name: SchedulerName = "ddim") -> Any:
+    def scheduler(self, name: str = "ddim", options: Mapping[str, Any] | None = None) -> Any:
         """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
-        return named_scheduler(self.pipeline, name, self.learned_variance)
+        return named_scheduler(self.pipeline, name, self.learned_variance, options)
 
     def save_memory(self, vae: VaeMode = "plain", checkpointing: bool = False) -> None:
         save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
@@ -183,16 +187,17 @@ def sample_images(
     seeds: Sequence[int | torch.Generator],
     *,
     steps: int = 50,
-    scheduler: SchedulerName = "ddim",
+    scheduler: str = "ddim",
+    scheduler_options: Mapping[str, Any] | None = None,
     guides: Sequence[Guide] = (),
 ) -> Tensor:
     """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise.
 
-    denoise: what a family's `denoise` returns. scheduler: see `named_scheduler`; the rest: see
+    denoise: what a family's `denoise` returns. scheduler, scheduler_options: see `named_scheduler`; the rest: see
     `concord.diffusion.sample`. Warns where a guide that informs by gradients took none.
     """
     drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]
-    images = _sampled(denoise, drawing, steps, scheduler, guides)
+    images = _sampled(denoise, drawing, steps, denoise.model.scheduler(scheduler, scheduler_options), guides)
     if any(getattr(guide, "gradient_calls", None) == 0 for guide in guides):
         _log.warning("nothing was informed in %s: the window leaves none that can be", counted(steps, "step"))
     return images
@@ -202,46 +207,15 @@ def _sampled(
     denoise: Conditioned,
     drawing: Sequence[torch.Generator],
     steps: int,
-    scheduler: SchedulerName,
+    stepper: Any,
     guides: Sequence[Guide],
 ) -> Tensor:
     model = denoise.model
     x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
-    eta, stepper = model.default("eta"), model.scheduler(scheduler)
+    eta = model.default("eta")
     latents = sample(denoise, x_T, stepper, steps=steps, guides=guides, generators=drawing, eta=eta)
     with torch.no_grad():
         return model.decode(latents)
-
-
-def prediction_kind(pipeline: Any) -> Kind:
-    """What a pipeline's denoiser predicts; flow-matching schedulers have no such setting."""
-    kind: Kind = pipeline.scheduler.config.get("prediction_type", "flow_prediction")
-    return kind
-
-
-def named_scheduler(pipeline: Any, name: SchedulerName, learned_variance: bool = False) -> Any:
-    """A fresh scheduler on a pipeline's noise schedule (a flow has none but its own); of no other name.
-
-    `ddim`: eta 0, as the paper samples. `ddpm`: with the learned variance where the model has one. `minimax`: the same
-    as the Minimax repository runs it, its steps spread over the whole schedule from the last to 0 (its guidance on 3
-    channels is a setting of `DiT.denoise`). `stock`: the pipeline's own. Latents exceed [-1, 1], so the others never
-    clip.
-    """
-    from diffusers import DDIMScheduler, DDPMScheduler
-
-    stock = pipeline.scheduler
-    if name == "stock":
-        return type(stock).from_config(stock.config)
-    if name not in ("ddim", "ddpm", "minimax"):
-        raise ConcordError(f'unknown scheduler "{name}"; set `pipeline.scheduler` to ddim, ddpm, minimax or stock')
-    if prediction_kind(pipeline) == "flow_prediction":
-        flow = f"{type(pipeline).__name__} predicts a flow, which {name} does not sample"
-        raise ConcordError(f"{flow}; set `pipeline.scheduler` to stock")
-    if name == "ddim":
-        return DDIMScheduler.from_config(stock.config, clip_sample=False)
-    variance = "learned_range" if learned_variance else "fixed_small"
-    options: dict[str, Any] = {"timestep_spacing": "linspace", "steps_offset": 0} if name == "minimax" else {}
-    return DDPMScheduler.from_config(stock.config, clip_sample=False, variance_type=variance, **options)
 
 
 def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -> None:

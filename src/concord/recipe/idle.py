@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from concord.recipe.model import LATER, Recipe
+from concord.recipe.model import LATER, Recipe, default
 from concord.settings import keys
 
 UNSAID, FILE, TYPED = -1, 0, 1
@@ -108,8 +108,11 @@ def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the keys at which a run could only fail, once its models are loaded, and why."""
     if recipe.is_real or not recipe.informing.enabled:
         return
-    if recipe.informing.mode == "mean" and recipe.pipeline.scheduler == "ddim":
-        is_ddpm = "mean (Eq. 6) is for DDPM, and pipeline.scheduler is ddim; set it to ddpm, or the mode to exact"
+    scheduler = recipe.pipeline.scheduler
+    if recipe.informing.mode == "mean" and not scheduler.startswith(("ddpm", "minimax", "stock", "DDPM")):
+        is_ddpm = (
+            f"mean (Eq. 6) is for DDPM, and pipeline.scheduler is {scheduler}; set it to ddpm, or the mode to exact"
+        )
         yield "informing.mode", is_ddpm
     if recipe.informing.decoder == "tiny" and recipe.pipeline.tiny_decoder is None:
         yield "informing.decoder", "tiny needs pipeline.tiny_decoder (a directory or hub id)"
@@ -135,7 +138,7 @@ def refused(recipe: Recipe, said: Mapping[str, int]) -> list[str]:
         decided = max(said.get(key, UNSAID) for key in one.by)
         for key in (key for key in said if key == one.key or key.startswith(f"{one.key}.")):
             meant = said[key] > decided or (said[key] == decided and decided > one.beside)
-            if meant and key != "informing.enabled" and attrgetter(key)(recipe) != _default(recipe, key):
+            if meant and key != "informing.enabled" and attrgetter(key)(recipe) != default(type(recipe), key):
                 found.setdefault(key, one.why)
     return [f"{', '.join(key for key in found if found[key] == why)}: {why}" for why in dict.fromkeys(found.values())]
 
@@ -148,7 +151,7 @@ def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequenc
     known = keys(model)
     leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
     found = {key: FILE for key in leaves if _has(values, key.split("."))}
-    if {*leaves}.difference(LATER) <= found.keys():
+    if {key for key in leaves if not any(f"{key}.".startswith(f"{later}.") for later in LATER)} <= found.keys():
         found = {}
     for typed in (text.partition("=")[0].strip() for text in overrides):
         for key in leaves:
@@ -159,9 +162,3 @@ def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequenc
 
 def _has(values: Any, path: Sequence[str]) -> bool:
     return not path or (isinstance(values, Mapping) and path[0] in values and _has(values[path[0]], path[1:]))
-
-
-def _default(recipe: Recipe, key: str) -> Any:
-    first, _, rest = key.partition(".")
-    default = type(recipe).model_fields[first].default
-    return attrgetter(rest)(default) if rest else default

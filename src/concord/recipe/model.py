@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -27,10 +28,18 @@ from concord.settings import GreyRange, complaints, keys, known
 RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
-LATER = ("guides", "metrics", "grey_range", "max_pixels")
-_FREE_MAPS = ("class_names", "pinned", "checkpoints")
-_READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler")
+LATER = ("guides", "metrics", "grey_range", "max_pixels", "pipeline.scheduler_options")
+"""Keys of later versions: with their default they are not written, so that old directories know their recipe."""
+_FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
+_READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler", "scheduler_options")
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
+
+
+def default(recipe: type[BaseModel], key: str) -> Any:
+    """The default of a dotted key."""
+    first, _, rest = key.partition(".")
+    value = recipe.model_fields[first].default
+    return attrgetter(rest)(value) if rest else value
 
 
 def guide_settings(entry: Mapping[str, Any]) -> tuple[str, Any]:
@@ -156,9 +165,14 @@ class Recipe(Part):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out keys of later versions that say nothing: a recipe is written as it was before there were any."""
+        """Leave out keys of `LATER` that say nothing: a recipe is written as it was before there were any."""
         values: dict[str, Any] = dump(self)
-        return {key: value for key, value in values.items() if value or key not in LATER}
+        for key in LATER:
+            section, _, name = key.rpartition(".")
+            part = values.get(section) if section else values
+            if isinstance(part, dict) and attrgetter(key)(self) == default(type(self), key):
+                part.pop(name, None)
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -1,8 +1,18 @@
 """The parts of a recipe. The text under a key is its description, for docs/recipe.md, editors and `recipes --keys`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
 
 from concord.choices import Between, Mode, NegativeKind, SchedulerName, VaeMode
 from concord.registry import SCORERS
@@ -12,6 +22,26 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Workers = Literal["auto"] | PositiveInt
+STEPS = {"dpm++": 20, "unipc": 20, "deis": 20, "heun": 20, "euler": 30, "lcm": 4, "tcd": 4}
+"""What `pipeline.steps: auto` is by scheduler, as their authors advise; 50 for all others."""
+
+
+def _scheduler(name: Any) -> Any:
+    """Take a word, or what may be a class of diffusers: that is imported later."""
+    words = get_args(SchedulerName)
+    if isinstance(name, str) and (name in words or (name.isidentifier() and name.endswith("Scheduler"))):
+        return name
+    listed = ", ".join(f"'{word}'" for word in words)
+    raise PydanticKnownError("literal_error", {"expected": f"{listed} or 'a class of diffusers'"})
+
+
+Scheduler = Annotated[
+    str,
+    BeforeValidator(_scheduler),
+    WithJsonSchema({"anyOf": [{"enum": list(get_args(SchedulerName))}, {"pattern": "^[A-Z]\\w*Scheduler$"}]}),
+]
+_STEPS = {"exclusiveMinimum": 0, "type": "integer"}
+Options = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 
 
 class Part(BaseModel):
@@ -37,13 +67,17 @@ class Pipeline(Part):
     list's name, a range of ImageNet ids as in `0-19`, or `all`."""
     tiny_decoder: str | None = None
     """A tiny autoencoder (TAESD) that decodes for the gradient where `informing.decoder` is `tiny`."""
-    steps: PositiveInt = 50
-    """Denoising steps."""
+    steps: Annotated[PositiveInt, WithJsonSchema({"anyOf": [{"const": "auto"}, _STEPS]})] = 50
+    """Denoising steps; `auto` is what is usual with the scheduler: 50, 30 with `euler`, 20 with `dpm++`, `unipc`,
+    `deis` and `heun` (which takes two evaluations a step), 4 with `lcm` and `tcd`."""
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Scale of classifier-free guidance; null takes the pipeline's own default."""
-    scheduler: SchedulerName = "ddim"
-    """The sampler: `ddim` as in the paper, `ddpm`, `minimax` (DDPM with learned variance and guidance on 3 channels, as
-    that repository samples), or `stock`, the pipeline's own."""
+    scheduler: Scheduler = "ddim"
+    """The solver: `ddim` as in the paper, `ddpm`, `minimax` (DDPM with learned variance and guidance on 3 channels, as
+    that repository samples), `stock` (the pipeline's own), `dpm++`, `unipc`, `deis`, `euler`, `heun`, `lcm` or `tcd`
+    (for a flow, the flow's form), or a scheduler of diffusers by its class's name."""
+    scheduler_options: Options = {}
+    """Arguments of the scheduler's class, over the pipeline's own: `{timestep_spacing: trailing}`."""
     channels: PositiveInt | None = None
     """Guidance acts on the first so many latent channels; null is all of them, and 3 for the scheduler `minimax`."""
     size: PositiveInt | None = None
@@ -54,6 +88,14 @@ class Pipeline(Part):
     """Templates with the slot `{class}` and no other; null takes concord's own 28."""
     image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """Of `text`: start from a real image of the class under so much noise, up to 1; null starts from noise alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, values: Any) -> Any:
+        """Spell out `auto`."""
+        if not isinstance(values, dict) or values.get("steps") != "auto":
+            return values
+        return {**values, "steps": STEPS.get(str(values.get("scheduler")), 50)}
 
     @model_validator(mode="after")
     def _some_steps(self) -> Self:

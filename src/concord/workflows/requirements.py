@@ -129,7 +129,32 @@ def check_sampling(recipe: Recipe) -> None:
         stock = type(stock_scheduler(settings.model)).__name__
         if stock not in ("DDPMScheduler", "NoneType"):
             raise ConcordError(f"informing.mode mean (Eq. 6) is for DDPM, not {stock}; set pipeline.scheduler to ddpm")
+    _check_scheduler(recipe, exact)
     _check_schedule(recipe)
+
+
+def _check_scheduler(recipe: Recipe, own: bool) -> None:
+    """Refuse a solver that cannot sample the model, or be followed. own: whether the own sampler takes its steps."""
+    settings = recipe.pipeline
+    if settings.scheduler == "stock" and not settings.scheduler_options and not own and not recipe.is_guided:
+        return  # whatever its own call does with it
+    if (scheduler := _scheduler(recipe)) is not None:
+        from concord.pipelines.schedulers import check_scheduler
+
+        check_scheduler(scheduler, settings.steps, settings.scheduler_options)
+
+
+def _scheduler(recipe: Recipe) -> Any | None:
+    """A recipe's scheduler, without the model's weights; None where its own is not on this machine."""
+    from concord.pipelines.load import pipeline_class, stock_scheduler
+
+    settings = recipe.pipeline
+    if (stock := stock_scheduler(settings.model or "")) is None:
+        return None
+    from concord.pipelines.schedulers import named_scheduler
+
+    container = type(pipeline_class(settings.model or "") or "the model", (), {"scheduler": stock})
+    return named_scheduler(container(), settings.scheduler, options=settings.scheduler_options)
 
 
 def _check_schedule(recipe: Recipe) -> None:
@@ -162,21 +187,15 @@ def _informable(recipe: Recipe, begun: int) -> tuple[int, int]:
 
     begun: the first step that is taken at all, of the recipe's.
     """
-    from concord.pipelines.load import stock_scheduler
+    from concord.diffusion.level import Level
 
     settings = recipe.pipeline
-    if (stock := stock_scheduler(settings.model or "")) is None:
+    if (scheduler := _scheduler(recipe)) is None:
         # DDIM and DDPM have a step for each; another may have more, and the first batch will tell.
-        return settings.steps, begun if settings.scheduler != "stock" else 0
-    from types import SimpleNamespace
-
-    from concord.diffusion.level import Level
-    from concord.pipelines.base import named_scheduler
-
-    scheduler = named_scheduler(SimpleNamespace(scheduler=stock), settings.scheduler)
+        return settings.steps, begun if settings.scheduler in ("ddim", "ddpm", "minimax") else 0
     shifted = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting", False) else {}  # the size's; none moves 1
     scheduler.set_timesteps(settings.steps, **shifted)
     count = len(scheduler.timesteps)
     taken = range(begun * int(scheduler.order), count)
-    informable = (i for i in taken if Level.from_scheduler(scheduler, scheduler.timesteps[i], i).alpha)
+    informable = (i for i in taken if not Level.from_scheduler(scheduler, scheduler.timesteps[i], i).pure_noise)
     return count, next(informable, count)

@@ -7,7 +7,7 @@ from typing import Any
 
 from concord.reef import dataset
 
-TRAIN, TEST = 40, 20
+TRAIN, TEST = 20, 10
 """Real images of a species, in the place of 500 and 300."""
 
 

@@ -84,7 +84,7 @@ def test_an_image_stops_where_its_loss_is_among_those_of_real_images(
     data = open_recipe_data(recipe)
     method = Generate(recipe, data)
     sampler, encoder = method._sampler, method.models.encoder
-    batch = [method.sample(c, 0) for c in (3, 7)]
+    batch = [method.sample(c, 0) for c in (1, 4)]
     guide = sampler._concept_guide(batch, sampler._model(""))
     assert guide.thresholds is not None
     for sample, threshold in zip(batch, guide.thresholds.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner, Result
 
 import tiny
 import tiny_pipelines
+from concord.cli.commands import app
 from concord.data.class_lists import class_list
 from concord.errors import ConcordError
 from concord.methods import batch_sampler as making
@@ -73,11 +76,9 @@ def run(recipe: str, *changes: str) -> Recipe:
     return load(recipe, changes)
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "concord.cli", *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+def command(*arguments: str, cwd: Path) -> Result:
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app, arguments)
 
 
 def check_set(out: Path, classes: int, ipc: int, size: int) -> list[dict[str, Any]]:
@@ -102,7 +103,7 @@ def test_imagewoof_unclip_through_the_command_line(models: Path, woof: Path, tmp
     if data == "photographs":
         root = as_synsets(tmp_path)
     done = command("distill", "imagewoof-unclip", *overrides(models, "unclip", root), "--out", "set", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     rows = check_set(tmp_path / "set", 10, 2, 224)
     assert {row["class_name"] for row in rows} == {c.name for c in class_list("imagewoof")}
     for row in rows:
@@ -121,7 +122,7 @@ def test_imagewoof_minimax_through_the_command_line(models: Path, woof: Path, tm
     words = f"pipeline.checkpoints={{{models / 'minimax0'}: all}}"
     given = [*overrides(models, "dit", root), words]
     done = command("distill", "imagewoof-minimax", *given, "--out", "set", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     check_set(tmp_path / "set", 10, 2, 224)
 
 
@@ -129,11 +130,11 @@ def test_imagewoof_minimax_through_the_command_line(models: Path, woof: Path, tm
 def test_custom_photographs_from_init_to_a_set(models: Path, tmp_path: Path) -> None:
     skip_without_photographs()
     done = command("init", str(SHARED), "--ipc", "2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert "3 068 images" in done.stdout
     given = [*overrides(models, "unclip", SHARED)[1:], f"pipeline.tiny_decoder={models / 'taesd'}", "uninformed=true"]
     done = command("distill", "clothing.yaml", *given, "--out", "set", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     rows = check_set(tmp_path / "set", 10, 2, 224)
     assert {row["class_name"] for row in rows} >= {"t-shirt", "dress"}
     results = json.loads((tmp_path / "set" / "results.json").read_text())
@@ -155,7 +156,13 @@ def as_synsets(tmp_path: Path) -> Path:
 
 
 def test_without_the_weights_one_line_names_them_and_the_ways_out(tmp_path: Path) -> None:
-    done = command("distill", "imagewoof-unclip", cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "concord.cli", "distill", "imagewoof-unclip"],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     for word in (
@@ -297,12 +304,21 @@ def test_a_pipeline_of_another_class_is_refused_before_its_weights_are_read(mode
         require_models(run("imagewoof-unclip", *overrides(models, "sd", woof)))
 
 
+@pytest.fixture(scope="module")
+def roomy(models: Path, woof: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A recipe of batches of eight, and the set that it makes where memory suffices."""
+    changes = overrides(models, "unclip", woof)
+    recipe = run("imagewoof-unclip", *changes, "ipc=1", "batch_size=8", "informing.mode=exact")
+    out = tmp_path_factory.mktemp("roomy")
+    distill(recipe, out)
+    return recipe, out
+
+
 @pytest.mark.parametrize("fits", [1, 3])
 def test_short_memory_halves_the_inner_batch_and_goes_on(
-    models: Path, woof: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
+    roomy: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int
 ) -> None:
-    given = [*overrides(models, "unclip", woof), "batch_size=8", "informing.mode=exact"]
-    distill(run("imagewoof-unclip", *given), tmp_path / "roomy")
+    recipe, whole = roomy
     tried: list[int] = []
     own = making.BatchSampler._make
 
@@ -313,14 +329,12 @@ def test_short_memory_halves_the_inner_batch_and_goes_on(
         return own(self, batch, *args)
 
     monkeypatch.setattr(making.BatchSampler, "_make", short)
-    distill(run("imagewoof-unclip", *given), tmp_path / "short")
+    distill(recipe, tmp_path)
     assert tried[:2] == [8, 4]
     assert max(tried[3:]) <= fits or fits == 3
     assert tried.count(8) == 1  # what did not fit once is not tried again
-    for row in read_manifest(tmp_path / "roomy" / "images"):
-        a, b = (
-            np.asarray(Image.open(tmp_path / d / "images" / row["file_name"])).astype(int) for d in ("roomy", "short")
-        )
+    for row in read_manifest(whole / "images"):
+        a, b = (np.asarray(Image.open(d / "images" / row["file_name"])).astype(int) for d in (whole, tmp_path))
         assert np.abs(a - b).max() <= 2
 
 

@@ -196,13 +196,16 @@ class LayoutSpec:
     """A layout that a set can be exported in.
 
     name: what `--layout` says. write: ``module:function`` of (set, directory to fill, options), which returns how it is
-    read; see `concord.export`. sharded: whether it writes several images a file, of `options.shard_size`.
+    read; see `concord.export`. sharded: whether it writes several images a file, of `options.shard_size`. images:
+    ``module:function`` of (directory, rows of the manifest), which yields each row's file as bytes, in their order; a
+    layout without it cannot be made a run's directory again, so that `--push` does not take it.
     """
 
     name: str
     write: str
     about: str
     sharded: bool = False
+    images: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_hub import FakeHub
 from hostile import HOSTILE, photographs
 from PIL import Image
 from torchvision.datasets import ImageFolder
@@ -96,6 +97,15 @@ def test_datasets_reads_it_by_its_directory_alone(
         pixels(Image.open(finished / "images" / r["file_name"])): r["seed"] for r in read_manifest(finished / "images")
     }
     assert all(row["seed"] == seeds[pixels(row["image"])] for row in rows)
+    assert rows.features["label"].names == ["<script>alert(1)<", "tail", "straße 東京", HOSTILE]
+
+
+def test_datasets_reads_shards_with_the_names_of_the_classes(finished: Path, tmp_path: Path, load_dataset: Any) -> None:
+    export(finished, "webdataset", tmp_path / "o")
+    rows = load_dataset(str(tmp_path / "o"))
+    assert sorted((row["cls"], pixels(row["png"])) for row in rows) == truth(finished)
+    assert rows.features["cls"].names == ["<script>alert(1)<", "tail", "straße 東京", HOSTILE]
+    assert [row["json"]["index"] for row in rows] == [0] * 4 + [1] * 4
 
 
 @pytest.mark.parametrize("variant", ["images", "uninformed"])
@@ -264,7 +274,9 @@ def test_a_layout_that_is_not_there_is_refused_with_those_that_are(finished: Pat
     assert (code, "'foldr' is not one of 'folder'" in " ".join(said.split())) == (2, True)
 
 
-def test_every_command_of_the_page_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_page_runs(
+    finished: Path, tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = Path(__file__).parents[2] / "docs" / "export.md"
     commands = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("concord ")]
     assert {word for line in commands for word in line.split()} >= set(LAYOUTS)
@@ -272,3 +284,4 @@ def test_every_command_of_the_page_runs(finished: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for line in commands:
         assert run(*line.split("#")[0].split()[1:])[0] == 0, line
+    assert [*hub.repositories] == ["my-name/reef-10"]

@@ -15,6 +15,7 @@ from concord.cli.doctor import doctor
 from concord.cli.download import download
 from concord.cli.evaluate import evaluate
 from concord.cli.export import export
+from concord.cli.fetch import fetch
 from concord.cli.init import init
 from concord.cli.labels import labels
 from concord.cli.methods import methods
@@ -44,7 +45,7 @@ GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Make": (init, recipes, download, distill, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels),
-    "Share": (export,),
+    "Share": (export, fetch),
 }
 """The commands as `concord --help` shows them: what a person does first stands first."""
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from concord.errors import ConcordError
-from concord.export.card import card
+from concord.export.card import Shared, card
 from concord.export.made import MadeSet, open_made
+from concord.export.record import write_record
 from concord.export.write import Options, Reading, new_directory
 from concord.registry import LAYOUTS
 from concord.runs.directory import Variant
@@ -23,20 +24,26 @@ __all__ = ["Exported", "MadeSet", "Options", "Reading", "export"]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: how many images and classes, and how they are read."""
+    """What was written: where, how many images and classes, and how they are read."""
 
+    path: Path
     images: int
     classes: int
     reading: Reading
 
 
 def export(
-    directory: Path, layout: str, target: Path, variant: Variant = "images", shard_size: int | None = None
+    directory: Path,
+    layout: str,
+    target: Path,
+    variant: Variant = "images",
+    shard_size: int | None = None,
+    shared: Shared | None = None,
 ) -> Exported:
     """Write the set that `concord distill` left in `directory` to `target`, whole or not at all; images are copied.
 
     target: a directory that is not there yet, or empty, and not among the set's images. shard_size: images a file, of a
-    layout that has shards; 1000 if not given.
+    layout that has shards; 1000 if not given. shared: a place on the hub; the run's record goes there too.
     """
     spec = LAYOUTS.get(layout)
     made = open_made(directory, variant)
@@ -48,6 +55,8 @@ def export(
     options = Options() if shard_size is None else Options(shard_size)
     with new_directory(target) as part:
         reading: Reading = LAYOUTS.build(layout, spec.write)(made, part, options)
-        (part / "README.md").write_bytes(card(made, layout, reading).encode())
-        seal_export(part)
-    return Exported(len(made.pictures), len(made.classes), reading)
+        (part / "README.md").write_bytes(card(made, layout, reading, shared).encode())
+        if shared is not None:
+            write_record(directory, made, part)
+        seal_export(part, **({} if shared is None else {"layout": layout}))
+    return Exported(target, len(made.pictures), len(made.classes), reading)

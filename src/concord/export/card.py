@@ -6,7 +6,8 @@ the text for Markdown and HTML, in code by a fence longer than any in it.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -18,23 +19,35 @@ from concord.models.hub import licence
 from concord.recipe import models
 from concord.registry import DATASETS, OURS
 from concord.system import version
+from concord.text import counted
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SHOWN = 100
+"""Classes whose concepts are listed; of a thousand they would hide the rest of the card."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]#|~$]")
 
 
-def card(made: MadeSet, layout: str, reading: Reading) -> str:
-    """Return the text of README.md for an export in this layout; where it will lie, it does not know."""
+@dataclass(frozen=True)
+class Shared:
+    """A place on the hub that an export is for. licences: of models, as their publishers state them there."""
+
+    name: str
+    licences: Mapping[str, str] = field(default_factory=dict)
+
+
+def card(made: MadeSet, layout: str, reading: Reading, shared: Shared | None = None) -> str:
+    """Return the text of README.md for an export in this layout; where it will lie, only `shared` knows."""
     parts = [
         f"---\n{_front_matter(made, layout, reading)}---",
         f"# {escaped(_title(made))}",
         *_origin(made),
         "## Read it",
-        fenced(reading.code, "python"),
-        *(note.replace("<", "&lt;") for note in reading.notes),
+        *(_reading(reading) if shared is None else _on_the_hub(shared)),
         "## Models and licences",
-        *_licences(made),
+        *_licences(made, {} if shared is None else shared.licences),
         *_figures(made),
+        *_evaluation(made),
+        *_concepts(made),
         "## Known limits",
         "\n".join(f"- {limit}" for limit in _limits(made)),
         "## Classes",
@@ -80,8 +93,13 @@ def _front_matter(made: MadeSet, layout: str, reading: Reading) -> str:
         "task_categories": ["image-classification"],
         "size_categories": [next((size for most, size in _SIZES if count < most), "n>1M")],
         "tags": ["dataset-distillation", "concord", made.recipe.method, layout],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": reading.files}]}],
     }
+    config: dict[str, Any] = {"config_name": "default", "data_files": [{"split": "train", "path": reading.files}]}
+    if reading.columns and reading.rows:
+        values["dataset_info"] = {"features": list(reading.columns)}
+    elif reading.columns:  # beside images, `datasets` takes the types of their manifest from here alone
+        config["features"] = list(reading.columns)
+    values["configs"] = [config]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -109,8 +127,27 @@ def _origin(made: MadeSet) -> list[str]:
     return [f"{text} from nothing.{informed}", _table(("", ""), rows)]
 
 
-def _licences(made: MadeSet) -> list[str]:
-    rows = [(redacted(model), key, licence(model)) for key, model in models(made.recipe).items()]
+def _reading(reading: Reading) -> list[str]:
+    return [fenced(reading.code, "python"), *(note.replace("<", "&lt;") for note in reading.notes)]
+
+
+def _on_the_hub(shared: Shared) -> list[str]:
+    load = f'from datasets import load_dataset\n\ntrain = load_dataset("{shared.name}", split="train")'
+    fetch = f"pip install 'concord-distill[hub]'\nconcord fetch {shared.name} --out DIR\nconcord report DIR"
+    told = "As a run's directory, every file compared with its digest, for `concord report`, `compare` and `evaluate`:"
+    return [fenced(load, "python"), told, fenced(fetch, "bash")]
+
+
+def models_of(made: MadeSet) -> list[tuple[str, str]]:
+    """Every model that the set and its evaluation took, with what for: a key of the recipe, or the evaluation."""
+    cells = made.evaluation.get("cells", ())
+    teachers = dict.fromkeys(str(cell["teacher"]) for cell in cells if cell.get("teacher"))
+    used = [(model, key) for key, model in models(made.recipe).items()]
+    return [*used, *((teacher, "teacher of the evaluation") for teacher in teachers)]
+
+
+def _licences(made: MadeSet, known_elsewhere: Mapping[str, str]) -> list[str]:
+    rows = [(redacted(model), key, known_elsewhere.get(model, licence(model))) for model, key in models_of(made)]
     package, known = _data_licence(made)
     data = (
         f"The data came with {escaped(package)}, under {escaped(known)}."
@@ -118,7 +155,7 @@ def _licences(made: MadeSet) -> list[str]:
         else "concord does not know the licence of the data the set was made from; whoever shares it has to: state it"
         " here and in `license` above. What a model's licence says of its output holds too."
     )
-    return [_table(("model", "key in the recipe", "licence"), rows) if rows else "No model was used.", data]
+    return [_table(("model", "what for", "licence"), rows) if rows else "No model was used.", data]
 
 
 def _data_licence(made: MadeSet) -> tuple[str, str]:
@@ -139,6 +176,36 @@ def _figures(made: MadeSet) -> list[str]:
     head = ("measure", "informed", "uninformed", "real", "gain [95 % interval]")
     found = [*([_table(head, rows)] if rows else []), *lines(made.results, "card")]
     return ["## Figures", *found] if found else []
+
+
+def _evaluation(made: MadeSet) -> list[str]:
+    """What evaluation.json says, a row a student, protocol and IPC; top-1 as the protocol's tables report it."""
+    rows = []
+    for cell in made.evaluation.get("cells", ()):
+        top1 = (cell.get("top1") or {}).get(cell.get("reports", "last")) or {}
+        if top1.get("mean") is not None:
+            of = f"{top1['mean']:.1f} ± {top1.get('std') or 0:.1f} over {counted(len(cell['seeds']), 'seed')}"
+            rows.append((cell["student"], cell["protocol"], str(cell.get("ipc") or "all"), of, cell.get("teacher", "")))
+    if not rows:
+        return []
+    test = redacted(str(made.evaluation.get("test", "")))
+    head = ("student", "protocol", "IPC", "top-1 in %", "teacher")
+    told = f"Students trained on the set from nothing, and tested on real images of {escaped(test)}."
+    return ["## Evaluation", told, _table(head, [[redacted(cell) for cell in row] for row in rows])]
+
+
+def _concepts(made: MadeSet) -> list[str]:
+    """The phrases that informed the set, by class."""
+    found = made.concepts.get("classes") or {}
+    kept = [
+        (of.get("class_name") or folder, "; ".join(one["phrase"] for one in of.get("concepts", ()) if one["kept"]))
+        for folder, of in found.items()
+    ]
+    if not any(phrases for _, phrases in kept):
+        return []
+    more = f"And {counted(len(kept) - _SHOWN, 'class')} more." if len(kept) > _SHOWN else ""
+    table = _table(("class", "phrases that informed it"), kept[:_SHOWN])
+    return ["## Concepts", table, *([more] if more else [])]
 
 
 def _limits(made: MadeSet) -> list[str]:

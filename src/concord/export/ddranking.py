@@ -10,7 +10,7 @@ from pathlib import Path
 from concord.data.class_lists import class_list
 from concord.data.classes import ClassEntry, ClassTable
 from concord.export.made import MadeSet
-from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
+from concord.export.write import Options, Reading, columns, names_of, numbered, write_classes, write_pictures
 from concord.registry import LayoutSpec
 
 SUBSETS: dict[str, tuple[int, ...]] = {
@@ -46,7 +46,7 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
         f'score = LabelRobustScoreSoft(dataset="{name or "CIFAR100"}", ipc={ipc}, custom_train_trans=transform, ...)\n'
         'score.compute_metrics(image_path="DIR")'
     )
-    return Reading("**", code, tuple(notes))
+    return Reading("**", code, tuple(notes), columns(names_of(order)))
 
 
 def its_order(classes: ClassTable) -> tuple[str | None, list[ClassEntry]]:

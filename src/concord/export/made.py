@@ -1,7 +1,7 @@
 """What is exported: one variant of a finished run, checked before a byte of it is copied."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ WORDS = Words(_DAMAGED, _DAMAGED, _FILE, "{path} is a link out of {root}; an exp
 
 @dataclass(frozen=True)
 class MadeSet:
-    """One variant of a finished run; pictures in the order of label and index, counts in that of labels."""
+    """One variant of a finished run; pictures in the order of label and index, counts in that of labels.
+
+    concepts, evaluation: what is recorded of the set itself; empty of its counterpart.
+    """
 
     variant: Variant
     pictures: tuple[StoredSample, ...]
@@ -29,12 +32,8 @@ class MadeSet:
     recipe: Recipe
     results: Mapping[str, Any]
     environment: Mapping[str, Any]
-
-    @property
-    def label_names(self) -> list[str]:
-        """A name a class, in label order: what texts call it, or its folder where two are called alike."""
-        names = [entry.class_name for entry in self.classes]
-        return names if len(set(names)) == len(names) else [entry.folder for entry in self.classes]
+    concepts: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
@@ -65,4 +64,6 @@ def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
             raise ConcordError(f"{picture.path} {said}; {again}")
     if not pictures:
         raise ConcordError(f"{root} holds no images")
-    return MadeSet(variant, pictures, run.classes(variant), run.counts(variant), recipe, run.results, run.environment)
+    concepts, evaluation = (run.concepts, run.evaluation) if variant == "images" else ({}, {})
+    classes, counts = run.classes(variant), run.counts(variant)
+    return MadeSet(variant, pictures, classes, counts, recipe, run.results, run.environment, concepts, evaluation)

@@ -4,19 +4,27 @@ The file's schema tells `Image` and `ClassLabel` under the key ``huggingface``, 
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
 from concord.export.made import MadeSet
-from concord.export.write import Options, Reading, public_row
+from concord.export.write import LISTS, NUMBERS, TEXTS, Options, Reading, columns, names_of, public_row
 from concord.registry import LayoutSpec
 from concord.runs.directory import StoredSample
+from concord.runs.store import Row
+from concord.text import counted
 
 ROWS = 100
 """Rows a group: the viewer fetches a group to show a page of it."""
-_NUMBERS, _LISTS, _TEXTS = ("index", "seed"), ("positives", "negatives"), ("prompt", "source", "checkpoint")
-LAYOUT = LayoutSpec("parquet", "concord.export.parquet:write", "As the Hugging Face hub shows it.", sharded=True)
+LAYOUT = LayoutSpec(
+    "parquet",
+    "concord.export.parquet:write",
+    "As the Hugging Face hub shows it.",
+    sharded=True,
+    images="concord.export.parquet:images",
+)
 
 
 def write(made: MadeSet, root: Path, options: Options) -> Reading:
@@ -31,11 +39,11 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
         [
             pa.field("image", pa.struct([("bytes", pa.binary()), ("path", text)])),
             pa.field("label", pa.int64()),
-            *[pa.field(name, pa.int64()) for name in _NUMBERS],
-            *[pa.field(name, texts) for name in _LISTS],
-            *[pa.field(name, text) for name in _TEXTS],
+            *[pa.field(name, pa.int64()) for name in NUMBERS],
+            *[pa.field(name, texts) for name in LISTS],
+            *[pa.field(name, text) for name in TEXTS],
         ],
-        metadata={"huggingface": json.dumps({"info": {"features": features(made.label_names)}})},
+        metadata={"huggingface": json.dumps({"info": {"features": features(names_of(made.classes))}})},
     )
     (root / "data").mkdir()
     starts = range(0, len(made.pictures), options.shard_size)
@@ -47,7 +55,33 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
                 rows = [_row(picture, schema.names) for picture in shard[first : first + ROWS]]
                 writer.write_table(pa.Table.from_pylist(rows, schema))
     code = 'from datasets import load_dataset\n\ntrain = load_dataset("DIR", split="train")'
-    return Reading("data/train-*.parquet", code)
+    return Reading("data/train-*.parquet", code, columns=columns(names_of(made.classes)), rows=True)
+
+
+def images(root: Path, rows: Sequence[Row]) -> Iterator[bytes]:
+    """Yield the file of each row of the manifest, a group of the Parquet files at a time.
+
+    Raises ConcordError: they are not in the order of the rows, or not as many.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ConcordError('a set in Parquet needs pyarrow: pip install "concord-distill[hub]"') from None
+    found = 0
+    try:
+        for path in sorted((root / "data").glob("train-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    for row in file.read_row_group(group, columns=["image", "label", "index"]).to_pylist():
+                        if found == len(rows) or any(row[key] != rows[found][key] for key in ("label", "index")):
+                            raise ConcordError(f"{path} has another order of images than {root}'s rows")
+                        found += 1
+                        yield row["image"]["bytes"]
+    except (pa.ArrowException, KeyError) as error:
+        raise ConcordError(f"{path} is no Parquet file of an export ({error})") from None
+    if found != len(rows):
+        raise ConcordError(f"{root}/data holds {counted(found, 'image')}, and {len(rows)} by its rows")
 
 
 def features(names: list[str]) -> dict[str, Any]:
@@ -58,13 +92,13 @@ def features(names: list[str]) -> dict[str, Any]:
     return {
         "image": {"_type": "Image"},
         "label": {"names": names, "_type": "ClassLabel"},
-        **dict.fromkeys(_NUMBERS, number),
-        **dict.fromkeys(_LISTS, strings),
-        **dict.fromkeys(_TEXTS, string),
+        **dict.fromkeys(NUMBERS, number),
+        **dict.fromkeys(LISTS, strings),
+        **dict.fromkeys(TEXTS, string),
     }
 
 
-def _row(picture: StoredSample, columns: list[str]) -> dict[str, Any]:
-    row = {name: value for name, value in public_row(picture).items() if name in columns}
+def _row(picture: StoredSample, names: list[str]) -> dict[str, Any]:
+    row = {name: value for name, value in public_row(picture).items() if name in names}
     name = f"{picture.label:05d}-{picture.index:05d}{picture.path.suffix}"
     return row | {"image": {"bytes": picture.path.read_bytes(), "path": name}}

@@ -7,7 +7,7 @@ it: so a class folder must hold images alone, at least `ipc` of them. Its own sy
 from pathlib import Path
 
 from concord.export.made import MadeSet
-from concord.export.write import Options, Reading, numbered, write_classes, write_pictures
+from concord.export.write import Options, Reading, columns, names_of, numbered, write_classes, write_pictures
 from concord.registry import LayoutSpec
 
 LAYOUT = LayoutSpec("rded", "concord.export.rded:write", "What RDED's evaluator opens.")
@@ -25,4 +25,5 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
     ]
     if max(made.counts) > most:
         notes.append(f"Classes have {most} to {max(made.counts)} images, and RDED takes as many of each: --ipc {most}.")
-    return Reading("**", f'args.syn_data_path, args.ipc, args.nclass = "DIR", {most}, {classes}', tuple(notes))
+    code = f'args.syn_data_path, args.ipc, args.nclass = "DIR", {most}, {classes}'
+    return Reading("**", code, tuple(notes), columns(names_of(made.classes)))

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 from concord.export.made import MadeSet
-from concord.export.write import Options, Reading, public_row, write_classes
+from concord.export.write import Options, Reading, columns, names_of, public_row, write_classes
 from concord.registry import LayoutSpec
 from concord.storage.atomic import json_line
 
@@ -35,7 +35,9 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
         f'train = webdataset.WebDataset("DIR/{shards}", shardshuffle=False).shuffle(1000)\n'
         f'train = train.decode("pil").to_tuple("{suffix}", "cls")'
     )
-    return Reading("train-*.tar", code, ("`classes.txt` has the names of the labels.",))
+    image, label, *row = columns(names_of(made.classes), suffix, "cls")
+    typed = [image, label, {"name": "json", "struct": row}]
+    return Reading("train-*.tar", code, ("`classes.txt` has the names of the labels.",), typed, rows=True)
 
 
 def _add(shard: tarfile.TarFile, name: str, data: bytes) -> None:

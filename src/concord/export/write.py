@@ -6,7 +6,7 @@ What an export may say of the machine that the set was made on: names, not the p
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from concord.storage.atomic import disk_errors, json_line
 
 SHARD_SIZE = 1000
 """Images a file of layouts in shards, where nothing else is asked for."""
+NUMBERS, LISTS, TEXTS = ("index", "seed"), ("positives", "negatives"), ("prompt", "source", "checkpoint")
+"""Keys of a row that are columns of an export, beside the image and its label."""
 
 
 def redacted(text: str) -> str:
@@ -32,16 +34,17 @@ def redacted(text: str) -> str:
 
 
 def redacted_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return the resolved recipe with every path shortened, keys of maps included."""
+    """Return the resolved recipe with every path shortened."""
+    return {key: shortened(value) for key, value in recipe.model_dump(mode="json", by_alias=True).items()}
 
-    def shorten(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {redacted(key): shorten(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [shorten(one) for one in value]
-        return redacted(value) if isinstance(value, str) else value
 
-    return {key: shorten(value) for key, value in recipe.model_dump(mode="json", by_alias=True).items()}
+def shortened(value: Any) -> Any:
+    """Return a JSON value with every path in it shortened, keys included."""
+    if isinstance(value, dict):
+        return {redacted(key): shortened(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shortened(one) for one in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def public_row(picture: StoredSample) -> dict[str, Any]:
@@ -57,14 +60,18 @@ class Reading:
     """How an export is read again, for its data card and the terminal.
 
     files: a pattern of the data files, as the hub's front matter has it. code: a few lines of Python with "DIR" where
-    the export's directory goes. notes: what the reader must know, one sentence each.
+    the export's directory goes. notes: what the reader must know, one sentence each. columns: what `datasets` is to
+    take each column for, as `columns` says it; without them it guesses, and a label is a number without names.
+    rows: whether the data files hold rows; else they are images, beside a manifest.
     """
 
     files: str
     code: str
     notes: tuple[str, ...] = ()
+    columns: Sequence[Mapping[str, Any]] = ()
+    rows: bool = False
 
-    def at(self, target: Path) -> str:
+    def at(self, target: Path | str) -> str:
         return self.code.replace("DIR", json.dumps(str(target), ensure_ascii=False)[1:-1])
 
 
@@ -105,6 +112,28 @@ def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterat
         for index, picture in enumerate(of_class[entry.label]):
             name = pattern.format(label=label, index=index) + picture.path.suffix
             yield f"{label:05d}/{name}", label, picture
+
+
+def columns(names: Sequence[str], image: str = "image", label: str = "label") -> list[dict[str, Any]]:
+    """The columns of an export as front matter spells them to `datasets`, the label a ClassLabel.
+
+    names: of the classes, in label order; unique. Lists are in the older spelling, which every version reads.
+    """
+    named = {str(number): name for number, name in enumerate(names)}
+    return [
+        {"name": image, "dtype": "image"},
+        {"name": label, "dtype": {"class_label": {"names": named}}},
+        *({"name": name, "dtype": "int64"} for name in NUMBERS),
+        *({"name": name, "sequence": "string"} for name in LISTS),
+        *({"name": name, "dtype": "string"} for name in TEXTS),
+    ]
+
+
+def names_of(order: Iterable[ClassEntry]) -> list[str]:
+    """A name a class, in this order: what texts call it, or its folder where two are called alike."""
+    entries = list(order)
+    names = [entry.class_name for entry in entries]
+    return names if len(set(names)) == len(names) else [entry.folder for entry in entries]
 
 
 def write_classes(root: Path, order: Iterable[ClassEntry]) -> None:

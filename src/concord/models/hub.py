@@ -16,6 +16,7 @@ _LICENCES = {
     "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": "MIT",
     "madebyollin/taesd": "MIT",
 }
+UNKNOWN = "licence not known here"
 
 
 def licence(model: str) -> str:
@@ -24,7 +25,7 @@ def licence(model: str) -> str:
         return "Apache-2.0"
     if model.startswith("models/minimax"):
         return "CC-BY-NC-4.0, as DiT"
-    return _LICENCES.get(model, "licence not known here")
+    return _LICENCES.get(model, UNKNOWN)
 
 
 OPTIONAL_PARTS = ("safety_checker",)

@@ -220,11 +220,16 @@ def read_manifest(root: Path) -> list[Row]:
 
     A last line without an end was torn by a kill, and is passed over. Raises ConcordError: any other line is no row.
     """
+    return read_rows(root / MANIFEST)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a manifest of any name; see `read_manifest`."""
     rows = []
-    for number, line in enumerate((root / MANIFEST).read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         if (row := _valid(line)) is None:
             again = "give `concord distill` again, and it is made anew"
-            raise ConcordError(f"{root / MANIFEST} is damaged: line {number} is no row of an image; {again}")
+            raise ConcordError(f"{path} is damaged: line {number} is no row of an image; {again}")
         rows.append(row)
     return sorted(rows, key=lambda row: (row["label"], row["index"]))
 

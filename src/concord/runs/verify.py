@@ -31,11 +31,11 @@ def seal(out: Path, of: str) -> None:
     write_checksums(out, [name for name in names if (out / name).is_file()], of=of)
 
 
-def seal_export(root: Path) -> None:
-    """Leave `checksums.json` in an export, over all that no row of its manifest names."""
+def seal_export(root: Path, **more: str) -> None:
+    """Leave `checksums.json` in an export, over all that no row of its manifest names; `more` stands beside them."""
     named = {row["file_name"] for row in _rows(root)}
     files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    write_checksums(root, [name for name in files if name not in named])
+    write_checksums(root, [name for name in files if name not in named], **more)
 
 
 def damage(directory: Path) -> Iterator[str]:

@@ -11,3 +11,10 @@ SchedulerName = Literal["ddim", "ddpm", "minimax", "stock", "dpm++", "unipc", "e
 Unreadable = Literal["error", "skip"]
 VaeMode = Literal["plain", "sliced", "tiled"]
 Weights = Literal["ema", "model"]
+
+PROTOCOL_GROUPS = {
+    "regimes": ("rded", "fixed", "hard"),
+    "all-soft": ("rded", "paper", "rd3", "sre2l"),
+    "all-hard": ("hard", "dc"),
+}
+"""Names for several protocols of an evaluation at once. regimes: a teacher online, its labels fixed, and none."""

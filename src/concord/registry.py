@@ -51,6 +51,7 @@ class MethodSpec:
         unread: keys and sections of a recipe that mean nothing to it, so that setting one is refused.
         ipc: a ``prefix`` of the plan, so that a set grows; ``all``: IPC says nothing; ``joint``: it decides every image
             and is part of the identity.
+        drawn: whether another seed gives another set.
     """
 
     name: str
@@ -66,6 +67,7 @@ class MethodSpec:
     check: Callable[[Any], None] = lambda _: None
     unread: frozenset[str] = frozenset()
     ipc: Literal["prefix", "all", "joint"] = "prefix"
+    drawn: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from commanding import HARD, record, refused, sets, succeed
-from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, log_loss, recall_score, top_k_accuracy_score
 from torch import Tensor
 
 from concord import registry
@@ -38,6 +38,8 @@ def test_accuracies_are_scikit_learns(predictions: tuple[Tensor, Tensor]) -> Non
     assert metrics.balanced_accuracy(logits, labels) == pytest.approx(
         100 * balanced_accuracy_score(labels, logits.argmax(1))
     )
+    recalls = recall_score(labels, logits.argmax(1), average=None, zero_division=0)
+    assert metrics.worst_class(logits, labels) == pytest.approx(100 * min(recalls))
     some = labels < k - 1  # a class without images counts nothing
     assert metrics.balanced_accuracy(logits[some][:, :k], labels[some]) == pytest.approx(
         100 * np.mean([float((logits[labels == c].argmax(1) == c).float().mean()) for c in range(k - 1)])
@@ -66,7 +68,7 @@ def test_the_calibration_error_is_summed_over_fifteen_bins(predictions: tuple[Te
     assert metrics.ece(sure, torch.tensor([1, 0, 3, 2])) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["top1", "top5", "balanced_accuracy", "nll", "brier", "ece"])
+@pytest.mark.parametrize("name", ["top1", "top5", "balanced_accuracy", "worst_class", "nll", "brier", "ece"])
 def test_a_metric_is_registered_under_its_name_with_a_row(name: str) -> None:
     spec = METRICS.get(name)
     assert (spec.name, spec.of, spec.rows[0].key) == (name, "predictions", name)

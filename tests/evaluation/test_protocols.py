@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
 
+from concord.choices import PROTOCOL_GROUPS
 from concord.errors import ConcordError
 from concord.evaluation.augment import Augment
 from concord.evaluation.mixing import Mixing
 from concord.evaluation.protocols import (
     DC,
-    GROUPS,
     HARD,
     PAPER,
     PROTOCOLS,
@@ -149,9 +149,9 @@ def test_sre2l_reads_every_tenth_epoch() -> None:
 
 
 def test_groups_are_of_protocols_that_are_there_and_of_the_labels_they_say() -> None:
-    assert {protocol(name).labels for name in GROUPS["all-soft"]} == {"soft"}
-    assert {protocol(name).labels for name in GROUPS["all-hard"]} == {"hard"}
-    assert [protocol(name).labels for name in GROUPS["regimes"]] == ["soft", "fixed", "hard"]
+    assert {protocol(name).labels for name in PROTOCOL_GROUPS["all-soft"]} == {"soft"}
+    assert {protocol(name).labels for name in PROTOCOL_GROUPS["all-hard"]} == {"hard"}
+    assert [protocol(name).labels for name in PROTOCOL_GROUPS["regimes"]] == ["soft", "fixed", "hard"]
 
 
 def test_dataset_condensation_reads_once_at_the_end() -> None:

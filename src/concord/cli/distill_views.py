@@ -8,7 +8,10 @@ from rich.text import Text
 
 from concord.cli.console import Console
 from concord.cli.first_steps import show_first_steps
+from concord.evaluation.regimes import command
 from concord.metrics.measures import figures, written
+from concord.registry import DATASETS
+from concord.runs.directory import Run
 from concord.text import counted, duration, plain, size
 from concord.workflows.preview import Preview
 from concord.workflows.requirements import no_hub_id
@@ -49,6 +52,14 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     width = max((len(path) for _, path, _ in there), default=0)
     for about, path, meaning in there:
         console.say((f"  {about:<9}", "dim"), f"{path:<{width}}", (f"  {meaning}", "dim"))
+    console.say(("  next     ", "dim"), plain(_evaluation(out)))
+
+
+def _evaluation(out: Path) -> str:
+    """The command that says what a set is worth: on the data's own test images where concord knows them."""
+    run = Run(out)
+    test = f"{run.recipe.get('data')}-test"
+    return command(out, test if test in DATASETS else "DATA", run=run)
 
 
 def show_preview(plan: Preview, typed: str = "", console: Console | None = None) -> None:

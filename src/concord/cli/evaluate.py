@@ -39,9 +39,10 @@ def evaluate(
     dc (dataset condensation's), rd3, sre2l; or several: regimes (rded, fixed, hard), all-soft, all-hard.
 
     Killed, the same command goes on with the seed that it was at. Several sets, or a directory of draws
-    (`concord distill RECIPE seed=0,1,2 --out DIR`), are one method's: a table over draws and seeds.
+    (`concord distill RECIPE seed=0,1,2 --out DIR`), are one method's: a table over draws and seeds. beside= chooses
+    real images of the run's data by other methods, three draws at least, and evaluates them with it, side by side.
 
-      concord evaluate out/reef --test reef-test student=convnet-3 protocol=rded,hard ipc=1,10
+      concord evaluate out/reef --test reef-test student=convnet-3 ipc=10 protocol=regimes beside=random,herding
 
       concord evaluate my-set --test photos/validation protocol=hard student=resnet-18
     """
@@ -50,37 +51,28 @@ def evaluate(
     with user_errors(out or directory):
         from concord.cli.evaluate_views import show, show_estimate, title
         from concord.cli.progress import Trainings
-        from concord.evaluation.draws import joined
-        from concord.evaluation.estimate import estimate
-        from concord.evaluation.evaluate import prepared
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.runs.draws import draws_in
-        from concord.workflows.evaluate import evaluate_and_report
+        from concord.workflows.evaluate import estimate_sets, evaluate_sets
 
         sets = [draw for place in given for draw in draws_in(place) or [place]]
         options = [name for name, value in (("out", out), ("random", random), ("full", full)) if value is not None]
         if len(sets) > 1 and options:
             raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} are given; evaluate them one by one")
         chosen = read_settings([*texts, *(["remap=true"] if remap else [])])
-        records, estimates = [], []
-        for place in sets:
-            with Trainings(Console(stderr=True), quiet, title) as progress:
-                if dry_run:
-                    ready = prepared(place, test, *chosen, out, progress, random, full)
-                    progress.stage("timing some steps")
-                    estimates.append(estimate(ready, chosen[0]))
-                else:
-                    records.append(evaluate_and_report(place, test, chosen, out, progress, random, full))
         if dry_run:
+            with Trainings(Console(stderr=True), quiet, title) as progress:
+                estimates = estimate_sets(sets, test, chosen, out, progress, random, full)
             if as_json:
-                rows = [each.as_json() for each in estimates]
-                print_json(rows[0] if len(sets) == 1 else {"draws": rows})
+                rows = [each.as_json() for each in estimates.values()]
+                print_json(rows[0] if len(rows) == 1 else {"draws": rows})
             else:
-                for place, each in zip(sets, estimates, strict=True):
+                for place, each in estimates.items():
                     show_estimate(each, place, test)
             return
-        record = joined(records) if len(records) > 1 else records[0]
+        with Trainings(Console(stderr=True), quiet, title) as progress:
+            record = evaluate_sets(sets, test, chosen, out, progress, random, full)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

@@ -6,21 +6,29 @@ from typing import Any
 
 from concord.cli.console import Console
 from concord.evaluation.estimate import Estimate
-from concord.evaluation.protocols import GROUPS
+from concord.evaluation.regimes import awaited, blocks, command
 from concord.evaluation.table import aligned, protocol, table
+from concord.runs.directory import Run
+from concord.runs.store import MANIFEST
 from concord.text import counted, duration, plain
 
-REGIMES = GROUPS["regimes"]
 ALONE = "What a set is worth depends on its labels: protocol=regimes has a teacher online, fixed labels and hard ones."
+BESIDE = "What a set is worth depends on its labels, and is less than it looks where random images reach as much:"
 
 
 def show(record: Mapping[str, Any], *paths: Path) -> None:
     """Print what an evaluation came to, and where its record lies, or those of its draws."""
     console = Console()
+    run = Run(paths[0].parent) if (paths[0].parent / "images" / MANIFEST).is_file() else None
+    found = blocks(record, awaited(run) if run else ())
     console.print()
-    for line, is_head in table(record):
+    for line, is_head in table(record, awaited(run) if run else ()):
         console.say(f"  {line}" if line else "", style="dim" if is_head else "")
-    if len({cell["protocol"] for cell in record["cells"]}.intersection(REGIMES)) < 2:
+    lacks = not found or any(block.lacks for block in found)
+    if lacks and run is not None:
+        console.say(("  beside   ", "dim"), BESIDE)
+        console.say("           ", plain(command(run.out, str(record["test"]), found, run)))
+    elif lacks:
         console.say(("  labels   ", "dim"), ALONE)
     for path in paths:
         console.say(("  figures  ", "dim"), plain(str(path)), ("  all seeds, per class", "dim"))

@@ -33,6 +33,17 @@ def joined(records: Sequence[Json]) -> Json:
     return {**records[0], "cells": cells}
 
 
+def side(name: str, records: Sequence[Json], **facts: Any) -> Json:
+    """One of several methods side by side: its `name`, facts of it, and the cells over its draws.
+
+    Raises:
+        ConcordError: as `joined`.
+    """
+    cells = joined(records)["cells"]
+    keys = ("per_class", "confusion")
+    return {"name": name, **facts, "cells": [{k: v for k, v in cell.items() if k not in keys} for cell in cells]}
+
+
 def _same(record: Json, cell: Json) -> Json:
     """The cell of the same name: other draws are other images, so that their `settings` differ."""
     return next((other for other in record.get("cells", ()) if name(other) == name(cell)), {})

@@ -70,6 +70,17 @@ def evaluate(
     return record
 
 
+def set_beside(directory: Path, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Leave in a set's record what stands beside it, in place of what is there by these names; return the record."""
+    path = record_path(directory)
+    with _alone(path, None):
+        record = read_record(path)
+        names = [side["name"] for side in sides]
+        record["sides"] = [*sides, *(side for side in record.get("sides", []) if side["name"] not in names)]
+        write_record(path, record)
+    return {key: value for key, value in record.items() if key != "schema"}
+
+
 @dataclass(frozen=True)
 class Ready:
     """An evaluation before anything is trained. record: what evaluation.json has. others: cells of other sets."""
@@ -137,7 +148,7 @@ def prepared(
         "notes": warnings,
         "environment": _environment(settings),
         "cells": record.get("cells", []),
-        **{key: record[key] for key in ("coverage", "ranking", "soft_labels") if key in record},
+        **{key: record[key] for key in ("coverage", "ranking", "soft_labels", "sides") if key in record},
     }
     return Ready(cells, record, teacher, others)
 

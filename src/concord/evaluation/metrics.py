@@ -24,11 +24,21 @@ def top1(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 top5 = partial(top1, k=5)
 
 
-def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """The mean of the recalls of those classes that have images."""
+def _recalls(logits: Tensor, labels: Tensor) -> Tensor:
+    """The recalls, in percent, of those classes that have images."""
     counts = labels.bincount(minlength=logits.shape[1])
     right = labels[logits.argmax(1) == labels].bincount(minlength=logits.shape[1])
-    return 100 * float((right[counts > 0] / counts[counts > 0].double()).mean())
+    return 100 * right[counts > 0] / counts[counts > 0].double()
+
+
+def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The mean of the recalls of those classes that have images."""
+    return float(_recalls(logits, labels).mean())
+
+
+def worst_class(logits: Tensor, labels: Tensor) -> float:
+    """The least of these recalls."""
+    return float(_recalls(logits, labels).min())
 
 
 def nll(logits: Tensor, labels: Tensor) -> float:
@@ -59,6 +69,7 @@ def _spec(
 TOP1 = _spec("top1", "top-1 in %", "percent", 1, "Images whose class is the likeliest.")
 TOP5 = _spec("top5", "top-5 in %", "percent", 1, "Images whose class is among the five likeliest.")
 BALANCED = _spec("balanced_accuracy", "balanced accuracy in %", "percent", 1, "Mean of the classes' recalls.")
+WORST = _spec("worst_class", "worst class in %", "percent", 1, "Recall of the class that is recognised least.")
 NLL = _spec("nll", "negative log-likelihood", "number", -1, "Of the true class, in nats.")
 BRIER = _spec("brier", "Brier score", "number", -1, "Squared distance of the probabilities from the truth, 0 to 2.")
 ECE = _spec("ece", "calibration error", "share", -1, f"Expected calibration error over {BINS} bins.")

@@ -161,14 +161,6 @@ protocol: Callable[[str], Protocol] = PROTOCOLS.get
 """A preset, of ours or of another package, by its name; a ConcordError where there is none of this name."""
 
 
-GROUPS = {
-    "regimes": ("rded", "fixed", "hard"),
-    "all-soft": ("rded", "paper", "rd3", "sre2l"),
-    "all-hard": ("hard", "dc"),
-}
-"""Names for several protocols at once. regimes: a teacher online, its labels fixed, and none."""
-
-
 def lr_factor(schedule: str, epoch: int, epochs: int) -> float:
     """The learning rate in an epoch (from 0) of so many (`num_epochs`), as a share of the first.
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from concord.choices import Norm, Pool
+from concord.choices import PROTOCOL_GROUPS, Norm, Pool
 from concord.errors import ConcordError
-from concord.evaluation.protocols import GROUPS, Protocol, protocol
+from concord.evaluation.protocols import Protocol, protocol
 from concord.recipe import Device, Workers
+from concord.registry import METHODS
 from concord.settings import GreyRange, complaints, keys, override
 from concord.text import nearest
 
@@ -47,7 +48,7 @@ class Settings(Training):
 
     Args:
         student, protocol, ipc: lists, ``student=convnet-5,resnet-18 ipc=1,10,50``; each combination is a cell, and ipc
-            null takes all images of the set. A protocol may be one of `GROUPS`.
+            null takes all images of the set. A protocol may be one of `PROTOCOL_GROUPS`.
         seeds: their number, or a list of them.
         teacher: see `concord.models.teachers`, null for the one that the set's own recipe names.
         arch, teacher_size: the teacher's network and the side of its images, where a `.pth` does not tell.
@@ -55,6 +56,8 @@ class Settings(Training):
         soft_labels: a directory that `concord labels` filled, instead of a teacher.
         workers: trainings at once, each with its share of the cores; ``auto`` is one a core, or one on a GPU.
         metrics: what is read of the predictions beside top-1, by the names of `concord.evaluation.metrics` and others.
+        beside: methods that choose as many real images from what the set was made of, to be evaluated with it.
+        draws: sets of each of these, where their choice is drawn; null for those of the set itself, and three at least.
     """
 
     student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
@@ -68,6 +71,8 @@ class Settings(Training):
     soft_labels: str | None = None
     workers: Workers = "auto"
     metrics: list[str] = []
+    beside: list[str] = []
+    draws: PositiveInt | None = None
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -86,9 +91,26 @@ class Settings(Training):
     @field_validator("protocol")
     @classmethod
     def _grouped(cls, names: list[str]) -> list[str]:
-        return [name for given in names for name in GROUPS.get(given, (given,))]
+        return [name for given in names for name in PROTOCOL_GROUPS.get(given, (given,))]
 
-    @field_validator("student", "protocol", "ipc", "seeds", "metrics")
+    @field_validator("beside")
+    @classmethod
+    def _real(cls, names: list[str]) -> list[str]:
+        for name in names:
+            spec = METHODS.get(name)
+            if spec.kind != "real" or spec.ipc == "all":
+                raise ValueError(f"{name} does not choose among real images as a set of so many a class does")
+        return names
+
+    @model_validator(mode="after")
+    def _acting(self) -> Self:
+        if self.draws is not None and not self.beside:
+            raise ValueError("draws counts the sets of real images beside this one; name them, as in beside=random")
+        if self.beside and self.soft_labels is not None:
+            raise ValueError("soft_labels are of one set's images, not of those beside it; take a teacher")
+        return self
+
+    @field_validator("student", "protocol", "ipc", "seeds", "metrics", "beside")
     @classmethod
     def _once(cls, values: Any) -> Any:
         return None if values is None else list(dict.fromkeys(values))

@@ -6,16 +6,21 @@ from typing import Any
 
 from concord.evaluation.metrics import shown
 from concord.evaluation.record import way
+from concord.evaluation.regimes import Block, Entry, blocks
 from concord.metrics.measures import Unit, written
 from concord.text import counted, plain
 
 Cells = Sequence[Mapping[str, Any]]
 
 
-def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """The lines, and whether each is a head or a note: what tables report of top-1, then each metric that is there."""
+def table(record: Mapping[str, Any], beside: Sequence[str] = ()) -> list[tuple[str, bool]]:
+    """The lines, and whether each is a head or a note: what tables report of top-1, then each metric that is there.
+
+    Where the set was evaluated with others, all come first, side by side; beside: which of them are awaited.
+    """
     cells = record["cells"]
-    lines = _block(cells, _accuracy)
+    lines = _side_by_side(blocks(record, beside)) if record.get("sides") else []
+    lines += _block(cells, _accuracy)
     for name in metric_names(cells):
         row = shown(name)
         lines += [("", True), (row.label, True)]
@@ -29,6 +34,34 @@ def table(record: Mapping[str, Any]) -> list[tuple[str, bool]]:
         " brackets where the protocol's tables report the best"
     )
     return [*lines, ("", True), (note, True), *_ranking(record.get("ranking") or [])]
+
+
+SIDES = (
+    "mean ± standard deviation over draws x seeds, of the accuracy that the protocol's tables report; of one draw the"
+    " deviation is over students alone"
+)
+
+
+def _side_by_side(found: Sequence[Block]) -> list[tuple[str, bool]]:
+    """A set and what was evaluated beside it, a block a student and IPC; nothing where no regime was."""
+    lines: list[tuple[str, bool]] = []
+    for block in found:
+        of = "all images" if block.ipc is None else f"IPC {block.ipc}"
+        heads = [f"{regime} ({plain(told)})" for regime, told in block.columns]
+        rows = [[f"{plain(block.student)}, {of}", *heads, ""]]
+        for row in block.rows:
+            rows.append([plain(row.name), *(_entry(entry) for entry in row.entries), plain(row.about)])
+        lines += aligned(rows, left=1, about=True)
+        lines.append(("", True))
+    return [*lines, (SIDES, True), ("", True)] if lines else []
+
+
+def _entry(entry: Entry | None) -> str:
+    if entry is None:
+        return "not yet"
+    of = entry.cell["top1"][entry.reports]
+    spread = f" ± {of['std']:.1f}" if entry.n > 1 else ""
+    return f"{of['mean']:.1f}{spread} ({entry.draws}x{entry.seeds})"
 
 
 RANKING = (
@@ -82,14 +115,17 @@ def _block(cells: Cells, say: Callable[[Mapping[str, Any]], str]) -> list[tuple[
     return aligned(lines, left=2)
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int) -> list[tuple[str, bool]]:
-    """Rows in columns, the first few to the left; the first row is a head."""
+def aligned(rows: Sequence[Sequence[str]], left: int, about: bool = False) -> list[tuple[str, bool]]:
+    """Rows in columns, the first few to the left, and the last where it is `about` the row; the first row is a head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        [f"{word:{'<' if i < left else '>'}{w}}" for i, (word, w) in enumerate(zip(row, widths, strict=True))]
+        [
+            f"{word:{'<' if i < left or (about and i == len(row) - 1) else '>'}{w}}"
+            for i, (word, w) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in rows
     )
-    return [("  ".join(words), number == 0) for number, words in enumerate(lines)]
+    return [("  ".join(words).rstrip(" " * about), number == 0) for number, words in enumerate(lines)]
 
 
 def _accuracy(cell: Mapping[str, Any]) -> str:

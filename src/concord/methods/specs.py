@@ -104,6 +104,7 @@ FULL = replace(
     build="concord.methods.real:full_set",
     about="all the real images of each class",
     ipc="all",
+    drawn=False,
 )
 K_CENTER = MethodSpec(
     "k_center",
@@ -113,6 +114,7 @@ K_CENTER = MethodSpec(
     models=_features_model,
     defaults=lambda values: {"features": "teacher" if values.get("teacher") else "pixels"},
     unread=frozenset({*_MODELS, "rded"}),
+    drawn=False,
 )
 HERDING = replace(
     K_CENTER,

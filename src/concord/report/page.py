@@ -17,6 +17,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from concord.evaluation.regimes import awaited, blocks, command
 from concord.metrics.measures import figures, pick
 from concord.report.accuracy import FILE as EVALUATION
 from concord.report.accuracy import detailed_cells, facts, metric_columns, protocol
@@ -51,6 +52,8 @@ def render(run: Run, budget: int = BUDGET) -> str:
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     # Whether the encoder that judges the images is the one that informed them.
     own = run.made_as == "informed" and run.details.get("encoder") == run.recipe.get("encoder")
+    regimes = blocks(run.evaluation, awaited(run))
+    lacks = not regimes or any(block.lacks for block in regimes)
     page = _environment().get_template("page.html")
     return page.render(
         {name: getattr(run, name) for name in ("recipe", "results", "evaluation")},
@@ -70,6 +73,8 @@ def render(run: Run, budget: int = BUDGET) -> str:
         again=f"concord distill {shlex.quote(f'{run.out}/recipe.yaml')} --out {shlex.quote(f'{run.out}-again')}",
         value=lambda key, values=run.results, file="results.json": pick(values, file, key),
         of_evaluation=lambda key: pick(run.evaluation, EVALUATION, key),
+        regimes=regimes,
+        fill=command(run.out, str(run.evaluation.get("test", "DATA")), regimes, run) if lacks else "",
         cells=detailed_cells(run.evaluation),
         metrics=metric_columns(run.evaluation),
         style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),

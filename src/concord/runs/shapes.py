@@ -32,12 +32,18 @@ class _Cell(_Shape):
     changed: dict[str, Any] | None = None
     settings: str = ""
     seeds: list[int] = []
+    draws: int = 1
     top1: _Top1 | None = None
     metrics: dict[str, _Top1] | None = None
     seconds: FiniteFloat | None = None
     per_class: Numbers | None = None
     confusion: list[list[int]] | None = None
     soft_labels: dict[str, Any] | None = None
+
+
+class _Side(_Shape):
+    name: str
+    cells: list[_Cell] = []
 
 
 class _Evaluation(_Shape):
@@ -49,6 +55,7 @@ class _Evaluation(_Shape):
     cells: list[_Cell] = []
     coverage: dict[str, Any] = {}
     ranking: list[dict[str, Any]] = []
+    sides: list[_Side] = []
 
 
 class _Detail(_Shape):

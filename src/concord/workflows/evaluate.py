@@ -1,18 +1,24 @@
 """An evaluation from a set's directory to evaluation.json and, of a run, its page; `evaluate` is for Python."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from concord.errors import ConcordError
 from concord.evaluation import evaluate as evaluation
-from concord.evaluation.record import record_path
+from concord.evaluation.draws import joined, side
+from concord.evaluation.estimate import Estimate, estimate
+from concord.evaluation.evaluate import Ready, set_beside
+from concord.evaluation.record import Json, record_path
+from concord.evaluation.regimes import OWN
 from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.evaluation.table import table
 from concord.events import Progress, Silent
 from concord.report.page import write_report
 from concord.runs.directory import Run
 from concord.settings import as_texts
+from concord.workflows.beside import choose_beside, places_beside
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def evaluate(
         out: the file of the record, instead of evaluation.json with the set.
         random, full: random real images and the full real set, evaluated before: for DD-Ranking's scores.
         progress: hears how it gets on.
-        settings: keys of `concord.evaluation.settings.Settings` (student, protocol, ipc, seeds, teacher, metrics, ...),
+        settings: keys of `concord.evaluation.settings.Settings` (student, protocol, ipc, seeds, teacher, beside, ...),
             or of the protocols (epochs, batch, ``mixing={"kind": "mixup"}``, ...).
 
     Raises ConcordError: anything the caller can put right; what is finished stays, the same call goes on from there.
@@ -57,8 +63,71 @@ def evaluate(
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
     chosen = read_settings(as_texts(settings))
-    record = evaluate_and_report(directory, str(test), chosen, file, progress or Silent(), *others)
+    record = evaluate_sets([directory], str(test), chosen, file, progress or Silent(), *others)
     return Scores(record, record_path(directory, file))
+
+
+def evaluate_sets(
+    sets: Sequence[Path],
+    test: str,
+    chosen: tuple[Settings, Sequence[ProtocolConfig]],
+    out: Path | None,
+    progress: Progress,
+    *others: Path | None,
+) -> Json:
+    """Evaluate the draws of a set, and what `beside` names with them; return one record of all.
+
+    Each record lies with its set, and the set's hold what stands side by side (`sides`).
+    """
+    settings, _ = chosen
+    if settings.beside and out is not None:
+        raise ConcordError("--out is for one set, and beside= evaluates others with it; leave one of them out")
+    beside = {method: choose_beside(sets, method, settings.draws, progress) for method in settings.beside}
+    records = [evaluate_and_report(place, test, chosen, out, progress, *others) for place in sets]
+    sides = []
+    for method, places in beside.items():
+        found = []
+        for number, place in enumerate(places, 1):
+            progress.note(f"{method}, {f'draw {number} of {len(places)}' if len(places) > 1 else 'beside the set'}")
+            found.append(evaluation.evaluate(place, test, *chosen, None, progress))
+        sides.append(side(method, found, **_facts(places[0])))
+    if len(sets) > 1:
+        sides.insert(0, side(OWN, records))
+    if sides:
+        records = [set_beside(place, sides) for place in sets]
+        for place in sets:
+            _report(place, progress)
+    return joined(records) if len(records) > 1 else records[0]
+
+
+def estimate_sets(
+    sets: Sequence[Path],
+    test: str,
+    chosen: tuple[Settings, Sequence[ProtocolConfig]],
+    out: Path | None,
+    progress: Progress,
+    *others: Path | None,
+) -> dict[Path, Estimate]:
+    """What `evaluate_sets` would train, by set; what is not chosen yet takes as long as the set itself."""
+    settings, _ = chosen
+    beside = [place for method in settings.beside for place in places_beside(sets, method, settings.draws).values()]
+    found: dict[Path, Estimate] = {}
+    first: Ready | None = None
+    for place in [*sets, *beside]:
+        if first is not None and not (place in sets or (place / "results.json").exists()):
+            ready = replace(first, record={**first.record, "cells": []})
+        else:
+            ready = evaluation.prepared(place, test, *chosen, out, progress, *(others if place in sets else ()))
+        first = first or ready
+        progress.stage("timing some steps")
+        found[place] = estimate(ready, settings)
+    return found
+
+
+def _facts(place: Path) -> Json:
+    """In which space a coreset was chosen, where it was in one."""
+    features = Run(place).results.get("features")
+    return {"features": features} if features else {}
 
 
 def evaluate_and_report(
@@ -71,7 +140,12 @@ def evaluate_and_report(
 ) -> dict[str, Any]:
     """Evaluate a set, as `concord.evaluation.evaluate.evaluate`; of a run whose record lies with it, draw the page."""
     record = evaluation.evaluate(directory, test, *chosen, out, progress, *others)
-    if out is None and (directory / "images" / "metadata.jsonl").is_file():
+    if out is None:
+        _report(directory, progress)
+    return record
+
+
+def _report(directory: Path, progress: Progress) -> None:
+    if (directory / "images" / "metadata.jsonl").is_file():
         progress.stage("writing the report")
         write_report(directory)
-    return record

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 import tiny_pipelines
@@ -62,7 +64,8 @@ def test_of_a_flow_too(word: str) -> None:
     model = Text(pipe)
     ours = made(model, model.denoise(["a cat", "a dog"], 3.0), word, 4)
     pipe.scheduler = named_scheduler(pipe, word)
-    assert named_scheduler(pipe, word).config == pipe.scheduler.config  # of itself it is the same again
+    again = dict(named_scheduler(pipe, word).config), dict(pipe.scheduler.config)  # of itself it is the same
+    assert len({str(sorted((k, v) for k, v in one.items() if k[0] != "_")) for one in again}) == 1
     given = {"num_inference_steps": 4, "generator": generators(SEEDS), "output_type": "pt", "guidance_scale": 3.0}
     torch.testing.assert_close(ours, pipe(["a cat", "a dog"], **given).images, rtol=1e-5, atol=1e-5)
 
@@ -138,7 +141,7 @@ def test_eq_9_is_exact_for_every_solver(word: str, kind: Kind) -> None:
     sample(denoise, noise(draws, (4, 3, 3)).double(), scheduler, steps=5, guides=[Descend(towards)], generators=draws)
     assert len(given) == len(seen) >= 5
     for (t, value), output in zip(seen, given, strict=True):
-        a, s = abar(scheduler, t) ** 0.5, (1 - abar(scheduler, t)) ** 0.5
+        a, s = abar(pipe.scheduler, t) ** 0.5, (1 - abar(pipe.scheduler, t)) ** 0.5
         by = torch.einsum("ji,bjhw->bihw", mix, towards)  # M^T c
         # x0 = (x - s M x) / a, or a x - s M x; a change of v is a times one of eps, over alpha: a v = eps - s x.
         gradient = (towards - s * by) / a if kind == "epsilon" else a * towards - s * by
@@ -246,6 +249,14 @@ def test_options_go_to_the_class_and_usual_steps_are_spelled_out() -> None:
     assert scheduler.config.use_karras_sigmas
     for word, steps in {"ddim": 50, "dpm++": 20, "lcm": 4, "DDPMScheduler": 50}.items():
         assert load("reef", [f"pipeline.scheduler={word}", "pipeline.steps=auto"]).pipeline.steps == steps
+
+
+def test_the_noise_is_the_models_own_where_the_solvers_defaults_differ() -> None:
+    """LCM's betas by default are Stable Diffusion's; a pipeline that leaves DDIM's unsaid has others."""
+    stock = SimpleNamespace(scheduler=DDIMScheduler())
+    assert "beta_start" in stock.scheduler.config._use_default_values
+    for word in NEW:
+        torch.testing.assert_close(named_scheduler(stock, word).alphas_cumprod, stock.scheduler.alphas_cumprod)
 
 
 def test_an_old_recipes_identity_names_no_key_of_today() -> None:

@@ -30,9 +30,11 @@ def inform(
     negatives: Texts = (),
     guides: Sequence[Guide] = (),
     strength: float = 0.1,
+    push: float | None = None,
     temperature: float | None = None,
     window: tuple[float, float] = (0.0, 1.0),
     every: int = 1,
+    inner: int = 1,
     between: Between = "none",
     tiny: Any | None = None,
     decode: Decode | None = None,
@@ -54,8 +56,10 @@ def inform(
             list for each prompt.
         guides: further guides, whose shifts are added; without positives they act alone, and need no encoder.
         strength: the shift's size relative to the predicted noise, for each image.
+        push: the size of all shifts together, instead of `strength`, whatever the call's steps and scheduler.
         window: the part of the steps that is informed, as fractions of the schedule.
         every: a gradient at every k-th step of it.
+        inner: gradients within such a step, each of what those before it made of the estimate.
         between: what the others do, see `ConceptGuide`.
         tiny: an `AutoencoderTiny` of the same latents, which makes the gradient cheap.
         decode: a function from the scheduler's latents to images in [-1, 1], for autoencoders that concord does not
@@ -85,7 +89,8 @@ def inform(
     if decode is None:
         decode = tiny_decoder(pipe, tiny, size, decode_size) if tiny is not None else decoder(pipe, size, decode_size)
     texts: dict[str, Any] = {"positives": positives, "negatives": negatives, "temperature": temperature}
-    options: dict[str, Any] = {"strength": strength, "window": window, "every": every, "between": between}
+    options: dict[str, Any] = {"window": window, "every": every, "inner": inner, "between": between}
+    options |= {"strength": strength} if push is None else {"push": push}
     concept_guide = ConceptGuide.for_texts(decode, encoder, **texts, **options)
     with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide, *guides]) as attached:
         yield concept_guide
@@ -107,6 +112,8 @@ def _refuse_idle(given: Mapping[str, Any]) -> None:
             raise ConcordError(f"{name} cannot act: there are guides and no positives; leave it out")
         if given["decode"] is not None and name in ("tiny", "size", "decode_size"):
             raise ConcordError(f"{name} cannot act: decode takes the whole way to images; leave it out")
+        if name == "strength" and given["push"] is not None:
+            raise ConcordError("strength cannot act: push says how much all steps move an image together; leave it out")
 
 
 _NO_GRADIENT = "the window leaves none of them, or none that can be informed (pure noise cannot)"

@@ -12,7 +12,7 @@ from concord.choices import Between, Mode
 from concord.diffusion import Step, ddpm_variance, noise_estimate, previous_level
 from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
-from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, unit_rms
+from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, schedule_strength, unit_rms
 from concord.guidance.texts import Texts, text_objective
 from concord.guidance.window import check_size, check_window, gradient_steps, window_steps
 from concord.models.encoder import Encoder, load_encoder
@@ -29,6 +29,10 @@ class ConceptGuide:
             scheduler draws with) take the gradient through the denoiser, `fast` (`fast_shift`) does not.
         weight: lambda of `exact` and `mean`.
         strength: that of `fast`. The two are never one setting.
+        push: of `fast`, instead of `strength`: the size of all shifts of a sampling together, whatever its steps,
+            solver and window, see `schedule_strength`.
+        inner: gradients within a step that takes one: each of the clean estimate that those before it have moved. They
+            share the step's shift, so that its size stays what it is with one.
         window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers,
             when they do not lie in [0, 1].
         every: a gradient at every k-th step of the window only, from its first that can be informed.
@@ -56,23 +60,27 @@ class ConceptGuide:
         mode: Mode = "fast",
         weight: float = 1.0,
         strength: float = 0.1,
+        push: float | None = None,
         window: tuple[float, float] = (0.0, 1.0),
         every: int = 1,
+        inner: int = 1,
         between: Between = "none",
         thresholds: Tensor | None = None,
         batch: int = 0,
     ) -> None:
         if mode not in get_args(Mode):
             raise ConcordError(f'unknown informing mode "{mode}"; set `informing.mode` to fast, exact or mean')
-        if every < 1:
-            raise ConcordError(f"`informing.every` is {every}; expected 1 or more")
+        for name, number in (("every", every), ("inner", inner)):
+            if number < 1:
+                raise ConcordError(f"`informing.{name}` is {number}; expected 1 or more")
         if between not in get_args(Between):
             raise ConcordError(f'`informing.between` is "{between}"; expected one of {get_args(Between)}')
         self.objectives, self.decode, self.encoder = tuple(objectives), decode, encoder
         self.mode: Mode = mode
         self.weight = check_size(weight, "informing.weight")
         self.strength = check_size(strength, "informing.strength")
-        self.every, self.thresholds = every, thresholds
+        self.push = None if push is None else check_size(push, "informing.push")
+        self.every, self.inner, self.thresholds = every, inner, thresholds
         self.window = check_window(window)
         self.between: Between = between
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
@@ -82,6 +90,7 @@ class ConceptGuide:
         self._first = 0  # the first step of this sampling that can be informed
         self._going: Tensor | None = None  # (B,) bool: whose objective is not yet good enough
         self._last: list[tuple[int, Tensor]] = []  # the last two gradients, with their steps' numbers
+        self._spread = False  # whether `strength` is the push's share for this sampling
 
     @classmethod
     def for_texts(
@@ -103,7 +112,7 @@ class ConceptGuide:
                 one for all.
             negatives: what they are not to show, in the same form; without any, Eq. 11 is descended instead of Eq. 12.
             temperature: tau of Eq. 12; None for the encoder's own.
-            options: mode, weight, strength, window, ... of `ConceptGuide`.
+            options: mode, weight, strength, push, window, ... of `ConceptGuide`.
 
         Raises ConcordError: the texts do not fit each other, or an option has no meaning.
         """
@@ -112,6 +121,8 @@ class ConceptGuide:
         for name, idle, why in (
             ("weight", mode == "fast", "mode=fast has its strength"),
             ("strength", mode != "fast", f"mode={mode} has its weight"),
+            ("push", mode != "fast", f"mode={mode} has its weight"),
+            ("strength", options.get("push") is not None, "push says how much all steps move an image together"),
             ("between", held and every == 1, "at every=1 no step is between two gradients"),
         ):
             if idle and name in options:
@@ -129,7 +140,7 @@ class ConceptGuide:
 
     def begin(self, index: int) -> None:
         """A sampling begins, at this step of its schedule."""
-        self._first = index
+        self._first, self._spread = index, False
 
     def active(self, index: int, count: int) -> bool:
         """Whether this step is informed, be it by a gradient of its own or by a held one."""
@@ -149,14 +160,20 @@ class ConceptGuide:
         if not self.takes_gradient(step.index, step.count):
             return self._held(step)
         self._prepare(step.x_t)
-        self.gradient_calls += 1
-        gradient = self._gradient(step)
-        if gradient is None:
-            return None
-        if self.between != "none":
+        moved, directions = None, list[Tensor]()
+        for more in reversed(range(self.inner)):
+            self.gradient_calls += 1
+            gradient = self._gradient(step, moved, retain=step.shared_graph or more > 0)
+            if gradient is None:
+                break
+            shift = self._shift(step, gradient) / self.inner
+            moved = shift if moved is None else moved + shift
+            directions.append(gradient if self.inner == 1 or self.mode != "fast" else unit_rms(gradient))
+        if self.between != "none" and directions:
             # A pipeline may be called again inside one `inform`: what a later step left is of another sampling.
+            gradient = torch.stack(directions).mean(dim=0)
             self._last = [*(known for known in self._last[-1:] if known[0] < step.index), (step.index, gradient)]
-        return self._shift(step, gradient)
+        return moved
 
     def _prepare(self, like: Tensor) -> None:
         """Counters on the latents' device: read at the end alone, they never make a step wait for the device."""
@@ -171,22 +188,24 @@ class ConceptGuide:
             self.thresholds = self.thresholds.to(like.device)
             self._going = torch.ones(count, dtype=torch.bool, device=like.device)
 
-    def _gradient(self, step: Step) -> Tensor | None:
+    def _gradient(self, step: Step, moved: Tensor | None, retain: bool) -> Tensor | None:
         """The loss's gradient by x_t (`fast`: by x0), 0 for images where it is not finite or that are good enough.
 
-        None where all are.
+        None where all are. moved: how far the clean estimate is moved already, (B, C, h, w). retain: keep the graph
+        through the denoiser for another.
         """
         rows = None if self._going is None or bool(self._going.all()) else self._going
         if rows is not None and not bool(rows.any()):
             return None
         with torch.enable_grad():
-            x0 = step.x0 if self.needs_graph else step.x0.detach().requires_grad_()
+            x0 = step.x0 if moved is None else step.x0 + moved
+            x0 = x0 if self.needs_graph else x0.detach().requires_grad_()
             # psi sees the decoded clean estimate of Eq. 8, never the noisy latent, although the paper writes psi(x_t).
             pixels = self.decode(x0 if rows is None else x0[rows])
             loss = total(self.objectives, pixels, self.encoder, rows)
             by = step.x_t if self.needs_graph else x0
             # Images do not mix, so the gradient of the sum holds each image's own.
-            (gradient,) = torch.autograd.grad(loss.sum(), by, retain_graph=self.needs_graph and step.shared_graph)
+            (gradient,) = torch.autograd.grad(loss.sum(), by, retain_graph=self.needs_graph and retain)
         loss = loss.detach().to(gradient.device)  # an encoder may compute elsewhere
         informed = gradient.flatten(1).isfinite().all(dim=1) & loss.isfinite()
         taken = torch.ones_like(informed) if rows is None else rows
@@ -228,4 +247,7 @@ class ConceptGuide:
             variance = ddpm_variance(step.level, previous, kind, step.prediction.variance)
             return mean_shift(gradient, step.level, previous, variance, self.weight)
         eps = noise_estimate(step.prediction, step.x_t, step.level)
+        if self.push is not None and not self._spread:
+            acting = [i for i in range(self._first, step.count) if self.active(i, step.count)]
+            self.strength, self._spread = schedule_strength(self.push, step.scheduler, acting), True
         return fast_shift(gradient, eps, step.level, self.strength)

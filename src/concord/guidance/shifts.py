@@ -4,11 +4,16 @@ The paper writes Eq. 6 and 9 with a score O, but its Eq. 11 and 12 are losses. T
 gradient enters with the opposite sign. `concord.diffusion.shift` carries a shift of x0 over to any prediction.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from concord.diffusion.level import Level, Scale, ratio
 from concord.diffusion.process import clean_weight
+from concord.diffusion.response import responses
+from concord.errors import ConcordError
 
 
 def exact_shift(gradient: Tensor, level: Level, weight: float = 1.0) -> Tensor:
@@ -49,6 +54,27 @@ def fast_shift(gradient: Tensor, noise: Tensor, level: Level, strength: float = 
     """
     d_eps = strength * level.normalised().sigma * rms(noise) * unit_rms(gradient)
     return -ratio(level.sigma, level.alpha) * d_eps
+
+
+def schedule_strength(push: float, scheduler: Any, steps: Sequence[int]) -> float:
+    """The `strength` of `fast_shift` by which the shifts of a schedule's steps have the size `push` together.
+
+    Shifts of sigma strength rms(eps) g, all gradients g alike and the noise of unit size, move the final latents by
+    strength |sum of sigma_i r_i|, r_i the solver's `responses`; that is the push, in units of latents of variance 1.
+
+    scheduler: one of diffusers whose timesteps are set. steps: the numbers of the steps that are shifted; those of pure
+    noise do not count.
+    Raises ConcordError: the steps' shifts come to nothing.
+    """
+    moved = responses(scheduler)
+    levels = {i: Level.from_scheduler(scheduler, scheduler.timesteps[i], i) for i in steps}
+    seen = {i: float(level.normalised().sigma) for i, level in levels.items() if not level.pure_noise}
+    total = abs(sum(sigma * moved[i] for i, sigma in seen.items()))
+    if total < 1e-12:
+        raise ConcordError(
+            "`informing.push` has no step that moves an image: widen informing.window, or take more steps"
+        )
+    return push / total
 
 
 def unit_rms(values: Tensor) -> Tensor:

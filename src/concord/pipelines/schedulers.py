@@ -23,6 +23,8 @@ _CLASSES: dict[str, tuple[str, str]] = {
     "tcd": ("TCDScheduler", ""),
 }
 """By word: the class for a model that predicts noise or v, and the one for a flow, where there is one."""
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+"""What the model was trained on: said even where it is the stock class's default, as another's may differ (LCM's)."""
 KEY = "pipeline.scheduler"
 
 
@@ -58,7 +60,7 @@ def named_scheduler(
         raise ConcordError(f"{KEY}_options: prediction_type is the model's own, {kind}; leave it out")
     given: dict[str, Any] = {}
     if name != "stock":
-        given["clip_sample"] = False
+        given |= {key: stock.config[key] for key in _NOISE if key in stock.config} | {"clip_sample": False}
         if any(one.__name__ == "DDPMScheduler" for one in shape.__mro__):
             given["variance_type"] = "learned_range" if learned_variance else "fixed_small"
         elif "variance_type" in taken:  # DPM-Solver would take the first 3 channels of a learned one

@@ -71,7 +71,11 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
         yield Idle("informing.weight", f"it is of modes exact and mean, and {mode}strength", ("informing.mode",))
         yield Idle("memory.checkpointing", "it is of mode exact, and informing.mode is fast", ("informing.mode",))
     else:
-        yield Idle("informing.strength", f"it is of mode fast, and {mode}weight", ("informing.mode",))
+        for key in ("strength", "push"):
+            yield Idle(f"informing.{key}", f"it is of mode fast, and {mode}weight", ("informing.mode",))
+    if informing.push is not None:
+        why = "informing.push says how much all steps move an image together; set one of the two"
+        yield Idle("informing.strength", why, ("informing.push",))
     if informing.every == 1:
         all_steps = "at informing.every=1 no step of the window is between two gradients"
         yield Idle("informing.between", all_steps, ("informing.every",))

@@ -28,7 +28,11 @@ from concord.settings import GreyRange, complaints, keys, known
 RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"})
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
-LATER = ("guides", "metrics", "grey_range", "max_pixels", "pipeline.scheduler_options")
+LATER = (
+    *("guides", "metrics", "grey_range", "max_pixels"),
+    "pipeline.scheduler_options",
+    *("informing.push", "informing.inner"),
+)
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
 _FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
 _READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler", "scheduler_options")

@@ -139,6 +139,9 @@ class Informing(Part):
     """The paper's lambda, of modes `exact` and `mean`."""
     strength: Weight = 0.1
     """Size of the shift in mode `fast`, relative to the predicted noise."""
+    push: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of mode `fast`: the size of all shifts of a sampling together, which steps, window and solver share out, instead
+    of `strength` at each step; null takes that."""
     objective: ObjectiveWeights = ObjectiveWeights()
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Temperature of the contrastive objective; null takes the one that the encoder learned."""
@@ -146,6 +149,8 @@ class Informing(Part):
     """The part of the schedule that is informed, as fractions from its start."""
     every: PositiveInt = 1
     """A gradient at every k-th step of the window."""
+    inner: PositiveInt = 1
+    """Gradients within such a step, each of the estimate that those before it have moved; they share its shift."""
     between: Between = "none"
     """What the steps without a gradient do: nothing, `hold` its direction, or `extrapolate` the last two."""
     decoder: Literal["full", "tiny"] = "full"

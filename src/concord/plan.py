@@ -31,7 +31,8 @@ class Sample:
     """One image of the plan: all that decides it beside the recipe; `index` counts within the class from 0.
 
     `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it;
-    `crops` the parts of real images that it is put together from.
+    `crops` the parts of real images that it is put together from; `start` what its sampling begins from, where that is
+    neither noise nor `source`.
     """
 
     class_index: int
@@ -43,6 +44,7 @@ class Sample:
     source: str = ""
     checkpoint: str = ""
     crops: tuple[Crop, ...] = ()
+    start: str = ""
 
     @property
     def place(self) -> tuple[int, int]:

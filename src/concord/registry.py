@@ -103,6 +103,7 @@ class GuideSpec:
         settings: a pydantic model of the entry's other keys.
         across: it compares the images of a batch, so that a batch is never made in parts.
         models: settings -> the models that it will load, key -> directory or hub id.
+        takes_image: settings -> whether it reads the real image that a sample names as its source.
         check: (settings, recipe, the fewest classes round which a batch goes): raises ConcordError where it cannot act.
     """
 
@@ -112,6 +113,7 @@ class GuideSpec:
     about: str
     across: bool = False
     models: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    takes_image: Callable[[Any], bool] = lambda _: False
     check: Callable[[Any, Any, int], None] = lambda *_: None
 
 

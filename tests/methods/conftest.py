@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tiny_reef import save_models
+from PIL import Image
+from tiny_reef import PHOTOGRAPHED, save_models
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,3 +15,14 @@ def few_real_images(small_reef: None) -> None: ...
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small images of each class."""
+    root, draw = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in PHOTOGRAPHED:
+        (root / name).mkdir()
+        for i in range(6):
+            Image.fromarray(draw.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root

@@ -13,6 +13,9 @@ from concord.reef.models import TEXT_LENGTH, preprocessor_config, tokenizer
 from concord.reef.text import PHRASES
 from concord.reef.world import SPECIES
 
+PHOTOGRAPHED = ["coral perch", "river perch", "lagoon wrasse"]
+"""Species of which there are small image files, too."""
+
 
 def _save_clip(folder: Path) -> None:
     tokenizer().save_pretrained(folder)

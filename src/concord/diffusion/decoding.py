@@ -22,15 +22,7 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None
     pixels; only for latents that are packed into tokens (FLUX), and there a square if None. side: shrink the latents
     first, so that the images' shorter side is about so many pixels; never enlarged.
     """
-    vae: Any = getattr(pipeline, "vae", None)
-    vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped
-    if type(vae).__name__ not in _READABLE:
-        raise ConcordError(
-            f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}:"
-            " no recipe informs it (informing.enabled=false makes images without); in Python, give decode= to"
-            " concord.inform, a function from the scheduler's latents to images in [-1, 1]"
-        )
-
+    vae = autoencoder(pipeline)
     fine: list[Any] = []
 
     def decode(latents: Tensor) -> Tensor:
@@ -41,6 +33,19 @@ def decoder(pipeline: Any, size: tuple[int, int] | None = None, side: int | None
         return images.to(latents.dtype)
 
     return decode
+
+
+def autoencoder(pipeline: Any) -> Any:
+    """A pipeline's autoencoder, one of `_READABLE`; a ConcordError for any other."""
+    vae: Any = getattr(pipeline, "vae", None)
+    vae = getattr(vae, "_orig_mod", vae)  # what torch.compile wrapped
+    if type(vae).__name__ not in _READABLE:
+        raise ConcordError(
+            f"{type(pipeline).__name__} decodes with {type(vae).__name__}, which is not one of {', '.join(_READABLE)}:"
+            " no recipe informs it (informing.enabled=false makes images without); in Python, give decode= to"
+            " concord.inform, a function from the scheduler's latents to images in [-1, 1]"
+        )
+    return vae
 
 
 def _overflow_free(vae: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from concord.diffusion.level import Level
 from concord.diffusion.prediction import Prediction, clean_estimate, shift
+from concord.diffusion.process import add_noise
 from concord.errors import ConcordError
 
 Denoise = Callable[[Tensor, Tensor | int], Prediction]
@@ -101,6 +102,8 @@ def sample(
     generators: Sequence[torch.Generator] | None = None,
     eta: float | None = None,
     on_step: Callable[[Step], None] | None = None,
+    start: Tensor | None = None,
+    skipped: int = 0,
 ) -> Tensor:
     """Denoise x_T to latents, (B, C, h, w) in scheduler space; without guides just as a plain diffusers loop does.
 
@@ -113,19 +116,28 @@ def sample(
     generators: one an image, for schedulers that draw noise; they continue where `noise` left them.
     eta: for schedulers that take one (DDIM, TCD); None for the scheduler's own default.
     on_step: called after each step with what the scheduler was given, free of graphs (progress, trajectories).
+    start: (B, C, h, w) clean latents to begin from, under the noise x_T of the first step that is taken; None begins
+        from x_T alone. skipped: how many of the steps are left out at the beginning, as image to image does.
     Raises ConcordError: the scheduler is not supported, or expects another kind of prediction.
     """
     scheduler.set_timesteps(steps, device=x_T.device)
+    begun = skipped * int(getattr(scheduler, "order", 1))
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)  # rounded timesteps can occur twice, and a look-up by value would take the second
+        scheduler.set_begin_index(
+            begun
+        )  # rounded timesteps can occur twice, and a look-up by value would take the second
     given = {"generator": generators and list(generators), "eta": eta}
     taken = inspect.signature(scheduler.step).parameters
     extra = {name: value for name, value in given.items() if value is not None and name in taken}
     count = len(scheduler.timesteps)
-    begin(guides)
+    begin(guides, begun)
     x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()
-    x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
-    for index, t in enumerate(scheduler.timesteps):
+    if start is None:
+        x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
+    else:
+        x_t = add_noise(start.to(x_t), x_t, Level.from_scheduler(scheduler, scheduler.timesteps[begun], begun))
+    for index in range(begun, count):
+        t = scheduler.timesteps[index]
         active = [guide for guide in guides if guide.active(index, count)]
         graphs = sum(guide.needs_graph for guide in active)
         level = Level.from_scheduler(scheduler, t, index)

@@ -220,6 +220,11 @@ def _limits(made: MadeSet) -> list[str]:
     ]
     if not real:
         limits.insert(1, "The images are generated, and carry the biases and faults of the models they came from.")
+        if made.recipe.pipeline.from_images:
+            limits.append(
+                "Each image began from another one under noise, and may repeat it: consent and copyright of the real"
+                " images hold here, too."
+            )
         limits.append("Test on real images that none of the models above was trained on.")
         limits += [m.limit for m in shown_metrics(made.results) if m.limit and not made.results.get(m.name)]
     return limits

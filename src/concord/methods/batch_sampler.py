@@ -27,8 +27,9 @@ from concord.methods.base import GeneratedImage
 from concord.metrics.flops import Counter
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier, label_ids
-from concord.pipelines.base import FrozenPipeline, Planned
+from concord.pipelines.base import FrozenPipeline
 from concord.pipelines.load import load_family
+from concord.pipelines.planned import Planned
 from concord.plan import Sample
 from concord.recipe import Recipe
 from concord.registry import METHODS
@@ -65,7 +66,9 @@ class BatchSampler:
         recipe, settings, informing = self._recipe, self._recipe.pipeline, self._recipe.informing
         wants_tiny = informing.enabled and informing.decoder == "tiny"
         options: dict[str, Any] = {"dtype": self._models.dtype, "device": self._models.device}
-        options |= {key: value for key in ("size", "image_strength") if (value := getattr(settings, key)) is not None}
+        options |= {} if settings.size is None else {"size": settings.size}
+        if settings.start is None and settings.image_strength is not None:  # the pipeline's own image to image
+            options["image_strength"] = settings.image_strength
         loaded: FrozenPipeline = load_family(
             settings.model or "",
             tiny_decoder=settings.tiny_decoder if wants_tiny else None,
@@ -136,7 +139,8 @@ class BatchSampler:
         if guided:
             guides += recipe_guides(GuideContext(batch, self._data, model, self._models, self._recipe))
         drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
-        planned = Planned(batch, self._data, self._recipe.pipeline, drawing)
+        recipe = self._recipe
+        planned = Planned(batch, self._data, recipe.pipeline, drawing, recipe.seed, recipe.unreadable == "skip")
         pixels = model.make(planned, steps=steps, guides=guides)
         if concept_guide and not concept_guide.gradient_calls and steps == self._recipe.pipeline.steps:
             raise ConcordError(f"no step of informing.window {list(concept_guide.window)} could be informed: widen it")

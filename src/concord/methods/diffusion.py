@@ -4,11 +4,13 @@ The parent plans: it selects concepts on real images (Eq. 10), draws negatives, 
 writes them into the samples. A worker then makes batches from samples alone (`concord.methods.batch_sampler`).
 """
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from concord.choices import STARTS
 from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
@@ -20,8 +22,9 @@ from concord.models.cache import ModelCache
 from concord.models.hub import find_model
 from concord.pipelines.class_ids import class_ids
 from concord.pipelines.load import pipeline_labels, recipe_family
+from concord.pipelines.starts import StartSet
 from concord.plan import Sample, sample_seed
-from concord.recipe import Recipe, guide_settings, models
+from concord.recipe import Pipeline, Recipe, guide_settings, models
 from concord.registry import GUIDES
 
 COST_IMAGES = 2
@@ -38,11 +41,14 @@ class Generate:
         self._guided = recipe.is_guided
         self._sampler = BatchSampler(recipe, data, self.models)
         self._reads = recipe_family(recipe).reads
-        conditioned = "image" in self._reads or recipe.pipeline.image_strength is not None
+        begins, guides = recipe.pipeline.start, [guide_settings(entry) for entry in recipe.guides]
+        conditioned = "image" in self._reads or begins == "real" or (begins is None and recipe.pipeline.strength)
+        conditioned = conditioned or any(GUIDES.get(name).takes_image(settings) for name, settings in guides)
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
+        self._start_set = None if begins in (None, *STARTS) else StartSet(str(begins))
         owners = recipe.pipeline.checkpoints
         self._checkpoints = assign_checkpoints(owners, data.classes) if owners else [""] * len(data.classes)
-        for name, settings in map(guide_settings, recipe.guides):
+        for name, settings in guides:
             GUIDES.get(name).check(settings, recipe, min(Counter(self._checkpoints).values()))
         # Where the model is not here yet, its classes are checked when it is loaded.
         if "class" in self._reads and (labels := pipeline_labels(recipe.pipeline.model or "")) is not None:
@@ -57,7 +63,16 @@ class Generate:
         return ("images", "uninformed") if self._recipe.uninformed and self._guided else ("images",)
 
     def count(self, class_index: int, ipc: int) -> int:
+        if self._start_set is not None:
+            self._start_set.require(self._data.classes[class_index], ipc)
         return ipc
+
+    def _start(self, class_index: int, index: int) -> str:
+        """What a sample begins from, where that is neither noise nor the real image that it names."""
+        if self._start_set is not None:
+            return self._start_set.file(self._data.classes[class_index], index)
+        settings = self._recipe.pipeline
+        return f"prototype {index % settings.prototypes}" if settings.start == "prototype" else ""
 
     def sample(self, class_index: int, index: int) -> Sample:
         entry, recipe, text = self._data.classes[class_index], self._recipe, self._data.classes[class_index].class_name
@@ -74,6 +89,7 @@ class Generate:
             prompt=text,
             source=self._pool.cyclic(class_index, index) if self._pool else "",
             checkpoint=self._checkpoints[class_index],
+            start=self._start(class_index, index),
         )
 
     def resume(self, concepts: Mapping[str, Any]) -> None:
@@ -96,15 +112,21 @@ class Generate:
         few = self._recipe.concepts.model_copy(update={"images": COST_IMAGES})
         planned = Generate(self._recipe.model_copy(update={"concepts": few}), self._data)
         batch = [planned.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
-        seconds = 0.0
+        seconds, settings = 0.0, self._recipe.pipeline
         for variant in self.variants:
             guided = self._guided and variant == "images"
-            planned._sampler.make(batch[:1], guided, steps=1)  # load and warm up
+            planned._sampler.make(batch[:1], guided, _schedule_of(1, settings))  # load and warm up
             times = []
-            for steps in (1, 3):
+            for taken in (1, 3):
                 start = time.perf_counter()
-                planned._sampler.make(batch, guided, steps)
+                planned._sampler.make(batch, guided, _schedule_of(taken, settings))
                 times.append(time.perf_counter() - start)
             step = max(0.0, times[1] - times[0]) / 2
-            seconds += (max(0.0, times[0] - step) + step * self._recipe.pipeline.steps) / len(batch)
+            every = settings.steps - settings.skipped(settings.steps)
+            seconds += (max(0.0, times[0] - step) + step * every) / len(batch)
         return Cost(seconds_per_image=seconds)
+
+
+def _schedule_of(taken: int, settings: Pipeline) -> int:
+    """Steps of a schedule of which so many are taken: fewer than all where a sampling begins from an image."""
+    return next(steps for steps in itertools.count(taken) if int(steps * (settings.strength or 1)) >= taken)

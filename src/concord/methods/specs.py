@@ -12,6 +12,7 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
     informing, weights = recipe.informing, recipe.informing.objective
     tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
     embeds = informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)
+    embeds = embeds or recipe.pipeline.from_images  # near copies are looked for
     named = {
         "pipeline.tiny_decoder": tiny,
         "encoder": recipe.encoder if embeds else None,
@@ -82,7 +83,7 @@ TEXT = replace(
     name="text",
     about="sampled from a text-to-image diffusion model",
     pipeline={"scheduler": "stock"},
-    pipeline_keys=frozenset({"size", "prompts", "image_strength"}),
+    pipeline_keys=frozenset({"size", "prompts"}),
     families=("text", "any"),
     check=_needs(
         "pipeline.model",

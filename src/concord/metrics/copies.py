@@ -44,8 +44,8 @@ class _Seen:
 
 
 def measure(run: Measuring) -> dict[str, int] | None:
-    """The metric `near_copies`, where concepts inform: leave near_copies.json, and return it in short."""
-    if run.concepts is None or not run.concepts.used:
+    """The metric `near_copies`, where concepts inform or images begin from others: leave near_copies.json, in short."""
+    if run.concepts is None or not (run.concepts.used or run.recipe.pipeline.from_images):
         return None
     samples = (sample for variant in run.variants for sample in run.stored.samples(variant))
     made = ((sample.file, sample.image, sample.label, sample.source) for sample in samples)

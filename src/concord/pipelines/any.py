@@ -10,8 +10,10 @@ from concord.diffusion.attach import attach
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.pipelines.base import FrozenPipeline, Planned
+from concord.pipelines.base import FrozenPipeline
+from concord.pipelines.planned import Planned
 from concord.pipelines.schedulers import named_scheduler
+from concord.pipelines.starts import start_images
 from concord.storage.images import square
 
 
@@ -38,10 +40,16 @@ class AnyPipeline(FrozenPipeline):
         options |= {"num_inference_steps": steps, "output_type": "pt"}
         if batch.settings.guidance_scale is not None:
             options["guidance_scale"] = batch.settings.guidance_scale
+        if self.image_strength is None and (strength := batch.settings.strength) is not None:
+            self.pipeline, self.image_strength = _image_to_image(self.pipeline), strength
+            self.pipeline.set_progress_bar_config(disable=True)
         known = inspect.signature(type(self.pipeline).__call__).parameters
         if self.image_strength is not None:
             side = self.size or own_size(self.pipeline)
-            options |= {"image": [square(image, side) for image in batch.sources], "strength": self.image_strength}
+            options |= {
+                "image": [square(image, side) for image in start_images(batch)],
+                "strength": self.image_strength,
+            }
         if self.size is not None and (self.image_strength is None or "height" in known):
             options |= {"height": self.size, "width": self.size}  # some take the image's size instead
         name, chosen = batch.settings.scheduler, batch.settings.scheduler_options

@@ -8,49 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from concord.choices import SchedulerName as SchedulerName
 from concord.choices import VaeMode
-from concord.data import ImageSet
 from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
+from concord.diffusion.encoding import encode
 from concord.diffusion.prediction import Prediction
 from concord.diffusion.sampler import Denoise, Guide, noise, sample
 from concord.errors import ConcordError
+from concord.pipelines.planned import Planned as Planned
 from concord.pipelines.schedulers import named_scheduler as named_scheduler
 from concord.pipelines.schedulers import prediction_kind
-from concord.plan import Sample
-from concord.recipe import Pipeline
+from concord.pipelines.starts import start_latents
+from concord.recipe import IMAGE_STRENGTH, Pipeline, skipped_steps
 from concord.text import counted
 
 _log = logging.getLogger("concord")
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A batch of planned images: their `samples`, the real images and classes that these refer to, and `pipeline` of
-    the recipe.
-
-    generators: one an image; all that is random comes from them.
-    """
-
-    samples: Sequence[Sample]
-    data: ImageSet
-    settings: Pipeline
-    generators: Sequence[torch.Generator]
-
-    @property
-    def prompts(self) -> list[str]:
-        return [sample.prompt for sample in self.samples]
-
-    @property
-    def sources(self) -> list[Image.Image]:
-        """The real images that the samples are conditioned on."""
-        return [self.data.read(sample.source) for sample in self.samples]
 
 
 class FrozenPipeline(ABC):
@@ -106,14 +83,25 @@ class Family(FrozenPipeline):
         if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast", False):
             pipeline.vae.float()  # it would overflow; the pipeline is ours to change
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        factor = vae_scale_factor(self.pipeline)
+        return self.latent_shape[1] * factor, self.latent_shape[2] * factor
+
+    def encode(self, pixels: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Latents (B, C, h, w), scheduler space, of images (B, 3, H, W) in [-1, 1]; see `diffusion.encoding`."""
+        return encode(self.pipeline, pixels, generators).to(self.denoiser.device)
+
     @abstractmethod
     def denoise_samples(self, batch: Planned) -> "Conditioned":
         """The prediction for planned samples, classifier-free guidance included."""
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
         denoise = self.denoise_samples(batch)  # before x_T: unCLIP draws noise for its images first
+        start, skipped = start_latents(self, batch), batch.settings.skipped(steps)
         stepper = self.scheduler(batch.settings.scheduler, batch.settings.scheduler_options)
-        return _sampled(denoise, batch.generators, steps, stepper, guides)
+        return _sampled(denoise, batch.generators, steps, stepper, guides, start, skipped)
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -190,14 +178,20 @@ def sample_images(
     scheduler: str = "ddim",
     scheduler_options: Mapping[str, Any] | None = None,
     guides: Sequence[Guide] = (),
+    start: Tensor | None = None,
+    image_strength: float = IMAGE_STRENGTH,
 ) -> Tensor:
-    """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise.
+    """Images (B, 3, H, W), about [-1, 1] and not clamped, from noise or from images.
 
     denoise: what a family's `denoise` returns. scheduler, scheduler_options: see `named_scheduler`; the rest: see
-    `concord.diffusion.sample`. Warns where a guide that informs by gradients took none.
+    `concord.diffusion.sample`. start: images (B, 3, H, W) in [-1, 1] to begin from, of which noise replaces as much as
+    image_strength says. Warns where a guide that informs by gradients took none.
     """
     drawing = [seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in seeds]
-    images = _sampled(denoise, drawing, steps, denoise.model.scheduler(scheduler, scheduler_options), guides)
+    latents = None if start is None else denoise.model.encode(start, drawing)
+    skipped = 0 if start is None else skipped_steps(steps, image_strength)
+    stepper = denoise.model.scheduler(scheduler, scheduler_options)
+    images = _sampled(denoise, drawing, steps, stepper, guides, latents, skipped)
     if any(getattr(guide, "gradient_calls", None) == 0 for guide in guides):
         _log.warning("nothing was informed in %s: the window leaves none that can be", counted(steps, "step"))
     return images
@@ -209,11 +203,13 @@ def _sampled(
     steps: int,
     stepper: Any,
     guides: Sequence[Guide],
+    start: Tensor | None = None,
+    skipped: int = 0,
 ) -> Tensor:
     model = denoise.model
     x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
-    eta = model.default("eta")
-    latents = sample(denoise, x_T, stepper, steps=steps, guides=guides, generators=drawing, eta=eta)
+    options: dict[str, Any] = {"guides": guides, "generators": drawing, "eta": model.default("eta")}
+    latents = sample(denoise, x_T, stepper, steps=steps, start=start, skipped=skipped, **options)
     with torch.no_grad():
         return model.decode(latents)
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from concord.data import ClassTable
 from concord.errors import ConcordError
 from concord.models.dit_checkpoint import restore_frequencies
-from concord.pipelines.base import Conditioned, Family, Planned
+from concord.pipelines.base import Conditioned, Family
 from concord.pipelines.class_ids import class_ids
 from concord.pipelines.load import load_family
+from concord.pipelines.planned import Planned
 
 NULL_CLASS = 1000  # a constant in DiTPipeline, too, whatever the number of classes in use
 GUIDED_CHANNELS = 3  # of 4, in the original DiT and in Minimax

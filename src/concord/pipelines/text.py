@@ -12,8 +12,9 @@ from torch import Tensor
 from concord.diffusion.decoding import vae_scale_factor
 from concord.errors import ConcordError
 from concord.pipelines.any import AnyPipeline
-from concord.pipelines.base import Conditioned, Family, Network, Planned
+from concord.pipelines.base import Conditioned, Family, Network
 from concord.pipelines.load import family_of
+from concord.pipelines.planned import Planned
 from concord.pipelines.specs import TEXT
 
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.pipelines.base import Conditioned, Family, Planned
+from concord.pipelines.base import Conditioned, Family
 from concord.pipelines.load import load_family
+from concord.pipelines.planned import Planned
 
 
 class UnCLIP(Family):

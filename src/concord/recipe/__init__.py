@@ -17,8 +17,18 @@ from concord.recipe.model import (
     models,
     recipe_class,
 )
-from concord.recipe.sections import Device, Format, Fraction, Informing, Pipeline, Weight, Workers
+from concord.recipe.sections import (
+    IMAGE_STRENGTH,
+    Device,
+    Format,
+    Fraction,
+    Informing,
+    Pipeline,
+    Weight,
+    Workers,
+    skipped_steps,
+)
 
-__all__ = ["HEADER", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline", "Recipe", "Weight"]
-__all__ += ["Workers", "bundled", "differing", "guide_settings", "identity", "impossible", "is_real", "load", "models"]
-__all__ += ["recipe_class", "to_yaml", "validate"]
+__all__ = ["HEADER", "IMAGE_STRENGTH", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline"]
+__all__ += ["Recipe", "Weight", "Workers", "bundled", "differing", "guide_settings", "identity", "impossible"]
+__all__ += ["is_real", "load", "models", "recipe_class", "skipped_steps", "to_yaml", "validate"]

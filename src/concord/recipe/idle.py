@@ -55,6 +55,10 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
         return
     if (scale := recipe.pipeline.guidance_scale) is not None and scale <= 1:
         yield Idle("pipeline.channels", f"nothing is guided at {scale:g}", ("pipeline.guidance_scale",))
+    if recipe.pipeline.start == "noise":
+        yield Idle("pipeline.image_strength", "pipeline.start is noise, which stays as it is", ("pipeline.start",))
+    if recipe.pipeline.start != "prototype":
+        yield Idle("pipeline.prototypes", "it is of pipeline.start prototype", ("pipeline.start",))
     if not informing.enabled:
         for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing"):
             yield Idle(key, "informing.enabled is false", ("informing.enabled",), beside=TYPED)

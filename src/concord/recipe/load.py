@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from concord.choices import STARTS
 from concord.errors import ConcordError
 from concord.recipe.idle import layers, refused
 from concord.recipe.model import Recipe, recipe_class
@@ -82,6 +83,9 @@ def validate(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = shape.model_validate(dict(values))
     except ValidationError as error:
         raise ConcordError(f"{where}: {complaints(shape, error)}") from None
+    if recipe.pipeline.start not in (None, *STARTS):
+        start = str(Path(str(recipe.pipeline.start)).expanduser().absolute())
+        recipe = recipe.model_copy(update={"pipeline": recipe.pipeline.model_copy(update={"start": start})})
     if recipe.data in DATASETS:
         return recipe
     return recipe.model_copy(update={"data": str(Path(recipe.data).expanduser().absolute())})

@@ -30,12 +30,15 @@ RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerp
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
 LATER = (
     *("guides", "metrics", "grey_range", "max_pixels"),
-    "pipeline.scheduler_options",
+    *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes"),
     *("informing.push", "informing.inner"),
 )
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
 _FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
-_READ_BY_ALL = ("model", "tiny_decoder", "steps", "guidance_scale", "scheduler", "scheduler_options")
+_READ_BY_ALL = (
+    *("model", "tiny_decoder", "steps", "guidance_scale", "scheduler", "scheduler_options"),
+    *("start", "image_strength", "prototypes"),
+)
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
 
 
@@ -196,6 +199,8 @@ class Recipe(Part):
         for key in particular if not self.is_real else ():
             if getattr(self.pipeline, key) != Pipeline.model_fields[key].default:
                 raise ValueError(f"pipeline.{key} is for method {' or '.join(_readers(key))}, not for {self.method}")
+        if self.pipeline.strength and not self.pipeline.from_images and self.method != "text" and not self.is_real:
+            raise ValueError("pipeline.image_strength: say what a sampling begins from, as in pipeline.start=real")
         self.spec.check(self)
         if self.teacher is None and self.features == "teacher":
             what = "features teacher needs a classifier of the data's classes"

@@ -42,6 +42,13 @@ Scheduler = Annotated[
 ]
 _STEPS = {"exclusiveMinimum": 0, "type": "integer"}
 Options = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+IMAGE_STRENGTH = 0.5
+"""How much of a start is noise where the recipe does not say."""
+
+
+def skipped_steps(steps: int, strength: float) -> int:
+    """How many steps are left out where noise replaces so much of an image: as diffusers rounds, but one is taken."""
+    return steps - max(1, int(steps * strength))
 
 
 class Part(BaseModel):
@@ -86,8 +93,31 @@ class Pipeline(Part):
     """Of `unclip`: noise on the embedding of the condition image, 0 to 999."""
     prompts: Annotated[list[str], Field(min_length=1)] | None = None
     """Templates with the slot `{class}` and no other; null takes concord's own 28."""
+    start: Annotated[str, Field(min_length=1)] | None = None
+    """What a sampling begins from: `noise`, `real` images of the class, a `prototype` (the middle of a cluster of their
+    latents), or the images of the set in this directory, each under the noise that `image_strength` says. Null is
+    noise; of `text` with `image_strength`, the pipeline's own image-to-image call on real images."""
     image_strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of `text`: start from a real image of the class under so much noise, up to 1; null starts from noise alone."""
+    """How much of the start is replaced by noise, up to 1, and so the share of the steps that is taken; null is 0.5
+    where `start` names images."""
+    prototypes: PositiveInt = 10
+    """Of start `prototype`: clusters of a class's latents (k-means); samples take them by turns, the largest first."""
+
+    @property
+    def from_images(self) -> bool:
+        """Whether `start` names something else than noise."""
+        return self.start not in (None, "noise")
+
+    @property
+    def strength(self) -> float | None:
+        """How much of a start is noise; None where a sampling begins from noise alone."""
+        if self.start is None:
+            return self.image_strength
+        return (self.image_strength or IMAGE_STRENGTH) if self.from_images else None
+
+    def skipped(self, steps: int) -> int:
+        """How many of `steps` are not taken, because a sampling begins from an image."""
+        return 0 if self.strength is None else skipped_steps(steps, self.strength)
 
     @model_validator(mode="before")
     @classmethod
@@ -99,9 +129,9 @@ class Pipeline(Part):
 
     @model_validator(mode="after")
     def _some_steps(self) -> Self:
-        if self.image_strength is not None and int(self.steps * self.image_strength) < 1:
+        if self.strength is not None and int(self.steps * self.strength) < 1:
             raise ValueError(
-                f"image_strength: {self.image_strength} of {self.steps} steps is less than one step, so that nothing"
+                f"image_strength: {self.strength} of {self.steps} steps is less than one step, so that nothing"
                 f" would be made; give at least {1 / self.steps:.3g}"
             )
         return self

@@ -50,6 +50,7 @@ def contents(run: Run, judge: "Judge", budget: int) -> Contents:
         "classes": classes,
         "lists": {name: [place[id(pair)] for pair in listed if id(pair) in place] for name, listed in lists.items()},
         "after": run.made_as,
+        "started": (run.recipe.get("pipeline") or {}).get("start") == "real",
         "paired": run.paired,
         "missingBelow": judge.missing_below,
     }
@@ -89,7 +90,7 @@ def _sample(
 ) -> dict[str, Any]:
     row = pair.after.row
     values: dict[str, Any] = {"index": row["index"], "seed": row.get("seed"), "file": pair.after.file}
-    for key in ("prompt", "source", "checkpoint"):
+    for key in ("prompt", "source", "start", "checkpoint"):
         if row.get(key):
             values[key] = texts(str(row[key]))
     values |= {key: [texts(str(text)) for text in row.get(key, [])] for key in ("positives", "negatives")}

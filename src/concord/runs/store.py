@@ -168,6 +168,8 @@ class Store:
         }
         if sample.crops:
             row["crops"] = [{"source": crop.source, "box": list(crop.box)} for crop in sample.crops]
+        if sample.start:
+            row["start"] = sample.start
         return row
 
     def _append(self, line: bytes) -> None:

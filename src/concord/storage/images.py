@@ -121,7 +121,12 @@ def as_rgb(image: Image.Image, grey_range: tuple[int, int] | None = None) -> Ima
 
 def square(image: Image.Image, size: int) -> Image.Image:
     """Scale the shorter side to `size` pixels and keep the middle square: (size, size)."""
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return fitted(image, (size, size))
+
+
+def fitted(image: Image.Image, sides: tuple[int, int]) -> Image.Image:
+    """Scale and keep the middle, as large as can be of the shape of `sides`: (height, width)."""
+    return ImageOps.fit(image, sides[::-1], Image.Resampling.BICUBIC)
 
 
 def _reason(error: Exception, source: Source) -> str:

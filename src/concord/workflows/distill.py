@@ -239,7 +239,8 @@ def _operations(method: Informed, rows: Sequence[Row]) -> dict[str, Any]:
         return {}
     row = rows[-1]  # its checkpoint is the one that was loaded last
     texts = tuple(row["positives"]), tuple(row["negatives"])
-    sample = Sample(row["label"], row["index"], row["seed"], *texts, row["prompt"], row["source"], row["checkpoint"])
+    made_of = row["prompt"], row["source"], row["checkpoint"]
+    sample = Sample(row["label"], row["index"], row["seed"], *texts, *made_of, start=row.get("start", ""))
     counted = method.operations(sample)
     return {} if counted is None else {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
 

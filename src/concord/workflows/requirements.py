@@ -117,10 +117,14 @@ def check_sampling(recipe: Recipe) -> None:
         return
     for key, why in impossible(recipe):
         raise ConcordError(f"{key}: {why}")
-    exact = recipe_family(recipe).exact and settings.image_strength is None
+    wired, stock_call = recipe_family(recipe).exact, settings.start is None and settings.image_strength is not None
+    if settings.start == "prototype" and not wired:
+        found = pipeline_class(settings.model)
+        raise ConcordError(f"pipeline.start: no prototypes of a {found}, which is called as it is; take start=real")
+    exact = wired and not stock_call
     if informing.enabled and informing.mode != "fast" and not exact:
         found = pipeline_class(settings.model)
-        what = "image-to-image" if settings.image_strength is not None else f"a {found}"
+        what = "the stock image-to-image call (say pipeline.start=real)" if wired else f"a {found}"
         raise ConcordError(
             f"informing.mode {informing.mode} takes gradients through the denoiser, which is wired for"
             f" {', '.join(FAMILIES.get('text').pipelines)} from noise, not for {what}; set `informing.mode` to fast"
@@ -168,7 +172,7 @@ def _check_schedule(recipe: Recipe) -> None:
     for number, entry in enumerate(recipe.guides):
         if isinstance(window := entry.get("window"), list | tuple):
             windows[f"guides.{number}.window"] = window, 1
-    begun = settings.steps - int(settings.steps * (settings.image_strength or 1))
+    begun = settings.skipped(settings.steps)
     for key, (window, every) in windows.items():
         if gradient_steps(window, every, settings.steps, begun + 1):
             continue  # whatever the scheduler: only its first step may be pure noise

@@ -31,7 +31,8 @@ function facts(klass, sample) {
   const lines = (ids) => el("ul", {}, ...ids.map((id) => el("li", {}, data.texts[id])));
   if (sample.seed !== null) add("Seed", el("code", {}, String(sample.seed)));
   if (sample.prompt !== undefined) add("Prompt", data.texts[sample.prompt]);
-  if (sample.source !== undefined) add(data.after === "chosen" ? "Source" : "Condition image", el("code", {}, data.texts[sample.source]));
+  if (sample.source !== undefined) add(data.after === "chosen" ? "Source" : data.started ? "Real image that it began from" : "Condition image", el("code", {}, data.texts[sample.source]));
+  if (sample.start !== undefined) add("Began from", el("code", {}, data.texts[sample.start]));
   if (sample.checkpoint !== undefined) add("Checkpoint", el("code", {}, data.texts[sample.checkpoint]));
   if (sample.positives.length) add("Informed by", lines(sample.positives));
   if (sample.negatives.length) add("Negatives", lines(sample.negatives));

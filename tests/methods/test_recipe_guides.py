@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_reef import with_tiny
+from tiny_reef import reef_recipe, with_tiny
 
+import tiny_pipelines
 from concord.errors import ConcordError
 from concord.methods.batch_sampler import BatchSampler
 from concord.methods.diffusion import Generate
@@ -68,3 +69,28 @@ def test_a_batch_whose_images_are_compared_is_made_whole(
     monkeypatch.setattr(BatchSampler, "_make", short)
     with pytest.raises(ConcordError, match="does not suffice for a batch of 6 images at a time; set batch_size to"):
         made(whole)
+
+
+def test_guides_towards_latents_act_and_add_up_with_informing(models: Path, photos: Path) -> None:
+    """Modes, a real image and repulsion: each moves the images, and all of them beside informing."""
+    values = {"data": str(photos), "informing": {"decoder": "full"}}
+    modes, real = {"name": "modes", "modes": 2}, {"name": "prototype", "towards": "real", "weight": 0.5}
+    sets = {name: made(named(models, **values, guides=guides)) for name, guides in {
+        "informed": [], "modes": [modes], "real": [real], "all": [modes, real, *REPULSION],
+    }.items()}  # fmt: skip
+    names = list(sets)
+    for a in names:
+        for b in names[: names.index(a)]:
+            assert not np.array_equal(sets[a], sets[b]), (a, b)
+    recipe = named(models, **values, guides=[real])
+    sample = Generate(recipe, open_recipe_data(recipe)).sample(0, 0)
+    assert sample.source.startswith("coral perch/")
+    assert not Generate(named(models, **values, guides=[modes]), open_recipe_data(recipe)).sample(0, 0).source
+
+
+def test_a_pipeline_that_is_called_as_it_is_encodes_nothing(models: Path, photos: Path, tmp_path: Path) -> None:
+    tiny_pipelines.pipeline("flux").save_config(tmp_path)
+    pipeline = {"model": str(tmp_path), "scheduler": "stock"}
+    recipe = reef_recipe(models, method="text", data=str(photos), pipeline=pipeline, guides=["modes"])
+    with pytest.raises(ConcordError, match="own sampler runs"):
+        Generate(recipe, open_recipe_data(recipe))

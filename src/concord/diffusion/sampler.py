@@ -123,9 +123,8 @@ def sample(
     scheduler.set_timesteps(steps, device=x_T.device)
     begun = skipped * int(getattr(scheduler, "order", 1))
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(
-            begun
-        )  # rounded timesteps can occur twice, and a look-up by value would take the second
+        # Rounded timesteps can occur twice, and a look-up by value would take the second.
+        scheduler.set_begin_index(begun)
     given = {"generator": generators and list(generators), "eta": eta}
     taken = inspect.signature(scheduler.step).parameters
     extra = {name: value for name, value in given.items() if value is not None and name in taken}

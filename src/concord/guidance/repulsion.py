@@ -27,6 +27,8 @@ class Repulsion:
     """Moves each clean estimate down sum_j exp(-|x_i - x_j|^2 / s_i), j the other images of its class in the batch.
 
     s_i is the mean of the squares, so that near ones count most. An image that is alone of its class stays as it is.
+    This is up the gradient of the conditional RKE score, -log sum_ij (k(x_i, x_j) [same class])^2 with the Gaussian
+    kernel k of bandwidth sigma^2 = s_i, by which SPARKE (Jalali et al. 2025) guides, on the images of one batch.
 
     labels: (B,) the classes of the batch's images. strength: the size of the shift, as in `fast_shift`. window: the
     part of the schedule, as fractions [start, end).

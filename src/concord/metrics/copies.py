@@ -50,7 +50,7 @@ def measure(run: Measuring) -> dict[str, int] | None:
     samples = (sample for variant in run.variants for sample in run.stored.samples(variant))
     made = ((sample.file, sample.image, sample.label, sample.source) for sample in samples)
     encoder, name = run.models.encoder, run.recipe.encoder
-    record = near_copies(encoder, made, run.data, encoder_name=name, skip_unreadable=run.skip)
+    record = near_copies(encoder, made, run.data, encoder_name=name, most=MOST, skip_unreadable=run.skip)
     write_json(run.out / "near_copies.json", record)
     return copies_summary(record)
 

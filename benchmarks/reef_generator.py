@@ -34,7 +34,7 @@ TIMES = (200, 350, 450, 550, 650, 800)
 class Gauge:
     """The instruments among reef's weights, and what they read on real images."""
 
-    def __init__(self, weights: Path = REEF_WEIGHTS, real_per_species: int = 100) -> None:
+    def __init__(self, weights: Path = REEF_WEIGHTS, real_per_species: int = 100, held_out: int = 40) -> None:
         self.vae = AutoencoderKL.from_pretrained(weights / "pipeline" / "vae").float().eval()
         self.detector, self.teacher, self.nuisance = (
             Classifier.from_pretrained(str(weights / name)) for name in ("detector", "teacher", "nuisance")
@@ -44,7 +44,7 @@ class Gauge:
         self.real_spread = spread(
             self._logits(self.nuisance, pictures), np.repeat(range(len(SPECIES)), real_per_species)
         )
-        fish = sample_set(SEED_TEST, 40)
+        fish = sample_set(SEED_TEST, held_out)
         self._labels = torch.tensor([f.species for f in fish])
         with torch.no_grad():
             parts = models.as_input(torch.from_numpy(render_array(fish))).split(50)

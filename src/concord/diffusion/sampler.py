@@ -107,7 +107,8 @@ def sample(
 ) -> Tensor:
     """Denoise x_T to latents, (B, C, h, w) in scheduler space; without guides just as a plain diffusers loop does.
 
-    denoise: (x_t, t) to a `Prediction`; it gets `scheduler.scale_model_input(x_t)`.
+    denoise: (x_t, t) to a `Prediction`; it gets `scheduler.scale_model_input(x_t)`. One that goes by the step may have
+        a method `at(index, count)`, which is told it first.
     x_T: (B, C, h, w) standard normal noise. The loop keeps its dtype, but float32 at least, whatever the networks
         compute in: half precision rounds away what the late steps change.
     scheduler: a diffusers scheduler; it is set to `steps` here, and takes the steps.
@@ -130,6 +131,7 @@ def sample(
     extra = {name: value for name, value in given.items() if value is not None and name in taken}
     count = len(scheduler.timesteps)
     begin(guides, begun)
+    told = getattr(denoise, "at", None)
     x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()
     if start is None:
         x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
@@ -142,6 +144,8 @@ def sample(
         level = Level.from_scheduler(scheduler, t, index)
         with torch.set_grad_enabled(graphs > 0):
             x_t = x_t.detach().requires_grad_(graphs > 0)
+            if told is not None:
+                told(index, count)
             prediction = denoise(_scaled(scheduler, x_t, t), t)
             _check_kind(prediction, scheduler)
             x0 = clean_estimate(prediction, x_t, level)

@@ -2,6 +2,7 @@
 
 import math
 
+from concord.diffusion.window import window_steps as window_steps
 from concord.errors import ConcordError
 
 
@@ -14,15 +15,6 @@ def check_window(window: tuple[float, float], key: str = "informing.window") -> 
             "0 <= start < end <= 1 of the schedule, or to whole step numbers"
         )
     return start, end
-
-
-def window_steps(window: tuple[float, float], count: int) -> range:
-    """The numbers of a window's steps, of `count` in all."""
-    start, end = window
-    if end <= 1:
-        # Rounding errors such as 0.3 * 10 must not move the edge by a step.
-        start, end = math.ceil(start * count - 1e-9), math.ceil(end * count - 1e-9)
-    return range(int(start), int(end))
 
 
 def gradient_steps(window: tuple[float, float], every: int, count: int, first: int = 0) -> range:

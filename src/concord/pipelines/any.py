@@ -10,7 +10,7 @@ from concord.diffusion.attach import attach
 from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
-from concord.pipelines.base import FrozenPipeline
+from concord.pipelines.base import WHOLE, FrozenPipeline
 from concord.pipelines.planned import Planned
 from concord.pipelines.schedulers import named_scheduler
 from concord.pipelines.starts import start_images
@@ -52,6 +52,11 @@ class AnyPipeline(FrozenPipeline):
             }
         if self.size is not None and (self.image_strength is None or "height" in known):
             options |= {"height": self.size, "width": self.size}  # some take the image's size instead
+        if batch.settings.guidance.window != WHOLE:
+            raise ConcordError(
+                f"`pipeline.guidance.window` needs concord's own sampler, and {type(self.pipeline).__name__} is called"
+                " as it is; leave it out"
+            )
         name, chosen = batch.settings.scheduler, batch.settings.scheduler_options
         self.pipeline.scheduler = named_scheduler(self.pipeline, name, options=chosen)
         with attach(self.pipeline, guides):

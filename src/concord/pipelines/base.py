@@ -17,6 +17,7 @@ from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
 from concord.diffusion.encoding import encode
 from concord.diffusion.prediction import Prediction
 from concord.diffusion.sampler import Denoise, Guide, noise, sample
+from concord.diffusion.window import window_steps
 from concord.errors import ConcordError
 from concord.pipelines.planned import Planned as Planned
 from concord.pipelines.schedulers import named_scheduler as named_scheduler
@@ -26,8 +27,12 @@ from concord.recipe import IMAGE_STRENGTH, Pipeline, skipped_steps
 from concord.text import counted
 
 _log = logging.getLogger("concord")
+WHOLE = (0.0, 1.0)
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance."""
+"""(x, t) to the raw output: x (nB, C, h, w) in the network's own dtype, t a timestep (,); n = 2 under guidance.
+
+Under guidance within a window n is 1 at the other steps, and the conditions are those of `fitting`.
+"""
 
 
 class FrozenPipeline(ABC):
@@ -130,14 +135,32 @@ class Family(FrozenPipeline):
         """Whether a batch is doubled for guidance: at 1 or below nothing is guided, as in the stock pipelines."""
         return scale > 1
 
-    def guided(self, network: Network, scale: float, order: Order, channels: int | None = None) -> "Conditioned":
+    def guided(
+        self,
+        network: Network,
+        scale: float,
+        order: Order,
+        channels: int | None = None,
+        window: tuple[float, float] = WHOLE,
+    ) -> "Conditioned":
         """The prediction of a network with classifier-free guidance inside.
 
-        scale: see `doubles`. order, channels: see `classifier_free`.
+        scale: see `doubles`. order, channels: see `classifier_free`. window: the part of the schedule that is guided
+        (Kynkäänniemi et al. 2024); at its other steps the prediction is the conditional one, and no other is computed.
         """
+        if scale > 1 and tuple(window) != WHOLE and not self.doubles(scale):
+            raise ConcordError(
+                "`pipeline.guidance.window` cannot act: this model was distilled to take its scale at every step; leave"
+                " it out"
+            )
         if channels is not None and channels > self.latent_shape[0]:
             raise ConcordError(f"`pipeline.channels` is {channels}, but the latents have {self.latent_shape[0]}")
-        doubling, kind, dtype = self.doubles(scale), prediction_kind(self.pipeline), self.denoiser.dtype
+        doubles, kind, dtype = self.doubles(scale), prediction_kind(self.pipeline), self.denoiser.dtype
+        doubling = doubles
+
+        def at(index: int, count: int) -> None:
+            nonlocal doubling
+            doubling = doubles and index in window_steps(window, count)
 
         def predict(x_t: Tensor, t: Tensor | int) -> Prediction:
             x = torch.cat([x_t, x_t]) if doubling else x_t
@@ -149,7 +172,7 @@ class Family(FrozenPipeline):
                     variance = variance.chunk(2)[0 if order == "cond_uncond" else 1]
             return Prediction(value, kind, variance)
 
-        return Conditioned(self, predict)
+        return Conditioned(self, predict, at)
 
     def scheduler(self, name: str = "ddim", options: Mapping[str, Any] | None = None) -> Any:
         """A fresh scheduler on the model's noise schedule, see `named_scheduler`."""
@@ -159,12 +182,21 @@ class Family(FrozenPipeline):
         save_memory(self.pipeline, vae, [self.denoiser, self.pipeline.vae, self.tiny_decoder] if checkpointing else [])
 
 
+def fitting(conditions: Tensor, x: Tensor, order: Order) -> Tensor:
+    """Conditions of a doubled batch for x (nB, C, h, w): all, or the conditional half where x is not doubled."""
+    return conditions if len(conditions) == len(x) else conditions.chunk(2)[order == "uncond_cond"]
+
+
 @dataclass(frozen=True)
 class Conditioned:
-    """A `Denoise` for the images of one batch that knows its model: what `sample_images` takes."""
+    """A `Denoise` for the images of one batch that knows its model: what `sample_images` takes.
+
+    at: tells it the step that comes, and how many there are.
+    """
 
     model: Family
     predict: Denoise
+    at: Callable[[int, int], None] = lambda index, count: None
 
     def __call__(self, x_t: Tensor, t: Tensor | int) -> Prediction:
         return self.predict(x_t, t)

@@ -9,7 +9,7 @@ from torch import Tensor
 from concord.data import ClassTable
 from concord.errors import ConcordError
 from concord.models.dit_checkpoint import restore_frequencies
-from concord.pipelines.base import Conditioned, Family
+from concord.pipelines.base import WHOLE, Conditioned, Family, fitting
 from concord.pipelines.class_ids import class_ids
 from concord.pipelines.load import load_family
 from concord.pipelines.planned import Planned
@@ -32,11 +32,18 @@ class DiT(Family):
         """`load_family` of a `DiTPipeline`."""
         return load_family(model, among=("dit",), **options)
 
-    def denoise(self, labels: Sequence[int], guidance_scale: float = 4.0, channels: int | None = None) -> Conditioned:
+    def denoise(
+        self,
+        labels: Sequence[int],
+        guidance_scale: float = 4.0,
+        channels: int | None = None,
+        window: tuple[float, float] = WHOLE,
+    ) -> Conditioned:
         """The prediction for images of these classes, classifier-free guidance included.
 
         labels: B class ids. guidance_scale: at 1 or below the batch is not doubled and nothing is guided, as in the
-        stock pipeline. channels: see `classifier_free`; 3 is what the original DiT and Minimax do.
+        stock pipeline. channels: see `classifier_free`; 3 is what the original DiT and Minimax do. window: see
+        `guided`.
         Raises ConcordError: a label outside the model's classes, or guidance asked of a model without null class 1000.
         """
         transformer, classes = self.denoiser, self.denoiser.config.num_embeds_ada_norm
@@ -51,10 +58,11 @@ class DiT(Family):
         ids = torch.tensor([*labels, *([NULL_CLASS] * len(labels) if guided else [])], device=transformer.device)
 
         def network(x: Tensor, t: Tensor) -> Tensor:
-            output: Tensor = transformer(x, timestep=t.reshape(1).expand(len(x)), class_labels=ids).sample
+            own = fitting(ids, x, "cond_uncond")
+            output: Tensor = transformer(x, timestep=t.reshape(1).expand(len(x)), class_labels=own).sample
             return output
 
-        return self.guided(network, guidance_scale, "cond_uncond", channels)  # [cond ; uncond]
+        return self.guided(network, guidance_scale, "cond_uncond", channels, window)  # [cond ; uncond]
 
     def denoise_samples(self, batch: Planned) -> Conditioned:
         classes, settings = batch.data.classes, batch.settings
@@ -62,4 +70,4 @@ class DiT(Family):
             self._ids = classes, class_ids(self.labels, classes, str(settings.model))
         labels = [self._ids[1][sample.class_index] for sample in batch.samples]
         channels = settings.channels or (GUIDED_CHANNELS if settings.scheduler == "minimax" else None)
-        return self.denoise(labels, self.guidance(settings), channels)
+        return self.denoise(labels, self.guidance(settings), channels, settings.guidance.window)

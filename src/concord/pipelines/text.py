@@ -12,7 +12,7 @@ from torch import Tensor
 from concord.diffusion.decoding import vae_scale_factor
 from concord.errors import ConcordError
 from concord.pipelines.any import AnyPipeline
-from concord.pipelines.base import Conditioned, Family, Network
+from concord.pipelines.base import WHOLE, Conditioned, Family, Network, fitting
 from concord.pipelines.load import family_of
 from concord.pipelines.planned import Planned
 from concord.pipelines.specs import TEXT
@@ -27,18 +27,26 @@ class Text(Family):
         super().__init__(pipeline, getattr(pipeline, "unet", None) or pipeline.transformer, tiny_decoder, size)
 
     @torch.no_grad()
-    def denoise(self, prompts: Sequence[str], guidance_scale: float | None = None) -> Conditioned:
-        """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale."""
+    def denoise(
+        self,
+        prompts: Sequence[str],
+        guidance_scale: float | None = None,
+        window: tuple[float, float] = WHOLE,
+    ) -> Conditioned:
+        """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale.
+
+        window: see `guided`.
+        """
         scale = self.default_guidance if guidance_scale is None else guidance_scale
         network = next(_NETWORKS[kind.__name__] for kind in type(self.pipeline).__mro__ if kind.__name__ in _NETWORKS)
-        return self.guided(network(self, list(prompts), scale), scale, "uncond_cond")
+        return self.guided(network(self, list(prompts), scale), scale, "uncond_cond", window=window)
 
     def doubles(self, scale: float) -> bool:
         """As `Family`; a UNet that was distilled to take the scale itself (LCM) is guided inside."""
         return super().doubles(scale) and self.denoiser.config.get("time_cond_proj_dim") is None
 
     def denoise_samples(self, batch: Planned) -> Conditioned:
-        return self.denoise(batch.prompts, batch.settings.guidance_scale)
+        return self.denoise(batch.prompts, batch.settings.guidance_scale, batch.settings.guidance.window)
 
 
 def build(
@@ -60,7 +68,7 @@ def _stable_diffusion(model: Text, prompts: list[str], scale: float) -> Network:
     guided, condition = model.doubles(scale), _scale_embedding(model, len(prompts), scale)
     positive, negative = model.pipeline.encode_prompt(prompts, model.denoiser.device, 1, guided)
     text = _doubled(negative, positive, guided)
-    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=text, timestep_cond=condition).sample
+    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=_fit(text, x), timestep_cond=condition).sample
 
 
 def _xl(model: Text, prompts: list[str], scale: float) -> Network:
@@ -78,7 +86,13 @@ def _xl(model: Text, prompts: list[str], scale: float) -> Network:
     }
     text = _doubled(negative, positive, guided)
     return lambda x, t: (
-        model.denoiser(x, t, encoder_hidden_states=text, timestep_cond=condition, added_cond_kwargs=added).sample
+        model.denoiser(
+            x,
+            t,
+            encoder_hidden_states=_fit(text, x),
+            timestep_cond=condition,
+            added_cond_kwargs={name: _fit(values, x) for name, values in added.items()},
+        ).sample
     )
 
 
@@ -98,7 +112,12 @@ def _sd3(model: Text, prompts: list[str], scale: float) -> Network:
     )
     text, projected = _doubled(negative, positive, guided), _doubled(negative_pooled, pooled, guided)
     return lambda x, t: (
-        model.denoiser(x, timestep=t.expand(len(x)), encoder_hidden_states=text, pooled_projections=projected).sample
+        model.denoiser(
+            x,
+            timestep=t.expand(len(x)),
+            encoder_hidden_states=_fit(text, x),
+            pooled_projections=_fit(projected, x),
+        ).sample
     )
 
 
@@ -112,8 +131,8 @@ def _pixart(model: Text, prompts: list[str], scale: float) -> Network:
         model.denoiser(
             x,
             timestep=t.expand(len(x)),
-            encoder_hidden_states=text,
-            encoder_attention_mask=attended,
+            encoder_hidden_states=_fit(text, x),
+            encoder_attention_mask=_fit(attended, x),
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample
     )
@@ -121,6 +140,10 @@ def _pixart(model: Text, prompts: list[str], scale: float) -> Network:
 
 def _doubled(negative: Tensor, positive: Tensor, guided: bool) -> Tensor:
     return torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
+
+
+def _fit(conditions: Tensor, x: Tensor) -> Tensor:
+    return fitting(conditions, x, "uncond_cond")
 
 
 _NETWORKS: dict[str, Callable[[Text, list[str], float], Network]] = dict(

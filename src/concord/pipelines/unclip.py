@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from concord.pipelines.base import Conditioned, Family
+from concord.pipelines.base import WHOLE, Conditioned, Family, fitting
 from concord.pipelines.load import load_family
 from concord.pipelines.planned import Planned
 
@@ -35,11 +35,13 @@ class UnCLIP(Family):
         *,
         generators: Sequence[torch.Generator],
         noise_level: int = 0,
+        window: tuple[float, float] = WHOLE,
     ) -> Conditioned:
         """The prediction for images like these, classifier-free guidance included.
 
         The B generators draw the noise on the image embeddings, a timestep `noise_level` of its schedule from 0 to 999,
-        as the stock pipeline does before it draws x_T: call this first, then `noise` with the same generators.
+        as the stock pipeline does before it draws x_T: call this first, then `noise` with the same generators. window:
+        see `guided`.
         """
         pipe, guided, device = self.pipeline, guidance_scale > 1, self.denoiser.device
         positive, negative = pipe.encode_prompt(list(prompts), device, 1, guided)
@@ -51,11 +53,19 @@ class UnCLIP(Family):
         image = torch.cat([torch.zeros_like(embedded), embedded]) if guided else embedded
 
         def network(x: Tensor, t: Tensor) -> Tensor:
-            output: Tensor = self.denoiser(x, t, encoder_hidden_states=text, class_labels=image).sample
+            prompt, label = (fitting(one, x, "uncond_cond") for one in (text, image))
+            output: Tensor = self.denoiser(x, t, encoder_hidden_states=prompt, class_labels=label).sample
             return output
 
-        return self.guided(network, guidance_scale, "uncond_cond")
+        return self.guided(network, guidance_scale, "uncond_cond", window=window)
 
     def denoise_samples(self, batch: Planned) -> Conditioned:
-        level, scale = batch.settings.noise_level, self.guidance(batch.settings)
-        return self.denoise(batch.prompts, batch.sources, scale, generators=batch.generators, noise_level=level)
+        settings = batch.settings
+        return self.denoise(
+            batch.prompts,
+            batch.sources,
+            self.guidance(settings),
+            generators=batch.generators,
+            noise_level=settings.noise_level,
+            window=settings.guidance.window,
+        )

@@ -54,7 +54,9 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
     if recipe.is_real:
         return
     if (scale := recipe.pipeline.guidance_scale) is not None and scale <= 1:
-        yield Idle("pipeline.channels", f"nothing is guided at {scale:g}", ("pipeline.guidance_scale",))
+        for key in ("channels", "guidance.window"):
+            by = ("pipeline.guidance_scale", "pipeline.guidance.scale")
+            yield Idle(f"pipeline.{key}", f"nothing is guided at {scale:g}", by)
     if recipe.pipeline.start == "noise":
         yield Idle("pipeline.image_strength", "pipeline.start is noise, which stays as it is", ("pipeline.start",))
     if recipe.pipeline.start != "prototype":

@@ -13,6 +13,7 @@ from concord.choices import STARTS
 from concord.errors import ConcordError
 from concord.recipe.idle import layers, refused
 from concord.recipe.model import Recipe, recipe_class
+from concord.recipe.sections import spelled_guidance
 from concord.registry import DATASETS
 from concord.settings import complaints, override, read_yaml
 from concord.text import nearest
@@ -66,6 +67,8 @@ def parse(
     data = values.get("data")
     if folder is not None and isinstance(data, str) and data and data not in DATASETS and (folder / data).exists():
         values["data"] = str(folder / data)
+    if "pipeline" in values:  # before anything is set over it
+        values["pipeline"] = spelled_guidance(values["pipeline"])
     # What concord resolved spells every key out: nobody set those that cannot act.
     own = {} if text.startswith(HEADER.partition(".")[0]) else copy.deepcopy(values)
     for typed in sorted(overrides, key=lambda typed: typed.partition("=")[0].strip() != "method"):

@@ -30,13 +30,13 @@ RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerp
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
 LATER = (
     *("guides", "metrics", "grey_range", "max_pixels"),
-    *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes"),
+    *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes", "pipeline.guidance"),
     *("informing.push", "informing.inner"),
 )
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
 _FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
 _READ_BY_ALL = (
-    *("model", "tiny_decoder", "steps", "guidance_scale", "scheduler", "scheduler_options"),
+    *("model", "tiny_decoder", "steps", "guidance_scale", "guidance", "scheduler", "scheduler_options"),
     *("start", "image_strength", "prototypes"),
 )
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""

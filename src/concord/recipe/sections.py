@@ -64,6 +64,32 @@ class Format(Part):
     """Quality of `jpeg`; the others do not read it."""
 
 
+class Guidance(Part):
+    """Classifier-free guidance; a number instead is its scale."""
+
+    scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """As `pipeline.guidance_scale`, which it becomes."""
+    window: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """The part of the schedule that is guided, as fractions; at other steps no unconditional prediction is computed."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window: expected start below end, got {list(self.window)}")
+        return self
+
+
+def spelled_guidance(pipeline: Any) -> Any:
+    """Values of `pipeline` in which a scale that `guidance` gives, alone or beside a window, is `guidance_scale`."""
+    given = pipeline.get("guidance") if isinstance(pipeline, dict) else None
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = {"scale": given}
+    if not isinstance(given, dict) or given.get("scale") is None:
+        return pipeline
+    rest = {key: value for key, value in given.items() if key != "scale"}
+    return {**pipeline, "guidance": rest, "guidance_scale": given["scale"]}
+
+
 class Pipeline(Part):
     """The diffusion model, and how it is sampled. Methods on real images do not read it."""
 
@@ -79,6 +105,7 @@ class Pipeline(Part):
     `deis` and `heun` (which takes two evaluations a step), 4 with `lcm` and `tcd`."""
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Scale of classifier-free guidance; null takes the pipeline's own default."""
+    guidance: Guidance = Guidance()
     scheduler: Scheduler = "ddim"
     """The solver: `ddim` as in the paper, `ddpm`, `minimax` (DDPM with learned variance and guidance on 3 channels, as
     that repository samples), `stock` (the pipeline's own), `dpm++`, `unipc`, `deis`, `euler`, `heun`, `lcm` or `tcd`
@@ -122,7 +149,8 @@ class Pipeline(Part):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, values: Any) -> Any:
-        """Spell out `auto`."""
+        """Spell out `auto`, and what `guidance` says of the scale."""
+        values = spelled_guidance(values)
         if not isinstance(values, dict) or values.get("steps") != "auto":
             return values
         return {**values, "steps": STEPS.get(str(values.get("scheduler")), 50)}

@@ -133,6 +133,11 @@ def check_sampling(recipe: Recipe) -> None:
         stock = type(stock_scheduler(settings.model)).__name__
         if stock not in ("DDPMScheduler", "NoneType"):
             raise ConcordError(f"informing.mode mean (Eq. 6) is for DDPM, not {stock}; set pipeline.scheduler to ddpm")
+    if settings.guidance.window != (0.0, 1.0) and not exact:
+        found = "image-to-image" if settings.image_strength is not None else f"a {pipeline_class(settings.model)}"
+        raise ConcordError(
+            f"pipeline.guidance.window needs concord's own sampler, and {found} is called as it is; leave it out"
+        )
     _check_scheduler(recipe, exact)
     _check_schedule(recipe)
 
@@ -163,7 +168,7 @@ def _scheduler(recipe: Recipe) -> Any | None:
 
 def _check_schedule(recipe: Recipe) -> None:
     """Refuse windows that leave nothing to inform: of few steps, or of none that has more than noise."""
-    from concord.guidance.window import gradient_steps
+    from concord.guidance.window import gradient_steps, window_steps
 
     informing, settings = recipe.informing, recipe.pipeline
     windows: dict[str, tuple[Any, int]] = (
@@ -172,6 +177,9 @@ def _check_schedule(recipe: Recipe) -> None:
     for number, entry in enumerate(recipe.guides):
         if isinstance(window := entry.get("window"), list | tuple):
             windows[f"guides.{number}.window"] = window, 1
+    if not window_steps(settings.guidance.window, settings.steps):
+        some = f"{list(settings.guidance.window)} of {counted(settings.steps, 'step')}"
+        raise ConcordError(f"pipeline.guidance.window {some} leaves none to guide: widen it, or raise pipeline.steps")
     begun = settings.skipped(settings.steps)
     for key, (window, every) in windows.items():
         if gradient_steps(window, every, settings.steps, begun + 1):

@@ -20,3 +20,6 @@ PROTOCOL_GROUPS = {
     "all-hard": ("hard", "dc"),
 }
 """Names for several protocols of an evaluation at once. regimes: a teacher online, its labels fixed, and none."""
+
+TENSORS = "tensors.safetensors"
+"""Where float images lie in the directory of a run or of an export."""

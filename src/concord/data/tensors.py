@@ -1,8 +1,8 @@
-"""A labelled image set as one tensor of bytes: small sets live whole in memory, so that nothing is decoded twice."""
+"""A labelled image set as one tensor: small sets live whole in memory, so that nothing is decoded twice."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -13,16 +13,23 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from concord.data import ImageSet
+from concord.data.space import Space
 from concord.errors import ConcordError
 from concord.storage.threads import in_threads
 
 
 @dataclass(frozen=True)
 class TensorSet:
-    """Images uint8 (N, 3, S, S) and their labels int64 (N,), in the order of label and then of reference."""
+    """Images (N, C, S, S) and their labels int64 (N,), in the order of label and then of reference.
+
+    images: uint8 of pixels, or float32 of values in a `space` that students see as they are. soft: float32 (N, K), the
+    set's own probabilities, where its labels are such; `labels` are then the classes that it gives most.
+    """
 
     images: Tensor
     labels: Tensor
+    space: Space | None = None
+    soft: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,29 +39,65 @@ class TensorSet:
         """Pixels of an image's side."""
         return int(self.images.shape[-1])
 
+    @property
+    def targets(self) -> Tensor:
+        """What a student is taught: `soft`, or else `labels`."""
+        return self.labels if self.soft is None else self.soft
+
     def to(self, device: torch.device | str) -> "TensorSet":
-        return TensorSet(self.images.to(device), self.labels.to(device))
+        space = None if self.space is None else self.space.to(device)
+        soft = None if self.soft is None else self.soft.to(device)
+        return TensorSet(self.images.to(device), self.labels.to(device), space, soft)
+
+    def some(self, index: Tensor | slice) -> Self:
+        """Some of the images."""
+        soft = None if self.soft is None else self.soft[index]
+        return replace(self, images=self.images[index], labels=self.labels[index], soft=soft)
 
     def part(self, count: int) -> Self:
         """The first so many images."""
-        return type(self)(self.images[:count], self.labels[:count])
+        return self.some(slice(count))
 
     def share(self) -> None:
         """Move it to memory that other processes see without a copy; a RuntimeError where there is no room for it."""
-        self.images.share_memory_()
-        self.labels.share_memory_()
+        for tensor in (self.images, self.labels, self.soft):
+            if tensor is not None:
+                tensor.share_memory_()
 
     @cached_property
     def digest(self) -> str:
-        """A text that changes when an image or a label does."""
+        """A text that changes when an image, a label or the space does."""
         found = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        for tensor in (self.images, self.labels):
+        space = [] if self.space is None else [self.space.tensors()[name] for name in sorted(self.space.tensors())]
+        for tensor in (self.images, self.labels, *space, *([] if self.soft is None else [self.soft])):
             found.update(tensor.cpu().contiguous().numpy().data)
         return found.hexdigest()[:16]
 
     def pixels(self, index: Tensor | slice) -> Tensor:
-        """Some images as float32 (B, 3, S, S) in [0, 1]."""
-        return self.images[index].float().div_(255)
+        """Some images as a student sees them, float32 (B, C, S, S): in [0, 1], or values of the space."""
+        some = self.images[index]
+        return some if some.is_floating_point() else some.float().div_(255)
+
+    def colours(self, seen: Tensor) -> Tensor:
+        """What a student sees, (B, C, S, S), as a teacher sees it: three channels, in [0, 1] or a little beyond."""
+        pixels = seen if self.space is None else self.space.pixels(seen)
+        return pixels if pixels.shape[1] == 3 else pixels.expand(-1, 3, -1, -1)
+
+    def within(self, space: Space, channels: int) -> "TensorSet":
+        """Pictures as values of a space, of three channels or one: the brightness, as Pillow weighs it."""
+        parts = of_channels(self.images, channels).split(_AT_ONCE)
+        return TensorSet(torch.cat([space.of_pixels(part.float().div_(255)) for part in parts]), self.labels, space)
+
+
+_AT_ONCE = 500
+
+
+def of_channels(images: Tensor, channels: int) -> Tensor:
+    """Pictures uint8 (N, 3, H, W) with three channels, or with one (N, 1, H, W): the brightness as Pillow weighs it."""
+    if channels == 3:
+        return images
+    red, green, blue = images.int().unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16).to(torch.uint8)[:, None]
 
 
 Read = Callable[[Image.Image], Image.Image]

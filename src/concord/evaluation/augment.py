@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
+from concord.data.space import Space
 from concord.errors import ConcordError
 from concord.evaluation import dsa
 
@@ -96,13 +97,21 @@ def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Ge
 
 @torch.no_grad()
 def apply(
-    settings: Augment, images: Tensor, view: View, size: int, mean: Tensor | None = None, std: Tensor | None = None
+    settings: Augment,
+    images: Tensor,
+    view: View,
+    size: int,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    space: Space | None = None,
 ) -> Tensor:
-    """Show images as the view has them: (N, 3, H, W), uint8 or float in [0, 1], to float32 (N, 3, size, size).
+    """Show images as the view has them: (N, C, H, W), uint8 or float in [0, 1], to float32 (N, C, size, size).
 
     Pixels are in [0, 1], but that jitter, lighting and DSA may leave it: like their authors' code, nothing is clamped.
     mean, std: (3,) with which the student normalises. DSA was defined on normalised pixels, and is exact only with
-    them; without, it takes the pixels as they are (its blanks are then black, not the mean).
+    them; without, it takes the pixels as they are (its blanks are then black, not the mean). space: of float images
+    whose values are no pixels; jitter and lighting are of colours, and find them by it. A padded crop's zeros are zeros
+    of the space.
     """
     used = {**dict(settings), "patch_shuffle": settings.patch_shuffle > 1}
     expected = {name for key, names in _DRAWN.items() if used[key] for name in names}
@@ -118,14 +127,27 @@ def apply(
     # Half precision would move pixels by more than their last bit: views stay as they are within an autocast region.
     with torch.autocast(images.device.type, enabled=False):
         pixels = _geometry(pixels, view, size)
+        coloured = space is not None and view.keys() & {"jitter", "lighting"}
+        if space is not None and coloured:
+            pixels = space.pixels(pixels)
         if "jitter" in view:
             pixels = _jitter(pixels, view["jitter"])
         if "lighting" in view:
-            values, vectors = (to_device(torch.tensor(v), images.device) for v in (_EIGENVALUES, _EIGENVECTORS))
-            pixels = pixels + ((view["lighting"] * values) @ vectors.T)[:, :, None, None]
+            pixels = pixels + _lit(view["lighting"], pixels.shape[1])
+        if space is not None and coloured:
+            pixels = space.of_pixels(pixels)
         if "dsa" in view:
             pixels = dsa.apply(pixels, view, mean, std)
     return pixels
+
+
+def _lit(amplitudes: Tensor, channels: int) -> Tensor:
+    """What lighting (N, 3) adds, (N, C, 1, 1): to one channel, the brightness of what three would get."""
+    values, vectors = (to_device(torch.tensor(v), amplitudes.device) for v in (_EIGENVALUES, _EIGENVECTORS))
+    added = (amplitudes * values) @ vectors.T
+    if channels == 1:
+        added = (added * to_device(torch.tensor(_GREY), added.device)).sum(dim=1, keepdim=True)
+    return added[:, :, None, None]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -216,7 +238,8 @@ def _jitter(images: Tensor, factors: Tensor) -> Tensor:
     torchvision's `adjust_*` do the same, but clamp to [0, 1] after each and weigh grey by 0.2989, 0.587 and 0.114.
     """
     brightness, contrast, saturation = (f[:, None, None, None] for f in factors.unbind(1))
-    grey = (images * to_device(torch.tensor(_GREY), images.device)[:, None, None]).sum(dim=1, keepdim=True)
+    weights = to_device(torch.tensor(_GREY if images.shape[1] == 3 else (1.0,)), images.device)
+    grey = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     rest = brightness * (contrast * (1 - saturation) * grey + (1 - contrast) * middle)
     return brightness * contrast * saturation * images + rest

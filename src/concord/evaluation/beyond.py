@@ -31,7 +31,7 @@ def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device:
     if len(small) > MOST:  # a whole data set: each image is held against every other
         notes.append(f"Of the {len(small)} images of the set, {MOST} were taken, evenly spaced.")
         some = torch.tensor(spread(len(small), MOST))
-        small = TensorSet(small.images[some], small.labels[some])
+        small = small.some(some)
     made, there = (_features(images, teacher, device) for images in (small, real))
     found = coverage_report(made, small.labels, there, real.labels, name)
     return {**found, "notes": [*found["notes"], *notes]}
@@ -39,7 +39,8 @@ def coverage(small: TensorSet, real: TensorSet, teacher: Teacher | None, device:
 
 @torch.no_grad()
 def _features(images: TensorSet, teacher: Teacher | None, device: str) -> Tensor:
-    parts = (images.pixels(slice(start, start + AT_ONCE)) for start in range(0, len(images), AT_ONCE))
+    starts = range(0, len(images), AT_ONCE)
+    parts = (images.colours(images.pixels(slice(start, start + AT_ONCE))) for start in starts)
     if teacher is not None:
         return torch.cat([teacher.features(pixels.to(device)).cpu() for pixels in parts])
     small = (F.interpolate(pixels, (PIXELS, PIXELS), mode="bilinear", antialias=True) for pixels in parts)

@@ -11,12 +11,16 @@ from typing import Any, Self
 
 import torch
 
+from concord.choices import TENSORS
 from concord.data import ImageSet, open_data, open_test, restrict
 from concord.data.align import align_classes
+from concord.data.order import named_by_order
+from concord.data.tensor_set import floats, load_floats
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
 from concord.errors import ConcordError
+from concord.evaluation.floats import Read, facts, fitted, open_floats, require_side, within
 from concord.evaluation.protocols import Protocol, batch_size, num_epochs
-from concord.evaluation.settings import ProtocolConfig, Settings, Training
+from concord.evaluation.settings import ProtocolConfig, Settings, TensorSettings, Training
 from concord.evaluation.soft_labels import open_labels
 from concord.evaluation.training import Compute, Drawn
 from concord.models.students import Student, build_student, canonical, default_size, has_norm
@@ -33,19 +37,28 @@ class StudentConfig:
     norm: str | None
     pool: str | None
     width: int | None
+    channels: int | None = None
+    """Of float images, which have a space of their own and are not normalised; None of pictures."""
 
     @classmethod
-    def of(cls, settings: Training, student: str, protocol: Protocol, side: Callable[[int], int]) -> Self:
+    def of(
+        cls,
+        settings: Training,
+        student: str,
+        protocol: Protocol,
+        side: Callable[[int], int],
+        channels: int | None = None,
+    ) -> Self:
         """By the settings; where they leave the size open it is the protocol's or the student's own.
 
         side: of the images, where a student sees so many pixels. Without a setting the size is never above it.
         """
         own = protocol.student_size or default_size(student)
         size = settings.size or min(own, side(own))
-        return cls(student, size, settings.norm, settings.pool, settings.width)
+        return cls(student, size, settings.norm, settings.pool, settings.width, channels)
 
     def build(self, classes: int, protocol: Protocol, seed: int) -> Student:
-        mean, std = protocol.mean_std
+        mean, std = protocol.mean_std if self.channels is None else ((0.0,) * self.channels, (1.0,) * self.channels)
         norm = self.norm or (protocol.norm if has_norm(self.student) else None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -77,20 +90,22 @@ def compute_of(settings: Training) -> Compute:
     return Compute(device, getattr(torch, resolve_dtype(settings.dtype, device)), settings.compile)
 
 
-def open_sets(directory: Path, test: str | None, settings: Training) -> tuple[ImageSet, ImageSet]:
+def open_sets(directory: Path, test: str | None, settings: Settings) -> tuple[ImageSet, ImageSet]:
     """Open the small set, and the test set (or the small set again) with its classes in its order."""
-    grey, most, made = settings.grey_range, settings.max_pixels, None
-    with contextlib.suppress(ConcordError):  # of another version
-        made = earlier(directory) if directory.is_dir() else None
-    if made is not None:
-        grey, most = grey or made.grey_range, most or made.max_pixels
-    data = open_data(str(directory), grey_range=None if made else grey, max_pixels=most)
-    data = restrict(data, settings.classes, {})
+    grey, most = settings.grey_range, settings.max_pixels
+    data = open_floats(directory, settings)
+    if data is None:
+        if settings.tensors != TensorSettings():
+            what = f"expected {TENSORS}, images_best.pt or res_*.pt"
+            raise ConcordError(f"tensors: {directory} holds no float images ({what}); leave it out")
+        made = None
+        with contextlib.suppress(ConcordError):  # of another version
+            made = earlier(directory) if directory.is_dir() else None
+        if made is not None:
+            grey, most = grey or made.grey_range, most or made.max_pixels
+        data = open_data(str(directory), grey_range=None if made else grey, max_pixels=most)
+        data = named_by_order(data, settings.classes, directory) or restrict(data, settings.classes, {})
     return data, data if test is None else align_classes(open_test(test, grey_range=grey, max_pixels=most), data)
-
-
-Read = Callable[[int, int], TensorSet]
-"""Size of an image, and the side that its shorter one is brought to before the crop, to the test images so."""
 
 
 def held_at(test: ImageSet) -> Read:
@@ -113,27 +128,31 @@ def plan(
     classes = len(data.classes)
     counts = [len(data.items(entry.label)) for entry in data.classes]
 
+    whole = floats(data)
+
     @cache
     def kept_at(least: int, ipc: int | None) -> int:
-        return training_side(data, least, ipc)
+        return whole.side if whole else training_side(data, least, ipc)
 
     @cache
     def trained_on(side: int, ipc: int | None) -> TensorSet:
-        return load(data, for_training(side), ipc)
+        return load_floats(data, whole, ipc, side) if whole else load(data, for_training(side), ipc)
 
-    tested_on = tested_on or held_at(test)
+    tested_on = within(tested_on or held_at(test), whole)
     chosen = {key: value for key in ("norm", "pool", "width") if (value := getattr(settings, key)) is not None}
     cells = []
-    whole = counts[0] if min(counts) == max(counts) else None
-    ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [whole]
+    even = counts[0] if min(counts) == max(counts) else None
+    ipcs: list[int | None] = [*settings.ipc] if settings.ipc else [even]
     for ipc in ipcs:
         for student in dict.fromkeys(map(canonical, settings.student)):
-            for way in (way.among(classes) for way in ways):
+            for way in (fitted(way.among(classes), whole) for way in ways):
                 side = partial(kept_at, ipc=ipc)
-                look = StudentConfig.of(settings, student, way.protocol, side)
+                look = StudentConfig.of(settings, student, way.protocol, side, whole.channels if whole else None)
+                require_side(whole, look.size)
                 small = trained_on(look.size if way.protocol.resize_first else side(look.size), ipc)
-                epochs = num_epochs(way.protocol, len(small) / classes, classes)
-                batch = batch_size(way.protocol, len(small) / classes, classes, len(small))
+                stored = len(small) / (whole.form.decode**2 if whole else 1)  # a protocol's tables go by these
+                epochs = num_epochs(way.protocol, stored / classes, classes)
+                batch = batch_size(way.protocol, stored / classes, classes, len(small))
                 require_fit(look, classes, way.protocol, len(small), batch)
                 held = tested_on(look.size, way.protocol.test_side(look.size))
                 record = {
@@ -148,6 +167,8 @@ def plan(
                     "dtype": str(compute_of(settings).dtype).removeprefix("torch."),
                     "reports": way.protocol.reports,
                 }
+                if whole:
+                    record["tensors"] = facts(whole)
                 labels = _labels(way.protocol, settings, teacher, record, small)
                 decides = [way.protocol.model_dump(mode="json"), record, small.digest, held.digest, *labels]
                 record["settings"] = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -161,9 +182,11 @@ def require_students(data: ImageSet, settings: Settings, ways: Sequence[Protocol
     Raises:
         ConcordError: an unknown student, a choice that it does not have, or a size that it cannot take.
     """
+    whole = floats(data)
     for student in map(canonical, settings.student):
         for way in ways:
-            look = StudentConfig.of(settings, student, way.protocol, partial(training_side, data))
+            side = (lambda _: whole.side) if whole else partial(training_side, data)
+            look = StudentConfig.of(settings, student, way.protocol, side, whole.channels if whole else None)
             look.build(len(data.classes), way.protocol, 0)
 
 
@@ -178,7 +201,7 @@ def require_fit(look: StudentConfig, classes: int, protocol: Protocol, images: i
     net = look.build(classes, protocol, 0)
     if (images - 1) % batch == 0:  # the last batch has one image
         try:
-            net.train()(torch.zeros(1, 3, look.size, look.size))
+            net.train()(torch.zeros(1, look.channels or 3, look.size, look.size))
         except ValueError as error:
             raise ConcordError(
                 f"{look.student} at {look.size} px cannot be trained on one image alone ({error}), and {images} images"

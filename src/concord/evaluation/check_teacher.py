@@ -7,7 +7,8 @@ from typing import Any
 
 from concord.data import ImageSet
 from concord.errors import ConcordError
-from concord.evaluation.cells import Read, compute_of
+from concord.evaluation.cells import compute_of
+from concord.evaluation.floats import Read
 from concord.evaluation.protocols import RDED
 from concord.evaluation.settings import Settings
 from concord.models.teachers import Teacher, check_teacher, load_teacher, remap, reordered, require_sound

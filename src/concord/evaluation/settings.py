@@ -43,6 +43,40 @@ class Training(BaseModel):
     compile: bool = False
 
 
+class TensorSettings(BaseModel):
+    """What a file of float images that another method's code left does not say itself.
+
+    Args:
+        space: what its values are, a name of `concord.data.space.SPACES`.
+        mean, std: or by which mean and deviation of the channels, of pixels in [0, 1], they were normalised.
+        zca: or the training images by which they were whitened (MTT); the test images are whitened alike.
+        decode: each image holds decode x decode images (IDC's factor, 2 for IDM).
+        experiment: which of the sets in one file, from 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    space: str | None = None
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+    zca: str | None = None
+    decode: Annotated[int, Field(ge=1, le=64)] = 1
+    experiment: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _several(cls, values: Any) -> Any:
+        return [values] if isinstance(values, int | float) else _listed(values)
+
+    @model_validator(mode="after")
+    def _one_space(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; give both")
+        if sum(given is not None for given in (self.space, self.mean, self.zca)) > 1:
+            raise ValueError("space, mean with std, and zca say the same; give one of them")
+        return self
+
+
 class Settings(Training):
     """What is evaluated, and how it is computed.
 
@@ -58,6 +92,7 @@ class Settings(Training):
         metrics: what is read of the predictions beside top-1, by the names of `concord.evaluation.metrics` and others.
         beside: methods that choose as many real images from what the set was made of, to be evaluated with it.
         draws: sets of each of these, where their choice is drawn; null for those of the set itself, and three at least.
+        tensors: of a set of float images.
     """
 
     student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
@@ -73,6 +108,7 @@ class Settings(Training):
     metrics: list[str] = []
     beside: list[str] = []
     draws: PositiveInt | None = None
+    tensors: TensorSettings = TensorSettings()
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -123,10 +159,11 @@ def _listed(values: Any) -> Any:
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """A protocol as it is used. changed: the settings that differ from the preset's."""
+    """A protocol as it is used. changed: the settings that differ from the preset's. given: those that were set."""
 
     protocol: Protocol
     changed: Mapping[str, Any]
+    given: frozenset[str] = frozenset()
 
     def among(self, classes: int) -> Self:
         """As it is used with so many classes."""
@@ -166,7 +203,8 @@ def changed_protocol(preset: Protocol, texts: Sequence[str]) -> ProtocolConfig:
         override(Protocol, values, text)
     after = validated(Protocol, values)
     before, now = (_flat(one.model_dump(mode="json")) for one in (preset, after))
-    return ProtocolConfig(after, {key: value for key, value in now.items() if value != before.get(key)})
+    given = frozenset(text.partition("=")[0].strip() for text in texts)
+    return ProtocolConfig(after, {key: value for key, value in now.items() if value != before.get(key)}, given)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -113,7 +113,9 @@ def store_labels(
                 drawn, soft = list(batches.epoch(epoch)), []
                 for batch in drawn:
                     _, pixels = training.augmented_batch(data, batch, protocol, facts["size"], normalise)
-                    soft.append(training.soft_labels(labeller, pixels, protocol.temperature, compute).cpu())
+                    soft.append(
+                        training.soft_labels(labeller, data.colours(pixels), protocol.temperature, compute).cpu()
+                    )
                 write_atomically(_file(out, epoch), save(joined(drawn) | pack(torch.cat(soft), form).tensors()))
             progress.advance(1)
         head["bytes"] = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))

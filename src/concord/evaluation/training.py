@@ -246,7 +246,7 @@ class Trainer:
         if targets is not None:
             loss = soft_loss(logits.float(), targets, protocol.temperature)
         else:
-            labels = data.labels[to_device(batch.index, data.labels.device)]
+            labels = data.targets[to_device(batch.index, data.labels.device)]
             loss = hard_loss(logits.float(), labels, batch, self._size)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -256,7 +256,7 @@ class Trainer:
     def _labelled(self) -> Tensor:
         """The teacher's probabilities (N, K) of the images as they are."""
         parts = torch.arange(len(self._data), device=self._data.images.device).split(JUDGING)
-        return torch.cat([self._asked(apply(Augment(), self._data.images[index], {}, self._size)) for index in parts])
+        return torch.cat([self._asked(apply(Augment(), self._data.pixels(index), {}, self._size)) for index in parts])
 
     def _soft(self, batch: Batch, pixels: Tensor) -> Tensor:
         if self._fixed is not None:
@@ -272,7 +272,7 @@ class Trainer:
     def _asked(self, pixels: Tensor) -> Tensor:
         if self._labeller is None:
             raise ValueError("soft labels need a teacher, or batches that hold them")
-        return soft_labels(self._labeller, pixels, self._protocol.temperature, self._compute)
+        return soft_labels(self._labeller, self._data.colours(pixels), self._protocol.temperature, self._compute)
 
     def state(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "optimiser": self._optimiser.state_dict(), "share": self._share}
@@ -296,9 +296,12 @@ def normalisation(protocol: Protocol, compute: Compute) -> Normalisation:
 def augmented_batch(
     data: TensorSet, batch: Batch, protocol: Protocol, size: int, normalise: Normalisation
 ) -> tuple[Tensor, Tensor]:
-    """A batch as a student sees it, float32 (B, 3, size, size): augmented, and then mixed."""
+    """A batch as a student sees it, float32 (B, C, size, size): augmented, and then mixed."""
     images = data.images[to_device(batch.index, data.images.device)]
-    plain = apply(protocol.augment, images, batch.view, size, *normalise)
+    if data.space is None:
+        plain = apply(protocol.augment, images, batch.view, size, *normalise)
+    else:
+        plain = apply(protocol.augment, images, batch.view, size, space=data.space)
     return plain, mix(plain, batch.mixing)
 
 
@@ -315,7 +318,10 @@ def soft_loss(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
 
 
 def hard_loss(logits: Tensor, labels: Tensor, batch: Batch, size: int) -> Tensor:
-    """Cross entropy; with mixed images, of both labels by the share of pixels that each image has."""
+    """Cross entropy with classes (B,) or the set's own probabilities (B, K).
+
+    With mixed images it is of both labels, by the share of pixels that each image has.
+    """
     own = F.cross_entropy(logits, labels)
     if not batch.mixing:
         return own

@@ -7,7 +7,8 @@ A layout is a function of a finished set, the directory to fill and `Options`, w
 The same set must give the same bytes. It is registered by a `concord.registry.LayoutSpec`.
 """
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from concord.errors import ConcordError
@@ -55,6 +56,10 @@ def export(
     options = Options() if shard_size is None else Options(shard_size)
     with new_directory(target) as part:
         reading: Reading = LAYOUTS.build(layout, spec.write)(made, part, options)
+        if made.tensors:
+            shutil.copyfile(made.tensors, part / made.tensors.name)
+            said = f"The set is `{made.tensors.name}`, float images; the pictures are its previews, rounded to 8 bits."
+            reading = replace(reading, notes=(said, *reading.notes))
         (part / "README.md").write_bytes(card(made, layout, reading, shared).encode())
         if shared is not None:
             write_record(directory, made, part)

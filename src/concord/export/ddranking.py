@@ -5,10 +5,12 @@ ImageNet subsets that it knows, the places in its own unsorted lists of class nu
 ImageNet-1K and Tiny ImageNet in WordNet ids, for CIFAR in the alphabet. The folders are numbered in that order.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from concord.data.class_lists import class_list
 from concord.data.classes import ClassEntry, ClassTable
+from concord.data.order import KNOWN
 from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, columns, names_of, numbered, write_classes, write_pictures
 from concord.registry import LayoutSpec
@@ -22,7 +24,9 @@ SUBSETS: dict[str, tuple[int, ...]] = {
     "ImageYellow": (309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
 }
 """DD-Ranking's subsets: the place in ImageNet-1K of the class with label 0, 1, ..."""
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10 = KNOWN["cifar10"]
+FILE = "ddranking.safetensors"
+"""Where float images lie in its order."""
 LAYOUT = LayoutSpec("ddranking", "concord.export.ddranking:write", "What DD-Ranking opens.")
 
 
@@ -41,12 +45,35 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
     if max(counts) > ipc:
         notes.append(f"Classes have {ipc} to {max(counts)} images; DD-Ranking compares with `ipc` random ones of each.")
     notes.append("The transform is needed: without one its loader gets pictures where it wants tensors.")
+    given = 'image_path="DIR"'
+    if made.tensors:
+        rate = _write_tensors(made.tensors, root / FILE, order)
+        given = 'image_tensor=made["images"], soft_labels=made.get("soft_labels")'
+        given += f", syn_lr={rate}" if rate else ""
+        notes[-1] = f"`{FILE}` holds the images in its order, as they are stored: it decodes none."
     code = (
-        "from ddranking.metrics import LabelRobustScoreSoft\n\n"
+        (f'from safetensors.torch import load_file\n\nmade = load_file("DIR/{FILE}")\n\n' if made.tensors else "")
+        + "from ddranking.metrics import LabelRobustScoreSoft\n\n"
         f'score = LabelRobustScoreSoft(dataset="{name or "CIFAR100"}", ipc={ipc}, custom_train_trans=transform, ...)\n'
-        'score.compute_metrics(image_path="DIR")'
+        f"score.compute_metrics({given})"
     )
     return Reading("**", code, tuple(notes), columns(names_of(order)))
+
+
+def _write_tensors(source: Path, target: Path, order: Sequence[ClassEntry]) -> float | None:
+    """Write float images, and soft labels, in an order of classes; return the rate that was learnt with them."""
+    import torch
+    from safetensors.torch import save_file
+
+    from concord.data.tensor_set import open_tensors
+
+    whole = open_tensors(source)
+    index = torch.cat([(whole.labels == entry.label).nonzero().flatten() for entry in order])
+    tensors = {"images": whole.images[index]}
+    if whole.soft is not None:
+        tensors["soft_labels"] = whole.soft[index][:, [entry.label for entry in order]].contiguous()
+    save_file(tensors, target)
+    return whole.form.rate
 
 
 def its_order(classes: ClassTable) -> tuple[str | None, list[ClassEntry]]:

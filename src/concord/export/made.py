@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from concord.choices import TENSORS
 from concord.data.classes import ClassTable
 from concord.errors import ConcordError
 from concord.recipe import Recipe
 from concord.runs.directory import Run, StoredSample, Variant, Words, earlier
 from concord.runs.store import MANIFEST
-from concord.storage.checksums import sum_of_file
+from concord.storage.checksums import read_checksums, sum_of_file
 from concord.storage.threads import in_threads
 
 _DAMAGED = "{path} is not valid JSON; give the same `concord distill` command again"
@@ -34,6 +35,8 @@ class MadeSet:
     environment: Mapping[str, Any]
     concepts: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Path | None = None
+    """The file of float images that the pictures are previews of."""
 
 
 def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
@@ -64,6 +67,11 @@ def open_made(directory: Path, variant: Variant = "images") -> MadeSet:
             raise ConcordError(f"{picture.path} {said}; {again}")
     if not pictures:
         raise ConcordError(f"{root} holds no images")
+    whole = directory / TENSORS if variant == "images" and (directory / TENSORS).is_file() else None
+    if whole and (at := read_checksums(directory).get("files", {}).get(TENSORS)) and sum_of_file(whole) != at:
+        raise ConcordError(f"{whole} is another file than the run left; give the same `concord distill` command again")
     concepts, evaluation = (run.concepts, run.evaluation) if variant == "images" else ({}, {})
     classes, counts = run.classes(variant), run.counts(variant)
-    return MadeSet(variant, pictures, classes, counts, recipe, run.results, run.environment, concepts, evaluation)
+    return MadeSet(
+        variant, pictures, classes, counts, recipe, run.results, run.environment, concepts, evaluation, whole
+    )

@@ -17,6 +17,7 @@ from concord.plan import Sample
 
 if TYPE_CHECKING:
     from concord.concepts.plan import ConceptPlan
+    from concord.data.tensor_set import TensorForm
     from concord.models.cache import ModelCache
 
 
@@ -25,13 +26,15 @@ class GeneratedImage:
     """A finished image (RGB) and what was measured on it.
 
     image: what is stored as a picture. scores: kept in its row; one called ``uninformed_steps`` is summed over the set
-    into results.json. tensor: float32 (3, H, W) in [-1, 1] or beyond, for methods whose pixels are parameters: stored
-    beside the picture without rounding, as ``tensors/<class>/<index>.npy``.
+    into results.json. tensor: float32 (C, H, W), for methods whose pixels are parameters: stored beside the picture
+    without rounding, as ``tensors/<class>/<index>.npy``; in [-1, 1] or beyond, or in the space of a method that is
+    `InTensors`. soft: (K,) its own probabilities of the classes, beside a tensor.
     """
 
     image: Image.Image
     scores: Mapping[str, float | int] = field(default_factory=dict)
     tensor: np.ndarray | None = None
+    soft: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,18 @@ class Fits(Protocol):
         Called once, in the parent, before the first batch and only where images are missing. The folder is the
         method's own and is removed when the set is finished.
         """
+
+
+@runtime_checkable
+class InTensors(Protocol):
+    """A method whose set is its tensors, the pictures being 8-bit previews of them.
+
+    Each of its images has a `tensor`, all squares of one size. The run leaves them as one file, tensors.safetensors,
+    which `concord evaluate` and others take instead of the pictures.
+    """
+
+    def form(self) -> "TensorForm":
+        """What space the tensors are in, and how students take them; asked for before the first image is made."""
 
 
 @runtime_checkable

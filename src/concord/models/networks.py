@@ -21,12 +21,19 @@ class ConvNet(nn.Module):
     The network of the dataset-condensation code (VICO-UoE/DatasetCondensation, networks.py), with its names of layers:
     ``layers.conv.N``, ``layers.norm.N`` and ``classifier``, so that its checkpoints and RDED's load as they are.
     Instance norm is group norm with a group a channel there, and group norm has four groups; both are learnt scales and
-    have no running statistics.
+    have no running statistics. Images of one channel are padded by 3 at the first convolution, as there (28 px to 32).
     Raises ConcordError: an unknown norm or pool, a width that has no four groups, or pooling that leaves no pixel.
     """
 
     def __init__(
-        self, depth: int, classes: int, size: int, norm: str = "batch", pool: str = "avg", width: int = WIDTH
+        self,
+        depth: int,
+        classes: int,
+        size: int,
+        norm: str = "batch",
+        pool: str = "avg",
+        width: int = WIDTH,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         for given, known, what in ((norm, get_args(Norm), "norm"), (pool, get_args(Pool), "pool")):
@@ -39,16 +46,20 @@ class ConvNet(nn.Module):
                 f"images of {size} pixels are too small for a convnet-{depth}, which halves them {depth} times; "
                 f"give at least size={2**depth}, or a convnet of less depth"
             )
-        sides = [size // 2**d if pool != "none" else size for d in range(depth + 1)]
+        first = size + 4 if channels == 1 else size
+        sides = [first // 2**d if pool != "none" else first for d in range(depth + 1)]
         self.depth = depth
-        convs = nn.ModuleList(nn.Conv2d(width if d else 3, width, 3, padding=1) for d in range(depth))
+        convs = nn.ModuleList(
+            nn.Conv2d(width if d else channels, width, 3, padding=3 if channels == 1 and not d else 1)
+            for d in range(depth)
+        )
         norms = nn.ModuleList(_norm(norm, width, sides[d]) for d in range(depth))
         self.layers = nn.ModuleDict({"conv": convs, "norm": norms})
         self.pool = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pool]
         self.classifier = nn.Linear(width * sides[depth] ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of normalised images (B, 3, size, size)."""
+        """Logits (B, classes) of normalised images (B, channels, size, size)."""
         convs, norms = self.layers["conv"], self.layers["norm"]
         for d in range(self.depth):
             x = self.pool(torch.relu(norms[d](convs[d](x))))  # type: ignore[index]
@@ -79,6 +90,18 @@ def convnet_of(state: Mapping[str, Tensor]) -> tuple[int, str, int, int] | None:
         norm = "none" if scale is None else "layer"
     side = round((last.shape[1] / width) ** 0.5)
     return depth, norm, width, side * 2**depth
+
+
+def with_channels(net: nn.Module, channels: int) -> nn.Module:
+    """A ResNet in place, its first convolution drawn anew for images of other channels than three."""
+    name, conv = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    if channels != conv.in_channels:
+        bias = conv.bias is not None
+        new = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=bias)  # type: ignore[arg-type]
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        above, _, last = name.rpartition(".")
+        setattr(net.get_submodule(above), last, new)
+    return net
 
 
 def modified_resnet(depth: int, classes: int) -> nn.Module:

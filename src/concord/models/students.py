@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from concord.errors import ConcordError
-from concord.models.networks import WIDTH, ConvNet, ResNetAP10, instance_resnet, modified_resnet
+from concord.models.networks import WIDTH, ConvNet, ResNetAP10, instance_resnet, modified_resnet, with_channels
 from concord.text import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -32,7 +32,7 @@ class StudentForm:
     """All that a student is built from: the same form gives the same network, untrained.
 
     name: canonical. size: pixels of an image's side. norm, pool, width: None where the network has no such choice.
-    mean, std: per channel, of pixels in [0, 1].
+    mean, std: per channel, of pixels in [0, 1]; as many as an image has channels, one or three.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Student(nn.Module):
         super().__init__()
         self.net = net
         self.form = form
-        self.register_buffer("mean", torch.tensor(form.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(form.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(form.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(form.std).view(1, -1, 1, 1))
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class Student(nn.Module):
         return self.form.size
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, 3, size, size) in [0, 1]."""
+        """Logits (B, classes) of images (B, C, size, size) in [0, 1], or of what mean and std make normalised."""
         return self.net((pixels - self.mean) / self.std)
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ def build_student(
     layer, group or none; of a resnetap-10 instance (the default) or batch; of a resnet-18, -50 or -101 batch (the
     default, as torchvision has them) or instance (Minimax's, whose first layer follows the size). pool: of a ConvNet
     avg (the default), max or none. width: channels of a ConvNet, 128 by default. mean, std: for the normalisation
-    inside, of pixels in [0, 1].
+    inside, of pixels in [0, 1], of as many channels as an image has.
     """
-    name = canonical(name)
+    name, channels = canonical(name), len(mean)
     convnet, plain = name.startswith("convnet-"), re.fullmatch(r"resnet-\d+", name)
     for key, given in (("norm", norm), ("pool", None if pool == "avg" else pool), ("width", width)):
         if given is not None and not (has_norm(name) if key == "norm" else convnet):
@@ -105,7 +105,7 @@ def build_student(
     net: nn.Module
     if convnet:
         norm, pool, width = norm or "batch", pool or "avg", width or WIDTH
-        net = ConvNet(int(name[-1]), classes, size, norm, pool, width)
+        net = ConvNet(int(name[-1]), classes, size, norm, pool, width, channels)
     elif name == "resnetap-10":
         norm = norm or "instance"
         net = ResNetAP10(classes, size, norm)
@@ -119,9 +119,13 @@ def build_student(
         net, norm = _torchvision(name.replace("-", ""), classes, size), None
     else:
         source, _, model = name.partition(":")
+        if channels != 3 and source != "timm":
+            raise ConcordError(f"{name} takes images of three channels; give a convnet, a resnet or timm:NAME")
         with taking(name, size):
-            net = (_timm if source == "timm" else _torchvision)(model, classes, size)
-        check_forward(net, name, classes, size)
+            net = _timm(model, classes, size, channels) if source == "timm" else _torchvision(model, classes, size)
+        check_forward(net, name, classes, size, channels)
+    if not convnet and channels != 3 and ":" not in name:
+        with_channels(net, channels)
     return Student(net, StudentForm(name, classes, size, norm, pool if convnet else None, width, mean, std))
 
 
@@ -206,8 +210,9 @@ def timm_model(model: str, size: int | None, **choices: Any) -> Any:
     return timm.create_model(model, **choices, **extra)
 
 
-def _timm(model: str, classes: int, size: int) -> nn.Module:
-    return timm_model(model, size, pretrained=False, num_classes=classes)
+def _timm(model: str, classes: int, size: int, channels: int) -> nn.Module:
+    extra = {} if channels == 3 else {"in_chans": channels}
+    return timm_model(model, size, pretrained=False, num_classes=classes, **extra)
 
 
 @contextmanager
@@ -221,11 +226,11 @@ def taking(model: str, size: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_forward(net: nn.Module, model: str, classes: int, size: int) -> None:
+def check_forward(net: nn.Module, model: str, classes: int, size: int, channels: int = 3) -> None:
     """Give a network one image, or a ConcordError: each has sizes of its own that it takes, and only trying tells."""
     training = net.training
     with taking(model, size):
-        shape = tuple(net.eval()(torch.zeros(1, 3, size, size)).shape)
+        shape = tuple(net.eval()(torch.zeros(1, channels, size, size)).shape)
     net.train(training)
     if shape != (1, classes):
         raise ConcordError(f"{model} is no classifier: {classes} logits expected of an image, got {shape}")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from concord.choices import TENSORS
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, is_real, validate
@@ -39,7 +40,7 @@ EMBEDDINGS, REPORT = "embeddings.npz", "report.html"
 
 FILES = (
     *("recipe.yaml", "environment.json", "concepts.json", "details.json", "near_copies.json", EMBEDDINGS),
-    *("results.json", "samples.png", "concepts.png", "similarity.png"),
+    *("results.json", "samples.png", "concepts.png", "similarity.png", TENSORS),
 )
 """What a finished run leaves beside its images, once and for all; the page is drawn anew by later commands."""
 

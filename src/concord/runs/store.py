@@ -40,7 +40,7 @@ SUFFIX = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 Row = dict[str, Any]
 
 
-_FOUND = frozenset({"scores", "bytes", "sha256", "tensor_sha256"})
+_FOUND = frozenset({"scores", "bytes", "sha256", "tensor_sha256", "soft"})
 """Keys of a row that are known when its image is made; all others are planned."""
 
 
@@ -72,6 +72,7 @@ class _Row(BaseModel):
     bytes: _Count = 0
     sha256: str = ""
     tensor_sha256: str = ""
+    soft: list[FiniteFloat] = []
 
 
 class Store:
@@ -101,6 +102,7 @@ class Store:
         data: bytes,
         scores: Mapping[str, float | int],
         tensor: np.ndarray | None = None,
+        soft: np.ndarray | None = None,
     ) -> None:
         """Store one finished image, and its pixels without rounding where they are given; then its row."""
         if sample.place in self.rows:  # it was planned otherwise then: the row goes before its image does
@@ -111,6 +113,8 @@ class Store:
             array = _npy(tensor)
             row["tensor_sha256"] = sum_of(array)["sha256"]
             self._write(self._tensor_file(row["file_name"]), array)
+        if soft is not None:
+            row["soft"] = [float(share) for share in soft]
         self._write(self.root / row["file_name"], data)
         with disk_errors(self.root / MANIFEST):
             self._append(json_line(row))
@@ -125,6 +129,11 @@ class Store:
                 raise ConcordError(f"{folder} is a link; put a folder in its place, or give another --out")
             self._folders.add(folder)
         write_atomically(path, data)
+
+    def tensor(self, row: Row) -> np.ndarray:
+        """The pixels without rounding that were stored beside an image, float32 (C, H, W)."""
+        array: np.ndarray = np.load(self._tensor_file(row["file_name"]), allow_pickle=False)
+        return array
 
     def _tensor_file(self, file_name: str) -> Path:
         """Beside the root, for readers of image folders take every folder in it for a class."""

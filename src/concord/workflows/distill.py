@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from concord.choices import TENSORS
 from concord.data import ClassTable, ImageSet
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
-from concord.methods.base import Fits, Informed, Method, Resumes, Tells
+from concord.methods.base import Fits, Informed, InTensors, Method, Resumes, Tells
 from concord.models.hub import find_model, trace_of
 from concord.plan import Sample, batches
 from concord.recipe import Recipe, models
@@ -101,7 +102,7 @@ def distill(
                 maker.resume(Run(out).concepts)
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
-            for name in ("results.json", CHECKSUMS):  # they would speak of the smaller set
+            for name in ("results.json", TENSORS, CHECKSUMS):  # they would speak of the smaller set
                 (out / name).unlink(missing_ok=True)
         concepts = maker.record() if isinstance(maker, Resumes) else None
         if concepts is not None:
@@ -110,6 +111,8 @@ def distill(
         if isinstance(maker, Fits) and jobs:
             progress.stage("fitting")
             maker.fit(out / FITTED, progress)
+        if isinstance(maker, InTensors) and jobs:
+            _keep_form(out, maker)
         executor = processes(recipe, device, workers) if workers > 1 else here(maker)
         making = time.perf_counter()
         made = _make(executor, jobs, recipe, data.classes, stores, progress)
@@ -117,6 +120,8 @@ def distill(
         for store in stores.values():
             store.finish()
         main = stores[maker.variants[0]]
+        if isinstance(maker, InTensors):
+            _gather(out, main, data, maker)
         progress.stage("measuring")
         results: dict[str, Any] = {
             "recipe": recipe.name,
@@ -208,7 +213,7 @@ def _make(
         for one in batch:
             entry = classes[one.sample.class_index]
             assert isinstance(one.image, bytes)
-            stores[one.variant].add(one.sample, entry, one.image, one.scores, one.tensor)
+            stores[one.variant].add(one.sample, entry, one.image, one.scores, one.tensor, one.soft)
             made[one.variant] += 1
         progress.advance(len(batch), [one.scores for one in batch])
 
@@ -219,6 +224,18 @@ def _make(
         for finished in executor(jobs):
             writer.put(finished)
     return made
+
+
+def _keep_form(out: Path, method: InTensors) -> None:
+    from concord.runs.tensors import keep_form  # imported here, as below: real images need no torch
+
+    keep_form(out, method.form())
+
+
+def _gather(out: Path, store: Store, data: ImageSet, method: InTensors) -> None:
+    from concord.runs.tensors import gather, kept_form
+
+    gather(out, store, data.classes, kept_form(out) or method.form())
 
 
 def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> "Measuring | None":

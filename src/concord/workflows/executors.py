@@ -32,13 +32,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """A sample's image, or the bytes of its file; its scores; and its pixels unrounded where a method has them."""
+    """A sample's image, or the bytes of its file; its scores; its pixels unrounded and soft label, where there are."""
 
     variant: str
     sample: Sample
     image: Image.Image | bytes
     scores: dict[str, float | int]
     tensor: np.ndarray | None = None
+    soft: np.ndarray | None = None
 
     def encoded(self, form: Format) -> "Finished":
         return self if isinstance(self.image, bytes) else replace(self, image=encode(self.image, form))
@@ -86,7 +87,7 @@ def _make(method: Method, job: Job) -> list[Finished]:
     made = method.make(job.batch.samples, job.variant)
     kept = {sample.place for sample in job.keep}
     return [
-        Finished(job.variant, sample, one.image, dict(one.scores), one.tensor)
+        Finished(job.variant, sample, one.image, dict(one.scores), one.tensor, one.soft)
         for sample, one in zip(job.batch.samples, made, strict=True)
         if sample.place in kept
     ]

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from concord.choices import TENSORS
 from concord.errors import ConcordError
 from concord.export import Exported, export
 from concord.export.card import Shared, models_of
@@ -37,7 +38,7 @@ from concord.storage.checksums import CHECKSUMS, is_inside, read_checksums, sum_
 from concord.text import listed, plain
 
 _HUBS_OWN = frozenset({".gitattributes"})
-_KEPT = ("recipe.yaml", "README.md", *(f"{name}.json" for name in RECORDS))
+_KEPT = ("recipe.yaml", "README.md", TENSORS, *(f"{name}.json" for name in RECORDS))
 """What a fetched run has of the repository beside its images."""
 
 

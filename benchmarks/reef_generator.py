@@ -7,6 +7,7 @@ of a seed starts from the same noise in every row.
 
     reef_generator.py                               the shipped weights, 1,000 samples
     reef_generator.py --states reef-training        what `concord.reef.train --snapshots` kept there, beside them
+    reef_generator.py --weights DIR --device cuda   other weights, on a GPU
 """
 
 import argparse
@@ -34,10 +35,14 @@ TIMES = (200, 350, 450, 550, 650, 800)
 class Gauge:
     """The instruments among reef's weights, and what they read on real images."""
 
-    def __init__(self, weights: Path = REEF_WEIGHTS, real_per_species: int = 100, held_out: int = 40) -> None:
-        self.vae = AutoencoderKL.from_pretrained(weights / "pipeline" / "vae").float().eval()
+    def __init__(
+        self, weights: Path = REEF_WEIGHTS, device: str = "cpu", real_per_species: int = 100, held_out: int = 40
+    ) -> None:
+        self.device = device
+        self.vae = AutoencoderKL.from_pretrained(weights / "pipeline" / "vae").float().eval().to(device)
         self.detector, self.teacher, self.nuisance = (
-            Classifier.from_pretrained(str(weights / name)) for name in ("detector", "teacher", "nuisance")
+            Classifier.from_pretrained(str(weights / name), device=device)
+            for name in ("detector", "teacher", "nuisance")
         )
         self.real = test_set(real_per_species)
         pictures = [self.real.read(item) for k in range(len(SPECIES)) for item in self.real.items(k)]
@@ -45,26 +50,26 @@ class Gauge:
             self._logits(self.nuisance, pictures), np.repeat(range(len(SPECIES)), real_per_species)
         )
         fish = sample_set(SEED_TEST, held_out)
-        self._labels = torch.tensor([f.species for f in fish])
+        self._labels = torch.tensor([f.species for f in fish]).to(device)
         with torch.no_grad():
-            parts = models.as_input(torch.from_numpy(render_array(fish))).split(50)
+            parts = models.as_input(torch.from_numpy(render_array(fish)).to(device)).split(50)
             self._latents = torch.cat([self.vae.encode(part).latent_dist.mean for part in parts])
         self._latents = self._latents * self.vae.config.scaling_factor
 
-    @staticmethod
-    def _logits(model: Classifier, pictures: list[Any]) -> np.ndarray:
+    def _logits(self, model: Classifier, pictures: list[Any]) -> np.ndarray:
         with torch.no_grad():
-            return torch.cat([model.logits(pixels) for pixels in images.batches(pictures)]).numpy().astype(np.float64)
+            parts = [model.logits(pixels.to(self.device)) for pixels in images.batches(pictures)]
+        return torch.cat(parts).cpu().numpy().astype(np.float64)
 
     @torch.no_grad()
     def error(self, transformer: Any) -> dict[str, float]:
         """Mean squared error of the clean estimate of held-out latents, of unit deviation, by timestep."""
-        abar, found = models.scheduler().alphas_cumprod, {}
+        abar, found = models.scheduler().alphas_cumprod.to(self.device), {}
         for t in TIMES:
-            noise = torch.randn(self._latents.shape, generator=torch.Generator().manual_seed(t))
+            noise = torch.randn(self._latents.shape, generator=torch.Generator().manual_seed(t)).to(self.device)
             noisy = abar[t].sqrt() * self._latents + (1 - abar[t]).sqrt() * noise
             predicted = [
-                transformer(x, timestep=torch.full((len(x),), t), class_labels=y).sample
+                transformer(x, timestep=torch.full((len(x),), t, device=self.device), class_labels=y).sample
                 for x, y in zip(noisy.split(100), self._labels.split(100), strict=True)
             ]
             scale = float((1 - abar[t]) / abar[t])
@@ -73,11 +78,11 @@ class Gauge:
 
     def measure(self, transformer: Any, guidance: float, per_species: int, steps: int, seed: int) -> dict[str, Any]:
         """The row of one DiT: `per_species` samples of each species by DDIM."""
-        pipeline = DiTPipeline(transformer, self.vae, models.scheduler())
+        pipeline = DiTPipeline(transformer, self.vae, models.scheduler()).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         labels = np.repeat(range(len(SPECIES)), per_species)
         pictures: list[Any] = []
-        for part in np.array_split(labels, max(1, len(labels) // 50)):
+        for part in np.array_split(labels, max(1, len(labels) // (50 if self.device == "cpu" else 500))):
             draws = [torch.Generator().manual_seed(seed * 1_000_000 + len(pictures) + i) for i in range(len(part))]
             call = {"generator": draws, "guidance_scale": guidance, "num_inference_steps": steps}
             pictures += pipeline(part.tolist(), **call).images
@@ -99,8 +104,8 @@ def spread(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt((centred**2).sum(0) / (len(values) - len(np.unique(groups)))))
 
 
-def shipped() -> Any:
-    return DiTTransformer2DModel.from_pretrained(REEF_WEIGHTS / "pipeline" / "transformer").float().eval()
+def trained(weights: Path) -> Any:
+    return DiTTransformer2DModel.from_pretrained(weights / "pipeline" / "transformer").float().eval()
 
 
 def kept(path: Path) -> tuple[Any, int, int]:
@@ -120,13 +125,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="of DDIM")
     parser.add_argument("--seed", type=int, default=9000)
     parser.add_argument("--out", type=Path, default=record.RESULTS / "reef_generator.json")
+    parser.add_argument("--weights", type=Path, default=REEF_WEIGHTS, help="the models and instruments")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    gauge = Gauge()
-    states = sorted(options.states.glob("dit-continued-*.safetensors")) if options.states else []
+    gauge = Gauge(options.weights, options.device)
+    states = sorted(options.states.glob("dit-*.safetensors")) if options.states else []
     rows = []
-    for path in [None, *states]:
-        model, step, seconds = (shipped(), 0, 0) if path is None else kept(path)
-        row: dict[str, Any] = {"state": "shipped" if path is None else f"{seconds} s", "step": step}
+    for path in [*states, None]:
+        model, step, seconds = (trained(options.weights), None, None) if path is None else kept(path)
+        model = model.to(options.device)
+        row: dict[str, Any] = {"state": "weights" if path is None else f"{seconds} s", "step": step}
         row["error"] = gauge.error(model)
         for guidance in options.guidance:
             row[f"guidance {guidance:g}"] = gauge.measure(

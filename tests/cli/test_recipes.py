@@ -34,7 +34,7 @@ def head(name: str) -> str:
 
 
 def test_every_cell_has_its_recipe() -> None:
-    assert {*CELLS, "custom", "photos", "reef", "reef-paper"} == set(bundled())
+    assert {*CELLS, "custom", "photos", "reef", "reef-held-out", "reef-paper"} == set(bundled())
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -128,7 +128,7 @@ def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.M
         assert ("✓" in line) == one["ready"] == all(model["present"] for model in one["models"])
     assert entries["photos"]["needs_data"]
     assert entries["photos"]["models"] == []
-    assert {name for name, one in entries.items() if one["ready"]} == {"photos", "reef", "reef-paper"}
+    assert {name for name, one in entries.items() if one["ready"]} == {"photos", "reef", "reef-held-out", "reef-paper"}
     cell = accuracy("imagewoof", "unclip", True, "resnet18", 10)
     assert cell is not None
     assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DiTTransformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from concord.models.hub import REEF_WEIGHTS
-from concord.reef.train import deepened, fit
+from concord.reef.train import fit
 
 
 def _loss(model: Any, step: int, rng: np.random.Generator) -> Tensor:
@@ -74,19 +72,3 @@ def test_copies_of_the_average_are_kept_on_the_way(tmp_path: Path) -> None:
     model = fit("m", _model(), _loss, steps=40, lr=0.1, work=tmp_path, seed=1, decay=0.9, snapshots=1e-9)
     copies = sorted(tmp_path.glob("m-*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     assert torch.equal(load_file(copies[-1])["weight"], model.weight)
-
-
-def test_a_deepened_dit_is_the_same_function_and_can_learn() -> None:
-    path = REEF_WEIGHTS / "pipeline" / "transformer"
-    model = DiTTransformer2DModel.from_pretrained(path).float().eval()
-    x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    call = {"timestep": torch.tensor([500, 200]), "class_labels": torch.tensor([3, 1000])}
-    with torch.no_grad():
-        before = model(x, **call).sample
-    layers = len(model.transformer_blocks) + 3
-    model = deepened(model, layers)
-    after = model(x, **call).sample
-    assert model.config.num_layers == len(model.transformer_blocks) == layers
-    assert torch.allclose(after, before, atol=1e-6)
-    after.square().sum().backward()
-    assert sum(bool(block.norm1.linear.weight.grad.chunk(6)[2].any()) for block in model.transformer_blocks) == layers

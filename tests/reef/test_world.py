@@ -1,5 +1,6 @@
 """The world: its labels must be true of its images, or no figure that rests on them is."""
 
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -10,11 +11,16 @@ from concord.concepts import load_bank
 from concord.reef import real_set
 from concord.reef import test_set as reef_test_set
 from concord.reef.bank import bank
+from concord.reef.dataset import SEED_TRAIN
 from concord.reef.text import PHRASES, random_caption, vocabulary
 from concord.reef.world import (  # fmt: skip
+    ALL_SPECIES,
+    COUNTED,
     DETAILS,
     DORSALS,
+    EXCLUSIVE,
     FOREIGN,
+    HELD_OUT,
     MISSING,
     NUISANCES,
     SIZE,
@@ -65,10 +71,28 @@ def test_rates_of_missing_and_foreign_details() -> None:
     assert all(np.array_equal(f.details, SPECIES[f.species or 0].mask) for f in complete)
 
 
-def test_one_tail_and_one_dorsal_fin() -> None:
-    shown = attributes(sample_set(7, per_species=100, free=500))
-    assert shown[:, : len(TAILS)].sum(1).max() <= 1
-    assert shown[:, len(TAILS) : len(TAILS) + len(DORSALS)].sum(1).max() <= 1
+def test_one_detail_of_a_group() -> None:
+    shown = attributes(sample_set(7, per_species=100, free=500, species=range(len(ALL_SPECIES))))
+    assert set(EXCLUSIVE) >= {TAILS, DORSALS}
+    for group in EXCLUSIVE:
+        assert shown[:, [DETAILS.index(detail) for detail in group]].sum(1).max() == 1
+
+
+def test_the_ten_species_are_drawn_as_before_there_were_others() -> None:
+    """So that reef stays reef: their real set is named by its seed and size alone."""
+    fish = sample_set(SEED_TRAIN, per_species=500)
+    shown = attributes(fish)
+    assert not shown[:, -len(COUNTED) :].any()
+    assert hashlib.sha256(np.packbits(shown[:, : -len(COUNTED)]).tobytes()).hexdigest().startswith("757c9aafc30a0c3b")
+    assert sum(f.seed for f in fish) == 5420634669357
+
+
+def test_held_out_species_recombine_known_details_or_count_them() -> None:
+    shared = [max(len(set(new.details) & set(known.details)) for known in SPECIES) for new in HELD_OUT]
+    assert max(shared[:4]) <= 3
+    for new in HELD_OUT[4:]:
+        assert any(set(new.details) ^ set(known.details) in map(set, COUNTED.items()) for known in SPECIES)
+    assert not {s.name.split()[0] for s in HELD_OUT} & {s.name.split()[0] for s in SPECIES}
 
 
 def test_a_larger_set_begins_with_the_smaller() -> None:
@@ -90,12 +114,13 @@ def test_captions_are_true_and_within_the_vocabulary() -> None:
         assert set(text.split()) <= words
 
 
-def test_the_bundled_bank_is_the_one_that_the_world_writes() -> None:
-    assert load_bank("reef").model_dump(by_alias=True, mode="json") == bank()
-    for species in SPECIES:
-        phrases = load_bank("reef").phrases(species.name)
-        assert len(phrases) == 10
-        assert {PHRASES[d] for d in species.details} < set(phrases)
+def test_the_bundled_banks_are_those_that_the_world_writes() -> None:
+    for name, members, world in (("reef", SPECIES, SPECIES), ("reef-held-out", HELD_OUT, ALL_SPECIES)):
+        assert load_bank(name).model_dump(by_alias=True, mode="json") == bank(name, members, world)
+        for species in members:
+            phrases = load_bank(name).phrases(species.name)
+            assert len(phrases) == 10
+            assert {PHRASES[d] for d in species.details} < set(phrases)
 
 
 def test_the_real_set_is_the_world_by_reference() -> None:

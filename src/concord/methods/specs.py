@@ -18,6 +18,7 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
         "encoder": recipe.encoder if embeds else None,
         "informing.classifier": informing.classifier if informing.enabled and weights.classifier else None,
         "scorer.model": None,
+        "scorer.encoder": recipe.scorer.encoder,
         "teacher": recipe.teacher,
         "nuisance": recipe.nuisance,
         **SCORERS.get(recipe.scorer.kind).models(recipe),

@@ -103,7 +103,7 @@ def measure(run: Measuring) -> dict[str, Any] | None:
             evidence.add(name, files, details(scorer, name, phrases, pictures), shown)
         short["informed" if variant == "images" else "uninformed"] = evidence.summary()
         everything |= evidence.images
-    encoder = run.recipe.scorer.model if run.scorer is scorer else None
+    encoder = run.recipe.scorer.model if run.scorer is scorer else run.recipe.scorer.encoder
     record = {"encoder": encoder or run.recipe.encoder, "missing_below": scorer.threshold, "images": everything}
     write_json(run.out / "details.json", record)
     return short

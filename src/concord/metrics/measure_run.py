@@ -20,6 +20,7 @@ from concord.metrics.measures import ALWAYS
 from concord.metrics.scorers import Percentile, Scorer, Vocabulary
 from concord.models.cache import ModelCache
 from concord.models.encoder import Encoder
+from concord.models.hub import model_path
 from concord.recipe import Recipe
 from concord.registry import METRICS, SCORERS
 from concord.runs.directory import Run
@@ -74,10 +75,13 @@ class Measuring:
 
     @cached_property
     def percentile(self) -> Percentile:
-        """Percentiles among real images: the recipe's scorer, or else by the encoder that informs."""
+        """Percentiles among real images: by the recipe's scorer, `scorer.encoder`, or the encoder that informs."""
         if isinstance(self.scorer, Percentile):
             return self.scorer
-        return Percentile(self.models.encoder, partial(self._embed_real, self.models.encoder))
+        encoder, model = self.models.encoder, self.recipe.scorer.encoder
+        if model is not None:
+            encoder = Encoder.from_pretrained(model_path(model), device=self.models.device, key="scorer.encoder")
+        return Percentile(encoder, partial(self._embed_real, encoder))
 
     @cached_property
     def details(self) -> list[list[str]]:

@@ -62,7 +62,7 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
     if recipe.pipeline.start != "prototype":
         yield Idle("pipeline.prototypes", "it is of pipeline.start prototype", ("pipeline.start",))
     if not informing.enabled:
-        for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing"):
+        for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing", "scorer.encoder"):
             yield Idle(key, "informing.enabled is false", ("informing.enabled",), beside=TYPED)
     else:
         yield from _in_informing(recipe)

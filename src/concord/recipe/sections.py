@@ -276,11 +276,16 @@ class Scorer(Part):
     """An attribute `detector`, `percentile` of similarity among real images, `none`, or a package's scorer."""
     model: str | None = None
     """The detector, or another encoder for `percentile`; null takes the recipe's encoder."""
+    encoder: str | None = None
+    """Whose similarities the percentiles of details.json are of; null takes what scores percentiles, else the recipe's
+    encoder, though a pupil should not mark his own work."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind == "detector" and not self.model:
             raise ValueError("model: the detector needs a model here")
+        if self.kind == "percentile" and self.encoder:
+            raise ValueError("encoder: with kind percentile it is scorer.model that names the encoder")
         return self
 
 

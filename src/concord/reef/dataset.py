@@ -8,34 +8,45 @@ from PIL import Image
 from concord.data import ClassSpec, class_table
 from concord.data.splits import Part
 from concord.reef.text import PHRASES
-from concord.reef.world import SIZE, SPECIES, Fish, render, sample_set
+from concord.reef.world import ALL_SPECIES, HELD_OUT, SIZE, SPECIES, Fish, Species, render, sample_set
 from concord.registry import DatasetSpec
 
 SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
 """Seeds of the instances that models are trained on and distilled from, and of those for testing."""
+SEED_HELD_OUT, SEED_HELD_OUT_TEST = 1_000_004, 1_000_005
+"""Those of the held-out species."""
 
 
 class RealSet:
     """Instances of every species, an `ImageSet`; a reference is "species name/number"."""
 
-    def __init__(self, per_species: int, seed: int, notes: Sequence[str] = ()) -> None:
-        self._per_species, self._seed = per_species, seed
-        self.classes = class_table(ClassSpec(species.name) for species in SPECIES)
-        self.known_details = {s.name: [PHRASES[detail] for detail in s.details] for s in SPECIES}
+    def __init__(
+        self,
+        per_species: int,
+        seed: int,
+        notes: Sequence[str] = (),
+        name: str = "reef",
+        species: Sequence[Species] = SPECIES,
+    ) -> None:
+        self._name, self._per_species, self._seed = name, per_species, seed
+        self._species = [ALL_SPECIES.index(one) for one in species]
+        self.classes = class_table(ClassSpec(one.name) for one in species)
+        self.known_details = {one.name: [PHRASES[detail] for detail in one.details] for one in species}
         self.notes = notes
 
     @property
     def fingerprint(self) -> str:
-        return f"reef-{self._seed}-{self._per_species}"
+        return f"{self._name}-{self._seed}-{self._per_species}"
 
     @cached_property
     def _fish(self) -> list[Fish]:
-        return sample_set(self._seed, self._per_species)
+        return sample_set(self._seed, self._per_species, species=self._species)
 
     def fish(self, item: str) -> Fish:
         """The instance behind a reference: all that is true of its image."""
         name, _, number = item.rpartition("/")
-        return self._fish[int(number) * len(SPECIES) + [s.name for s in SPECIES].index(name)]
+        names = [ALL_SPECIES[i].name for i in self._species]
+        return self._fish[int(number) * len(names) + names.index(name)]
 
     def items(self, class_index: int) -> Sequence[str]:
         name = self.classes[class_index].key
@@ -66,9 +77,24 @@ def open_reef_test(part: Part) -> RealSet:
     return test_set()
 
 
+def open_held_out(part: Part) -> RealSet:
+    return held_out_species(SEED_HELD_OUT if part == "train" else SEED_HELD_OUT_TEST)
+
+
+def held_out_species(seed: int, per_species: int = 500) -> RealSet:
+    """Species whose names no image-text model knows, the last two twins of known ones but for a number."""
+    return RealSet(per_species, seed, name="reef-held-out", species=HELD_OUT)
+
+
 REEF = DatasetSpec(
     "reef", "concord.reef.dataset:open_reef", "5 000 drawn fish of ten species, 64 px, details known", "Apache-2.0"
 )
 REEF_TEST = DatasetSpec(
     "reef-test", "concord.reef.dataset:open_reef_test", "3 000 more of them, to test on", "Apache-2.0"
+)
+REEF_HELD_OUT = DatasetSpec(
+    "reef-held-out",
+    "concord.reef.dataset:open_held_out",
+    "3 000 fish of six species whose names reef's CLIP has not seen",
+    "Apache-2.0",
 )

@@ -19,10 +19,10 @@ from concord.concepts import concept_text, load_bank, select
 from concord.concepts.selection import mean_embedding
 from concord.models.classifier import Classifier
 from concord.models.encoder import Encoder
-from concord.reef.dataset import SEED_TEST
+from concord.reef.dataset import SEED_HELD_OUT_TEST, SEED_TEST
 from concord.reef.models import as_input
 from concord.reef.text import PHRASES
-from concord.reef.world import DETAILS, SPECIES, attributes, render_array, sample_set
+from concord.reef.world import ALL_SPECIES, COUNTED, DETAILS, HELD_OUT, SPECIES, attributes, render_array, sample_set
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
@@ -68,8 +68,28 @@ def measure(weights: Path, second: Path | None, per_species: int = 100) -> dict[
     truth, read = np.stack([f.nuisance for f in fish]), reader.logits(full).numpy()
     r2 = 1 - ((truth - read) ** 2).mean(0) / truth.var(0)
     report["nuisance_r2_on_reconstructions"] = dict(zip(reader.labels, r2.round(4).tolist(), strict=True))
-    report["clip"] = _clip(Encoder.from_pretrained(str(weights / "clip")), x, species, shown)
+    for name in ("clip", "clip-2"):
+        report[name] = _clip(Encoder.from_pretrained(str(weights / name)), x, species, shown)
     return report
+
+
+def _numbers(encoder: Encoder, per_species: int = 100) -> dict[str, float]:
+    """How well two of a mark are told from its usual number, by the difference of both phrases' similarities.
+
+    Between a held-out species and the known one that it is a twin of but for that number, where the mark is shown.
+    """
+    auc = {}
+    for counted, plain in COUNTED.items():
+        one = next(s for s in HELD_OUT if counted in s.details)
+        twin = next(s for s in SPECIES if set(s.details) ^ set(one.details) == {counted, plain})
+        fish = sample_set(SEED_HELD_OUT_TEST, per_species, species=[ALL_SPECIES.index(s) for s in (one, twin)])
+        shown = attributes(fish)[:, [DETAILS.index(d) for d in (counted, plain)]]
+        images = encoder.images(as_input(torch.from_numpy(render_array(fish))))
+        texts = encoder.texts([concept_text("fish", PHRASES[d]) for d in (counted, plain)])
+        score = (images @ (texts[0] - texts[1])).numpy()
+        marked = shown.any(1)
+        auc[counted] = round(float(roc_auc_score(shown[marked, 0], score[marked])), 4)
+    return auc
 
 
 def _clip(encoder: Encoder, x: Tensor, species: np.ndarray, shown: np.ndarray) -> dict[str, Any]:
@@ -85,6 +105,7 @@ def _clip(encoder: Encoder, x: Tensor, species: np.ndarray, shown: np.ndarray) -
         table = select(one.name, load_bank("reef").phrases(one.name), mean_embedding(mine), encoder.texts)
         hits += len({c.phrase for c in table if c.kept} & {PHRASES[d] for d in one.details})
     return {
+        "auc_of_number": _numbers(encoder),
         "zero_shot_accuracy": float((zero_shot == species).mean()),
         "auc_of_detail_within_species": {"mean": float(np.mean(list(auc.values()))), "worst": min(auc.values())},
         "true_phrases_kept_by_selection": f"{hits} of {5 * len(SPECIES)}",

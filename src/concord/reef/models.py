@@ -41,16 +41,16 @@ def tiny_autoencoder() -> AutoencoderTiny:
 
 
 def transformer() -> DiTTransformer2DModel:
-    """A DiT of 12 blocks of width 128 on 64 tokens.
+    """A DiT of 7 blocks of width 192 on 64 tokens.
 
     `num_embeds_ada_norm` is 1000 although there are ten classes: `DiTPipeline` hard-codes 1000 as its null class.
     """
     return DiTTransformer2DModel(
-        num_attention_heads=2,
+        num_attention_heads=3,
         attention_head_dim=64,
         in_channels=4,
         out_channels=4,
-        num_layers=12,
+        num_layers=7,
         sample_size=LATENT_SIZE,
         patch_size=2,
         num_embeds_ada_norm=1000,
@@ -83,12 +83,23 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def clip() -> CLIPModel:
-    """An image-text encoder: vision 5 x 128 on patches of 8 pixels, text 3 x 128; end token 2 would pool as of old."""
-    both = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2}
-    text = {"vocab_size": 4 + len(vocabulary()), "num_hidden_layers": 3, "max_position_embeddings": TEXT_LENGTH}
+    """An image-text encoder: vision 5 x 128 on patches of 8 pixels, text 3 x 128."""
+    return _clip(width=128, heads=2, patch=8, vision_layers=5, text_layers=3)
+
+
+def clip_2() -> CLIPModel:
+    """Another one, to judge what the first has informed: vision 4 x 96 on patches of 4 pixels, text 2 x 96."""
+    return _clip(width=96, heads=3, patch=4, vision_layers=4, text_layers=2)
+
+
+def _clip(width: int, heads: int, patch: int, vision_layers: int, text_layers: int) -> CLIPModel:
+    both = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads}
+    text = {"vocab_size": 4 + len(vocabulary()), "num_hidden_layers": text_layers}
+    text |= {"max_position_embeddings": TEXT_LENGTH}
+    # An end token of 2 would pool as of old.
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-    vision = {"num_hidden_layers": 5, "image_size": SIZE, "patch_size": 8}
-    return CLIPModel(CLIPConfig(text_config=both | text | tokens, vision_config=both | vision, projection_dim=128))
+    vision = {"num_hidden_layers": vision_layers, "image_size": SIZE, "patch_size": patch}
+    return CLIPModel(CLIPConfig(text_config=both | text | tokens, vision_config=both | vision, projection_dim=width))
 
 
 def _resnet(labels: tuple[str, ...], problem: str) -> ResNetForImageClassification:

@@ -13,7 +13,7 @@ from torch import Tensor
 TIMES = 1000
 SNR_LOW_NOISE = 5.0
 CERTAIN_SIGMA = 4.0
-"""Below it a noisy training image has one possible origin among a species' 2,000, itself."""
+"""Below it a noisy training image has one possible origin among a species' thousands, itself."""
 LAYOUT_SIGMA = 12.0
 """Above it so little of the layout is visible that its error counts less and less."""
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from concord.reef.world import DETAILS, SPECIES, Fish
+from concord.reef.world import ALL_SPECIES, DETAILS, Fish
 
 PHRASES = {
     "forked tail": "a deeply forked tail",
@@ -19,6 +19,8 @@ PHRASES = {
     "yellow side fin": "a bright yellow side fin",
     "white belly": "a white belly",
     "orange snout": "an orange snout",
+    "two dark bars": "only two dark bars across the body",
+    "two eyespots": "a pair of ringed eyespots by the tail",
 }
 """The concept phrase of each detail."""
 
@@ -32,7 +34,7 @@ def caption(subject: str, details: list[str], rng: np.random.Generator) -> str:
 def random_caption(fish: Fish, rng: np.random.Generator) -> tuple[str, list[str], str]:
     """A true caption of an instance: (subject, details named, text); the subject is its species or just "fish"."""
     named = fish.species is not None and rng.random() < 0.75
-    subject = SPECIES[fish.species].name if named and fish.species is not None else "fish"
+    subject = ALL_SPECIES[fish.species].name if named and fish.species is not None else "fish"
     present = [d for d, shown in zip(DETAILS, fish.details, strict=True) if shown]
     count = min(len(present), int(rng.integers(0 if named else 1, 4)))
     details = [present[i] for i in rng.permutation(len(present))[:count]]
@@ -41,5 +43,5 @@ def random_caption(fish: Fish, rng: np.random.Generator) -> tuple[str, list[str]
 
 def vocabulary() -> list[str]:
     """Every word that a caption, a phrase or a class name can hold, sorted."""
-    texts = [*PHRASES, *PHRASES.values(), *(s.name for s in SPECIES)]
+    texts = [*PHRASES, *PHRASES.values(), *(s.name for s in ALL_SPECIES)]
     return sorted({word for text in texts for word in text.split()} | {"fish", "with", "and", "a", "photo", "of"})

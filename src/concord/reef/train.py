@@ -1,19 +1,20 @@
 """Train reef's models: `python -m concord.reef.train --out DIR`.
 
-Stages: renderings, autoencoder, tiny (decoder), clip, detector, detector-2 (a second seed, for agreement), teacher,
-nuisance, dit. Each is resumable: its state is saved every minute under `--work`, and a finished stage is kept. `dit`
-and `tiny` need `autoencoder`; detectors, teacher and nuisance learn on its reconstructions too.
+Stages: autoencoder, encoded (latents and reconstructions of all images), tiny (decoder), clip, clip-2 (another shape
+and seed, for judging what the first has informed), detector, detector-2 (a second seed, for agreement), teacher,
+nuisance, dit. Each is resumable: its state is saved every minute under `--work`, and a finished stage is kept. All
+later stages need `autoencoder`; after `encoded` they can run beside each other.
 
-The shipped DiT was trained on from an earlier one, for a time instead of a number of steps:
+The shipped DiT was trained for a time instead of a number of steps, on a GPU, where the others trained beside it:
 
-    cp -r src/concord/reef/weights trained
-    python -m concord.reef.train --stages dit --from-weights src/concord/reef/weights --out trained \
-        --minutes 110 --snapshots 10 --compile --threads 1
+    python -m concord.reef.train --stages dit --out DIR --device cuda --batch 1024 --minutes 8.6 --snapshots 0.5 \
+        --compile
 
-Its moving average is kept every ten minutes; `benchmarks/reef_generator.py` measures what each makes.
+Its moving average is kept every half minute; `benchmarks/reef_generator.py` measures what each makes.
 """
 
 import argparse
+import concurrent.futures
 import copy
 import json
 import math
@@ -25,18 +26,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
+from diffusers import AutoencoderKL, DiTPipeline
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from concord.reef import models
-from concord.reef.dataset import SEED_TRAIN
+from concord.reef.dataset import SEED_HELD_OUT, SEED_TRAIN
 from concord.reef.noising import CERTAIN_SIGMA, Origins, draw_times, loss_weight
 from concord.reef.text import caption, random_caption
-from concord.reef.world import DETAILS, SPECIES, Fish, attributes, render_array, sample_set
+from concord.reef.world import ALL_SPECIES, DETAILS, SPECIES, Fish, attributes, render_array, sample_set
 
 SEED_FREE = 1_000_002
-SPECIES_IMAGES, FREE_IMAGES = 2000, 10_000
+SPECIES_IMAGES, FREE_IMAGES = 4000, 16_000
 """Training renderings: so many a species, and so many free combinations."""
 LATENT_DECAY = 0.9995
 Network = Any
@@ -92,7 +93,7 @@ def fit(
     checkpoint, log = work / f"{name}.state.pt", work / f"{name}.log.jsonl"
     start, spent = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=next(model.parameters()).device)
         model.load_state_dict(state["model"])
         if average is not None:
             average.load_state_dict(state["average"])
@@ -112,7 +113,8 @@ def fit(
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
 
-    began, saved_at, running = time.monotonic(), time.monotonic(), []
+    running: list[Tensor] = []
+    began = saved_at = time.monotonic()
     step, seconds, kept = start, spent, spent // snapshots
     while (progress := max(step / steps, seconds / limit)) < 1:
         torch.manual_seed(seed * 1_000_003 + step)
@@ -131,11 +133,11 @@ def fit(
                 torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
                 for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
                     ours.copy_(theirs)
-        running.append(float(value.detach()))
+        running.append(value.detach())
         step, seconds = step + 1, spent + time.monotonic() - began
         last = max(step / steps, seconds / limit) >= 1
         if step % 50 == 0 or last:
-            row = {"step": step, "loss": round(float(np.mean(running)), 5), "seconds": round(seconds, 1)}
+            row = {"step": step, "loss": round(float(torch.stack(running).mean()), 5), "seconds": round(seconds, 1)}
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{name} {step}  loss {row['loss']:.4f}  {seconds:.0f} s, {100 * progress:.0f} % done", flush=True)
@@ -153,21 +155,31 @@ def fit(
 class Renderings:
     """The training images and what is true of them, drawn once and kept in a file."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, device: str) -> None:
+        held_out = range(len(SPECIES), len(ALL_SPECIES))
         self.fish: list[Fish] = sample_set(SEED_TRAIN, per_species=SPECIES_IMAGES)
+        self.fish += sample_set(SEED_HELD_OUT, per_species=SPECIES_IMAGES, species=held_out)
         self.fish += sample_set(SEED_FREE, free=FREE_IMAGES)
         self.species = np.array([-1 if f.species is None else f.species for f in self.fish])
         self.attributes = attributes(self.fish)
         path = work / "renderings.npy"
         if not path.exists():
             print(f"rendering {len(self.fish)} images", flush=True)
-            np.save(path.with_suffix(".new.npy"), render_array(self.fish))
+            with concurrent.futures.ProcessPoolExecutor() as pool:
+                parts = [self.fish[i : i + 500] for i in range(0, len(self.fish), 500)]
+                np.save(path.with_suffix(".new.npy"), np.concatenate(list(pool.map(render_array, parts))))
             path.with_suffix(".new.npy").replace(path)
-        self.images = torch.from_numpy(np.load(path))
+        self.device, self.images = device, torch.from_numpy(np.load(path)).to(device)
 
     @property
     def known(self) -> np.ndarray:
+        """Those with a species."""
         return np.flatnonzero(self.species >= 0)
+
+    @property
+    def named(self) -> np.ndarray:
+        """Those of a species whose name the encoders and the teacher learn."""
+        return np.flatnonzero((self.species >= 0) & (self.species < len(SPECIES)))
 
     @property
     def free(self) -> np.ndarray:
@@ -183,7 +195,7 @@ def blurred(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
-    model = models.autoencoder().to(memory_format=torch.channels_last)
+    model = models.autoencoder().to(data.device, memory_format=torch.channels_last)
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         x = models.as_input(data.images[rng.integers(0, len(data.images), batch)])
@@ -211,23 +223,23 @@ def train_autoencoder(data: Renderings, work: Path, out: Path, steps: int, batch
         parts = (models.as_input(data.images[i : i + 64]) for i in range(0, 2048, 64))
         z = torch.cat([model.encode(x).latent_dist.mean for x in parts])
     model.register_to_config(scaling_factor=float(1 / z.std()))
-    model.half().save_pretrained(out / "pipeline" / "vae")
+    model.cpu().half().save_pretrained(out / "pipeline" / "vae")
 
 
-def _autoencoder(out: Path) -> AutoencoderKL:
+def _autoencoder(out: Path, device: str) -> AutoencoderKL:
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae", torch_dtype=torch.float32).eval()
-    return vae.requires_grad_(False).to(memory_format=torch.channels_last)
+    return vae.requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def latents(data: Renderings, work: Path, out: Path) -> Tensor:
     """Scaled latents (N, 4, 16, 16) of the images with a species, in the order of `Renderings.known`."""
     path = work / "latents.pt"
     if not path.exists():
-        vae, images = _autoencoder(out), data.images[data.known]
+        vae, images = _autoencoder(out, data.device), data.images[data.known]
         print(f"encoding {len(images)} images", flush=True)
         z = [vae.encode(models.as_input(images[i : i + 32])).latent_dist.mean for i in range(0, len(images), 32)]
-        torch.save(torch.cat(z) * vae.config.scaling_factor, path)
-    return torch.load(path, weights_only=True)
+        torch.save(torch.cat(z).cpu() * vae.config.scaling_factor, path)
+    return torch.load(path, weights_only=True).to(data.device)
 
 
 def reconstructions(data: Renderings, work: Path, out: Path) -> tuple[np.ndarray, Tensor]:
@@ -235,23 +247,35 @@ def reconstructions(data: Renderings, work: Path, out: Path) -> tuple[np.ndarray
     index = np.arange(0, len(data.images), 4)
     path = work / "reconstructions.npy"
     if not path.exists():
-        vae = _autoencoder(out)
+        vae = _autoencoder(out, data.device)
         print(f"reconstructing {len(index)} images", flush=True)
         rebuilt = []
         for i in range(0, len(index), 32):
             y = vae.decode(vae.encode(models.as_input(data.images[index[i : i + 32]])).latent_dist.mean).sample
             rebuilt.append(y.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
-        np.save(path, torch.cat(rebuilt).numpy())
-    return index, torch.from_numpy(np.load(path))
+        np.save(path, torch.cat(rebuilt).cpu().numpy())
+    return index, torch.from_numpy(np.load(path)).to(data.device)
 
 
-def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int = 96) -> None:
-    model, tokenizer = models.clip(), models.tokenizer()
+def encode_all(data: Renderings, work: Path, out: Path) -> None:
+    """Both files, so that other stages can run beside each other."""
+    latents(data, work, out)
+    reconstructions(data, work, out)
+
+
+def train_clip(
+    name: str, model: Network, data: Renderings, work: Path, out: Path, steps: int, seed: int, batch: int = 128
+) -> None:
+    """An image-text encoder of the named species and of free combinations; every fourth image is a reconstruction."""
+    model, tokenizer = model.to(data.device), models.tokenizer()
+    index, rebuilt = reconstructions(data, work, out)
+    pictures = data.images.clone()
+    pictures[index] = rebuilt
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
         # Half of the batches hold three species only: telling individuals of a species apart teaches details, where a
         # batch of all species teaches names.
-        pool = data.known
+        pool = data.named
         if step % 2:
             pool = pool[np.isin(data.species[pool], rng.choice(len(SPECIES), 3, replace=False))]
         free = batch // 4
@@ -265,30 +289,30 @@ def train_clip(data: Renderings, work: Path, out: Path, steps: int, batch: int =
             wrong = [str(rng.choice(absent)), *details[1:]]
             said.append((subject, wrong, caption(subject, wrong, rng)))
         subjects, named, texts = (list(of) for of in zip(*said, strict=True))
-        truth = _truth(data, index, subjects, named)
-        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        pixels = blurred(models.as_input(data.images[index]), rng)
+        truth = _truth(data, index, subjects, named).to(data.device)
+        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(data.device)
+        pixels = blurred(models.as_input(pictures[index]), rng)
         image = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
         inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
         words = F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
         scale = model.logit_scale.exp().clamp(max=50)
         logits = scale * image @ words.T  # (B, 2B)
         # A caption that happens to be true of another image as well is no negative for it.
-        target = torch.arange(batch)
+        target = torch.arange(batch, device=data.device)
         truth[target, target] = False  # its own
         logits = logits.masked_fill(truth, -1e4)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
 
     how: dict[str, Any] = {"decay": 0.998, "weight_decay": 0.05, "warmup": 200}
-    model = fit("clip", model, loss, steps=steps, lr=1e-3, work=work, seed=12, **how)
+    model = fit(name, model, loss, steps=steps, lr=1e-3, work=work, seed=seed, **how)
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(50))
-    tokenizer.save_pretrained(out / "clip")
-    _save(model, out / "clip")
+    tokenizer.save_pretrained(out / name)
+    _save(model, out / name)
 
 
 def _save(model: Network, folder: Path) -> None:
-    model.half().save_pretrained(folder)
+    model.cpu().half().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(models.preprocessor_config(), indent=2) + "\n")
 
 
@@ -319,26 +343,26 @@ def train_reader(
         x = x + 0.03 * torch.randn_like(x)
         return criterion(model(x).logits, target[np.concatenate([clean, index[copies]])])
 
-    model.train()
+    model.to(data.device).train()
     model = fit(name, model, loss, steps=steps, lr=3e-3, work=work, seed=seed, decay=0.99, weight_decay=0.02)
     _save(model.eval(), out / name)
 
 
 def train_tiny(data: Renderings, work: Path, out: Path, steps: int, batch: int = 24) -> None:
     z, images = latents(data, work, out), data.images[data.known]
-    model = models.tiny_autoencoder()
+    model = models.tiny_autoencoder().to(data.device)
     model.encoder.requires_grad_(False)
     decoder = model.decoder.to(memory_format=torch.channels_last)
 
     def loss(decoder: Network, step: int, rng: np.random.Generator) -> Tensor:
         index = rng.integers(0, len(z), batch)
         x = models.as_input(images[index])
-        y = decoder(z[index] + 0.05 * torch.randn(batch, *z.shape[1:]))
+        y = decoder(z[index] + 0.05 * torch.randn_like(z[index]))
         return (y - x).abs().mean() + (y - x).square().mean()
 
     decoder = fit("tiny", decoder, loss, steps=steps, lr=3e-3, work=work, seed=13, decay=0.995, weight_decay=0)
     model.decoder = decoder
-    model.half().save_pretrained(out / "tiny")
+    model.cpu().half().save_pretrained(out / "tiny")
 
 
 def untrained_dit() -> Network:
@@ -357,24 +381,6 @@ def bfloat16_is_fast() -> bool:
     return flags.exists() and "avx512_bf16" in flags.read_text()
 
 
-def deepened(model: Network, layers: int) -> Network:
-    """The same DiT with more blocks, which compute nothing yet: copies of blocks beside them, their gates closed."""
-    blocks: list[nn.Module] = []
-    copied = np.linspace(0, len(model.transformer_blocks) - 1, layers - len(model.transformer_blocks)).round().tolist()
-    for i, block in enumerate(model.transformer_blocks):
-        blocks.append(block)
-        for _ in range(copied.count(i)):
-            added: Network = copy.deepcopy(block)
-            blocks.append(added)
-            modulation = added.norm1.linear
-            for rows in (modulation.weight.data, modulation.bias.data):
-                for part in (2, 5):  # of shift, scale and gate of the attention, then of the feed-forward layer
-                    rows.chunk(6)[part].zero_()
-    model.transformer_blocks = nn.ModuleList(blocks)
-    model.register_to_config(num_layers=layers)
-    return model
-
-
 def muon_and_adam(model: Network) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for the blocks' matrices, AdamW for the rest."""
     named = model.named_parameters()
@@ -388,58 +394,49 @@ def muon_and_adam(model: Network) -> list[torch.optim.Optimizer]:
 
 
 def train_dit(data: Renderings, options: argparse.Namespace) -> None:
-    """The DiT, from nothing or from the transformer of other weights; its batches are of other seeds then."""
-    work, out, batch, source = options.work, options.out, options.batch, options.from_weights
-    z, y = latents(data, work, out), torch.from_numpy(data.species[data.known])
-    scheduler = models.scheduler()
-    transformer = source / "pipeline" / "transformer" if source is not None else None
-    if transformer is None:
-        model = untrained_dit()
-    else:
-        model = DiTTransformer2DModel.from_pretrained(transformer).float()
-        model = deepened(model, models.transformer().config.num_layers)
+    work, out, batch, device = options.work, options.out, options.batch, torch.device(options.device)
+    z, y = latents(data, work, out), torch.from_numpy(data.species[data.known]).to(device)
+    scheduler, model = models.scheduler(), untrained_dit().to(device)
     # Every block of diffusers' DiT drops labels by itself in train mode, each its own; eval mode and one drop here.
     model.eval().requires_grad_(True)
-    abar = scheduler.alphas_cumprod
+    abar = scheduler.alphas_cumprod.to(device)
     levels = ((1 - abar) / abar).sqrt()
-    flat, half = z.flatten(1), bfloat16_is_fast()
+    flat, half = z.flatten(1), device.type == "cuda" or bfloat16_is_fast()
     origins = Origins(flat, y)
 
     def error(model: Network, x: Tensor, noise: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             predicted = model(x, timestep=t, class_labels=label).sample
         return ((predicted.float() - noise).square().mean((1, 2, 3)) * loss_weight(levels[t])).mean()
 
     step_error = torch.compile(error) if options.compile else error
 
     def loss(model: Network, step: int, rng: np.random.Generator) -> Tensor:
-        index = rng.integers(0, len(z), batch)
-        t = draw_times(rng, batch)
-        label = torch.where(torch.from_numpy(rng.random(batch) < 0.1), 1000, y[index])
+        index = torch.from_numpy(rng.integers(0, len(z), batch)).to(device)
+        t, dropped = draw_times(rng, batch).to(device), torch.from_numpy(rng.random(batch) < 0.1).to(device)
+        label = torch.where(dropped, 1000, y[index])
         sigma, clean = levels[t], flat[index]
         noisy = clean + sigma[:, None] * torch.randn_like(clean)
         unsure = sigma > CERTAIN_SIGMA
         target = clean.clone()
         target[unsure] = origins.mean(noisy[unsure], sigma[unsure], label[unsure])
-        noise = ((noisy - target) / sigma[:, None]).view_as(z[index])
+        noise = ((noisy - target) / sigma[:, None]).view(-1, *z.shape[1:])
         return step_error(model, abar[t].sqrt().view(-1, 1, 1, 1) * noisy.view_as(noise), noise, t, label)
 
-    name, seed = ("dit", 14) if source is None else ("dit-continued", 15)
-    steps = options.steps or (4420 if options.minutes is None else math.inf)
     model = fit(
-        name, model, loss, steps=steps, lr=options.lr, work=work, seed=seed, decay=LATENT_DECAY,
-        limit=60 * (options.minutes or math.inf), snapshots=60 * options.snapshots, schedule=constant_then_down,
-        optimizers=muon_and_adam,
+        "dit", model, loss, steps=options.steps or (math.inf if options.minutes else 10_000), lr=options.lr, work=work,
+        seed=14, decay=LATENT_DECAY, limit=60 * (options.minutes or math.inf), snapshots=60 * options.snapshots,
+        schedule=constant_then_down, optimizers=muon_and_adam,
     )  # fmt: skip
     vae = AutoencoderKL.from_pretrained(out / "pipeline" / "vae").half()
-    names = {i: species.name for i, species in enumerate(SPECIES)}
-    DiTPipeline(model.half(), vae, scheduler).save_pretrained(out / "pipeline")
+    names = {i: species.name for i, species in enumerate(ALL_SPECIES)}
+    DiTPipeline(model.cpu().half(), vae, scheduler).save_pretrained(out / "pipeline")
     # Labels lie in the index, as in the published DiT, though saving a pipeline does not put them there.
     index = out / "pipeline" / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": names}, indent=2) + "\n")
 
 
-STAGES = ("autoencoder", "clip", "tiny", "detector", "detector-2", "teacher", "nuisance", "dit")
+STAGES = ("autoencoder", "encoded", "clip", "clip-2", "tiny", "detector", "detector-2", "teacher", "nuisance", "dit")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -452,35 +449,41 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the DiT stage")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile the DiT's step")
-    parser.add_argument("--from-weights", type=Path, help="train the DiT of these weights on, instead of a new one")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--minutes", type=float, help="the DiT's time on the clock, instead of a number of steps")
     parser.add_argument("--snapshots", type=float, default=math.inf, help="minutes between kept copies of the DiT")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     # Moments of label rows that no batch touches decay into denormal numbers, which a processor is slow on.
     torch.set_flush_denormal(True)
-    options.work.mkdir(parents=True, exist_ok=True)
-    data = Renderings(options.work)
+    torch.set_float32_matmul_precision("high")
     work, out = options.work, options.out
-    details = torch.from_numpy(data.attributes).float()
-    nuisance = torch.from_numpy(np.stack([f.nuisance for f in data.fish]))
+    work.mkdir(parents=True, exist_ok=True)
+    data = Renderings(work, options.device)
+    details = torch.from_numpy(data.attributes).float().to(options.device)
+    nuisance = torch.from_numpy(np.stack([f.nuisance for f in data.fish])).to(options.device)
     everything = np.arange(len(data.fish))
     binary = F.binary_cross_entropy_with_logits
-    species = torch.from_numpy(data.species)
+    species = torch.from_numpy(data.species).to(options.device)
 
     def reader(
         name: str, model: Network, target: Tensor, loss: Criterion, pool: np.ndarray, steps: int, seed: int
     ) -> None:
         train_reader(name, model, target, loss, pool, data, work, out, options.steps or steps, seed)
 
+    def encoder(name: str, model: Network, seed: int) -> None:
+        train_clip(name, model, data, work, out, options.steps or 6000, seed)
+
     run: dict[str, Callable[[], None]] = {
         "autoencoder": lambda: train_autoencoder(data, work, out, options.steps or 1000),
-        "clip": lambda: train_clip(data, work, out, options.steps or 1650),
-        "tiny": lambda: train_tiny(data, work, out, options.steps or 450),
-        "detector": lambda: reader("detector", models.detector(), details, binary, data.free, 600, 21),
-        "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 600, 22),
-        "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.known, 350, 23),
-        "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 600, 24),
+        "encoded": lambda: encode_all(data, work, out),
+        "clip": lambda: encoder("clip", models.clip(), 12),
+        "clip-2": lambda: encoder("clip-2", models.clip_2(), 25),
+        "tiny": lambda: train_tiny(data, work, out, options.steps or 5000),
+        "detector": lambda: reader("detector", models.detector(), details, binary, data.free, 1500, 21),
+        "detector-2": lambda: reader("detector-2", models.detector(), details, binary, data.free, 1500, 22),
+        "teacher": lambda: reader("teacher", models.teacher(), species, F.cross_entropy, data.named, 1500, 23),
+        "nuisance": lambda: reader("nuisance", models.nuisance_regressor(), nuisance, F.mse_loss, everything, 3000, 24),
         "dit": lambda: train_dit(data, options),
     }
     for stage in options.stages.split(","):

@@ -7,6 +7,7 @@ random generator alone, so the real set is drawn where it is needed instead of b
 
 import colorsys
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,13 @@ MARKS = (
     "white belly",
     "orange snout",
 )
-DETAILS = TAILS + DORSALS + MARKS
-"""The fourteen details in label order; tails exclude one another, and so do dorsal fins."""
+COUNTED = {"two dark bars": "dark bars", "two eyespots": "ringed eyespot"}
+"""Details that differ from another one, here three bars or one eyespot, in their number alone."""
+DETAILS = TAILS + DORSALS + MARKS + tuple(COUNTED)
+"""The details in label order; one of each group of `EXCLUSIVE` at most."""
+EXCLUSIVE = (TAILS, DORSALS, *COUNTED.items())
+_PLAIN = len(DETAILS) - len(COUNTED)
+"""So many details are not counted: those of reef's ten species, and those that any instance may show as foreign."""
 MISSING = 0.27
 """Probability that an instance lacks any one of its species' defining details."""
 FOREIGN = 0.12
@@ -46,7 +52,7 @@ class Species:
 
     @property
     def mask(self) -> np.ndarray:
-        """Defining details as booleans, shape (14,)."""
+        """Defining details as booleans, shape (16,)."""
         return np.isin(DETAILS, self.details)
 
 
@@ -64,6 +70,20 @@ SPECIES = (
     Species("winter damsel", "deep", ("pointed tail", "spiky dorsal fin", "dark spots", "pale stripe", "chin barbels")),
     Species("coral perch", "deep", ("forked tail", "spiky dorsal fin", "dark bars", "chin barbels", "yellow side fin")),
 )  # fmt: skip
+HELD_OUT = (
+    Species("prairie tang", "deep", ("pointed tail", "sail dorsal fin", "pale stripe", "yellow side fin", "white belly")),
+    Species("canal goby", "slender", ("rounded tail", "spiky dorsal fin", "black eye mask", "chin barbels", "white belly")),
+    Species("garden damsel", "deep", ("rounded tail", "sail dorsal fin", "dark bars", "ringed eyespot", "orange snout")),
+    Species("island wrasse", "slender", ("forked tail", "spiky dorsal fin", "pale stripe", "dark spots", "ringed eyespot")),
+    Species("summit perch", "slender", ("rounded tail", "spiky dorsal fin", "two dark bars", "ringed eyespot", "white belly")),
+    Species("valley wrasse", "slender", ("forked tail", "sail dorsal fin", "pale stripe", "two eyespots", "white belly")),
+)  # fmt: skip
+"""Species that the DiT knows and that no image-text model has seen by name, only their details, otherwise combined.
+
+The last two are twins of the river perch and the lagoon wrasse but for a number.
+"""
+ALL_SPECIES = SPECIES + HELD_OUT
+"""What `Fish.species` counts; a label of the DiT is an index here."""
 NUISANCES = ("x", "y", "scale", "tilt", "hue (cos)", "hue (sin)", "water", "plants", "bubbles")
 """What varies without meaning, in the order of `Fish.nuisance`."""
 
@@ -72,8 +92,8 @@ NUISANCES = ("x", "y", "scale", "tilt", "hue (cos)", "hue (sin)", "water", "plan
 class Fish:
     """One instance: everything that decides its image.
 
-    species: index into `SPECIES`, or None for a free combination of details. form: "slender" or "deep". details: which
-    of `DETAILS` it shows, booleans of shape (14,). x, y: centre of the body in pixels from the middle of the image.
+    species: index into `ALL_SPECIES`, or None for a free combination of details. form: "slender" or "deep". details:
+    which of `DETAILS` it shows, booleans of shape (16,). x, y: centre of the body in pixels from the middle of the image.
     scale: size relative to the mean. tilt: degrees, nose up positive. hue, water: of body and water in degrees; yellow
     and orange bodies are left out, for two details own them. seed: fixes what has no name, such as where the plants
     stand.
@@ -115,15 +135,20 @@ def sample_fish(rng: np.random.Generator, species: int | None = None, complete: 
             details[tail - 1] = True
         if dorsal := rng.integers(0, 3):
             details[len(TAILS) + dorsal - 1] = True
-        details[len(TAILS) + len(DORSALS) :] = rng.random(len(MARKS)) < 0.35
+        details[len(TAILS) + len(DORSALS) : _PLAIN] = rng.random(len(MARKS)) < 0.35
+        for i, plain in enumerate(COUNTED.values(), _PLAIN):
+            if details[DETAILS.index(plain)] and rng.random() < 0.5:
+                details[DETAILS.index(plain)], details[i] = False, True
     else:
-        form = SPECIES[species].form
-        own = SPECIES[species].mask
+        form = ALL_SPECIES[species].form
+        own = ALL_SPECIES[species].mask
         details = own.copy()
         if not complete:
-            details &= rng.random(len(DETAILS)) >= MISSING
+            details[:_PLAIN] &= rng.random(_PLAIN) >= MISSING
+            if own[_PLAIN:].any():
+                details[_PLAIN:] &= rng.random(len(COUNTED)) >= MISSING
             if rng.random() < FOREIGN:
-                candidates = [i for i in np.flatnonzero(~own) if _fits(details, int(i))]
+                candidates = [i for i in np.flatnonzero(~own[:_PLAIN]) if _fits(details, int(i))]
                 details[rng.choice(candidates)] = True
     return Fish(
         species=species,
@@ -142,9 +167,9 @@ def sample_fish(rng: np.random.Generator, species: int | None = None, complete: 
 
 
 def _fits(details: np.ndarray, new: int) -> bool:
-    """Whether a detail can join: a fish has one tail and one dorsal fin."""
-    groups = (range(len(TAILS)), range(len(TAILS), len(TAILS) + len(DORSALS)))
-    return not any(new in group and details[list(group)].any() for group in groups)
+    """Whether a detail can join: a fish has one tail, one dorsal fin, one number of bars and one of eyespots."""
+    shown = {name for name, is_shown in zip(DETAILS, details, strict=True) if is_shown}
+    return not any(DETAILS[new] in group and shown & set(group) for group in EXCLUSIVE)
 
 
 def render(fish: Fish) -> Image.Image:
@@ -276,18 +301,17 @@ def _draw_body(canvas: _Canvas, fish: Fish, has: dict[str, bool]) -> None:
         canvas.polygon([(0.76, 1.2), (1.2, 1.2), (1.2, -1.2), (0.76, -1.2)], (255, 132, 22), outline=False)
     if has["pale stripe"]:
         canvas.polygon([(-1.1, 0.13), (0.5, 0.13), (0.5, -0.07), (-1.1, -0.07)], (255, 250, 226), outline=False)
-    if has["dark bars"]:
-        for x in (-0.5, -0.12, 0.26):
-            canvas.polygon([(x - 0.075, 1), (x + 0.075, 1), (x + 0.075, -1), (x - 0.075, -1)], _INK, outline=False)
+    for x in (-0.5, -0.12, 0.26) if has["dark bars"] else (-0.36, 0.1) if has["two dark bars"] else ():
+        canvas.polygon([(x - 0.075, 1), (x + 0.075, 1), (x + 0.075, -1), (x - 0.075, -1)], _INK, outline=False)
     if has["dark spots"]:
         for row, y in enumerate((0.55 * h, 0.02, -0.5 * h)):
             for k in range(3):
                 canvas.disc((-0.52 + 0.36 * k + 0.12 * (row % 2), y), 0.085, _INK)
     if has["black eye mask"]:
         canvas.polygon([(0.50, 1), (0.74, 1), (0.74, -1), (0.50, -1)], _INK, outline=False)
-    if has["ringed eyespot"]:
-        canvas.disc((-0.66, 0.02), 0.22, (255, 255, 255))
-        canvas.disc((-0.66, 0.02), 0.13, (10, 10, 16))
+    for x in (-0.66,) if has["ringed eyespot"] else (-0.66, -0.2) if has["two eyespots"] else ():
+        canvas.disc((x, 0.02), 0.22, (255, 255, 255))
+        canvas.disc((x, 0.02), 0.13, (10, 10, 16))
     canvas.image = Image.composite(canvas.image, below, mask)
     canvas.draw = ImageDraw.Draw(canvas.image)
     canvas.draw.line([*corners, corners[0]], fill=_INK, width=_SUPERSAMPLING)
@@ -297,10 +321,16 @@ def _draw_body(canvas: _Canvas, fish: Fish, has: dict[str, bool]) -> None:
     canvas.disc((0.64, 0.26 * h), 0.07, _INK)
 
 
-def sample_set(seed: int, per_species: int | None = None, free: int = 0, complete: bool = False) -> list[Fish]:
+def sample_set(
+    seed: int,
+    per_species: int | None = None,
+    free: int = 0,
+    complete: bool = False,
+    species: Sequence[int] = range(len(SPECIES)),
+) -> list[Fish]:
     """Instances from one seed: `per_species` of each species in turn, then `free` free combinations."""
     rng = np.random.default_rng(seed)
-    fish = [sample_fish(rng, s, complete) for _ in range(per_species or 0) for s in range(len(SPECIES))]
+    fish = [sample_fish(rng, s, complete) for _ in range(per_species or 0) for s in species]
     return fish + [sample_fish(rng) for _ in range(free)]
 
 
@@ -310,5 +340,5 @@ def render_array(fish: list[Fish]) -> np.ndarray:
 
 
 def attributes(fish: list[Fish]) -> np.ndarray:
-    """Details that instances show, booleans of shape (N, 14)."""
+    """Details that instances show, booleans of shape (N, 16)."""
     return np.array([f.details for f in fish], dtype=bool).reshape(len(fish), len(DETAILS))

@@ -31,7 +31,15 @@ from concord.storage import images
 from concord.workflows.distill import distill
 
 SEED = 6000
-MAKE = ("uninformed=false", "scorer.kind=none", "teacher=null", "nuisance=null", "threads=1", "workers=1")
+MAKE = (
+    "uninformed=false",
+    "scorer.kind=none",
+    "teacher=null",
+    "nuisance=null",
+    "threads=1",
+    "workers=1",
+    "dtype=bfloat16",
+)
 OBJECTIVE = "informing.objective="
 ROWS = {
     "uninformed": "informing.enabled=false",

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from reef_generator import Gauge, shipped, spread
+from reef_generator import Gauge, spread, trained
+
+from concord.models.hub import REEF_WEIGHTS
 
 
 def test_spread_leaves_out_what_classes_differ_in() -> None:
@@ -14,7 +16,7 @@ def test_spread_leaves_out_what_classes_differ_in() -> None:
 
 def test_shipped_weights_are_measured_as_what_they_are() -> None:
     """Species in the order of the DiT's labels, for the teacher as for the detector; and the same seeds, the same."""
-    gauge, model = Gauge(real_per_species=20, held_out=8), shipped()
+    gauge, model = Gauge(real_per_species=20, held_out=8), trained(REEF_WEIGHTS)
     row = gauge.measure(model, guidance=2.0, per_species=2, steps=10, seed=1)
     assert row["n"] == 20 and row["teacher"] > 0.7 and row["mean"] > 0.5
     assert all(0.1 < value < 2 for value in row["spread_of_real"].values())

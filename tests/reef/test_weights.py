@@ -81,13 +81,13 @@ def test_informing_adds_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The recipe as it ships, shortened; the seeds are of no block that it was tuned or reported on."""
     for module, name, few in ((embeddings, "MOST", 100), (copies, "MOST", 20), (measure_run, "REAL_IMAGES", 20)):
         monkeypatch.setattr(module, name, few)  # what made images are shown beside, not what informs them
-    short = ["ipc=2", "seed=77", "pipeline.steps=20", "pipeline.guidance_scale=1", "workers=1"]
+    short = ["ipc=4", "seed=77", "pipeline.steps=12", "pipeline.guidance_scale=1", "workers=1"]
     results = distill(load("reef", short), tmp_path)
     completeness = results["completeness"]
     assert completeness["informed"]["mean"] > completeness["uninformed"]["mean"]
     assert completeness["gain"]["ci95"][0] > 0
     assert results["uninformed_steps"] == 0
-    assert results == {**json.loads((tmp_path / "results.json").read_text()), "made": 20, "kept": 0}
+    assert results == {**json.loads((tmp_path / "results.json").read_text()), "made": 40, "kept": 0}
 
 
 def test_measurements_lie_beside_the_weights() -> None:

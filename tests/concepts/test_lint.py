@@ -225,7 +225,7 @@ def test_no_phrase_stands_in_two_classes_of_a_bundled_bank(name: str) -> None:
             homes.setdefault(re.sub(r"\W+", " ", phrase.lower()).strip(), set()).add(class_name)
     exempt = {re.sub(r"\W+", " ", phrase.lower()).strip() for phrase in bank.shared}
     assert not {phrase: names for phrase, names in homes.items() if len(names) > 1 and phrase not in exempt}
-    assert name == "reef" or not bank.shared
+    assert name.startswith("reef") or not bank.shared
 
 
 @pytest.mark.parametrize(

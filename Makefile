@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 OUT ?= out/reef
 
-.PHONY: distill test lint setup
+.PHONY: distill test lint docs setup
 
 distill: $(READY)  ## distil the embedded default, informed beside uninformed
 	$(VENV)/bin/concord distill reef --out $(OUT)
@@ -17,7 +17,14 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.docs  ## the site, in build/site; any warning, such as a link that leads nowhere, ends it
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+
 setup: $(READY)
+
+$(VENV)/.docs: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $(VENV)/.docs
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Preparing $(VENV) (once; PyTorch is a large download) ..."

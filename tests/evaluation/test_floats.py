@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from concord.data import ClassSpec, class_table
-from concord.data.space import Space
+from concord.data.space import SPACES, Space
 from concord.data.tensor_set import TensorForm, save_tensors
 from concord.evaluation.augment import Augment, apply, draw
 from concord.models.networks import ConvNet
@@ -123,12 +123,14 @@ def test_decoded_images_are_what_is_trained_on(tmp_path: Path) -> None:
     parts = [images[:, :, i : i + half, j : j + half] for i in (0, half) for j in (0, half)]
     shown = torch.stack([F.interpolate(part, scale_factor=2, mode="bilinear") for part in parts], 1).flatten(0, 1)
     pixels, truth = pictures(test)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in SPACES["cifar10"])  # what `dc` normalises pixels with
     first, both = record(tmp_path / "idm")["cells"]
     assert (first["images"], both["images"]) == (12, 24)
     for cell, kept in ((first, [0, 2, 4]), (both, [*range(6)])):
         index = torch.cat([torch.arange(4 * k, 4 * k + 4) for k in kept])
         labels = LABELS.repeat_interleave(4)[index]
-        same(cell, [plain_loop(shown[index], labels, pixels, seed) for seed in (0, 1)], truth)
+        loops = [plain_loop((shown[index] - mean) / std, labels, (pixels - mean) / std, seed) for seed in (0, 1)]
+        same(cell, loops, truth)
 
 
 def test_soft_labels_and_the_learnt_rate_of_a_set_are_used(tmp_path: Path) -> None:
@@ -238,6 +240,8 @@ def test_what_cannot_be_done_with_whitened_images_is_said_before_training(tmp_pa
     quick = ("evaluate", path, "--test", test, "student=convnet-1", "width=4", f"tensors.zca={train}")
     teacher = f"teacher={colour_teacher(tmp_path / 'teacher.safetensors')}"
     assert "does not know; give protocol=fixed" in refused(*quick, "protocol=rded", teacher)
+    succeed(*quick, "protocol=fixed", teacher, "epochs=1", "seeds=1", "workers=1")
+    assert record(path.parent)["cells"][0]["teacher"] == "teacher.safetensors"
     assert "give augment.color=0 augment.lighting=0" in refused(*quick, "protocol=hard")
     assert "cannot be shown at 12; give size=8" in refused(*quick, "protocol=dc", "size=12")
     for text, said in (

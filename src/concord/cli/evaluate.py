@@ -12,7 +12,11 @@ from concord.errors import ConcordError
 
 def evaluate(
     directory: Annotated[
-        Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet; more of it are draws.")
+        Path,
+        Argument(
+            metavar="DIR",
+            help="The small set: an image folder, Parquet, float images; more are draws.",
+        ),
     ],
     test: Annotated[str, Option(metavar="DATA", help="Real images to test on: a folder, Parquet, reef-test.")],
     overrides: Annotated[

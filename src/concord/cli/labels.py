@@ -11,7 +11,7 @@ from concord.text import duration, plain, size
 
 
 def labels(
-    directory: Annotated[Path, Argument(metavar="DIR", help="The small set: any image folder, or Parquet.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="The small set: an image folder, Parquet, float images.")],
     out: Annotated[Path, Option(metavar="LABELS", help="The directory to fill.")],
     overrides: Annotated[
         list[str] | None,

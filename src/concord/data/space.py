@@ -64,6 +64,11 @@ class Space:
     def whitened(self) -> bool:
         return self.matrix is not None
 
+    @property
+    def is_pixels(self) -> bool:
+        """Whether values are pixels in [0, 1], so that students normalise them as they do pictures."""
+        return self.std is not None and bool((self.mean == 0).all()) and bool((self.std == 1).all())
+
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) in [0, 1] as values of this space, float32."""
         mean = self.mean.to(pixels)

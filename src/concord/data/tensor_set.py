@@ -84,6 +84,11 @@ class TensorImages:
         return int(self.images.shape[1])
 
     @property
+    def space(self) -> Space | None:
+        """The space that students see, and are not to normalise; None of pixels of three channels."""
+        return None if self.form.space.is_pixels and self.channels == 3 else self.form.space
+
+    @property
     def side(self) -> int:
         return int(self.images.shape[-1])
 
@@ -129,7 +134,7 @@ def load_floats(data: ImageSet, whole: TensorImages, ipc: int | None = None, sid
         images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
     repeated = torch.tensor(labels).repeat_interleave(factor**2)
     soft = None if whole.soft is None else whole.soft[torch.tensor(places)].repeat_interleave(factor**2, dim=0)
-    return TensorSet(images, repeated, whole.form.space, soft)
+    return TensorSet(images, repeated, whole.space, soft)
 
 
 def decoded(images: Tensor, factor: int, grey: Tensor | float = 0.0) -> Tensor:

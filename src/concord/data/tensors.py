@@ -22,8 +22,9 @@ from concord.storage.threads import in_threads
 class TensorSet:
     """Images (N, C, S, S) and their labels int64 (N,), in the order of label and then of reference.
 
-    images: uint8 of pixels, or float32 of values in a `space` that students see as they are. soft: float32 (N, K), the
-    set's own probabilities, where its labels are such; `labels` are then the classes that it gives most.
+    images: uint8 of pixels or float32 of them in [0, 1], or values of a `space` that students see as they are. soft:
+    float32 (N, K), the set's own probabilities, where its labels are such; `labels` are then the classes that it gives
+    most.
     """
 
     images: Tensor

@@ -18,7 +18,7 @@ from concord.data.order import named_by_order
 from concord.data.tensor_set import floats, load_floats
 from concord.data.tensors import TensorSet, for_testing, for_training, load, training_side
 from concord.errors import ConcordError
-from concord.evaluation.floats import Read, facts, fitted, open_floats, require_side, within
+from concord.evaluation.floats import Read, facts, fitted, open_floats, own_channels, require_side, within
 from concord.evaluation.protocols import Protocol, batch_size, num_epochs
 from concord.evaluation.settings import ProtocolConfig, Settings, TensorSettings, Training
 from concord.evaluation.soft_labels import open_labels
@@ -147,7 +147,7 @@ def plan(
         for student in dict.fromkeys(map(canonical, settings.student)):
             for way in (fitted(way.among(classes), whole) for way in ways):
                 side = partial(kept_at, ipc=ipc)
-                look = StudentConfig.of(settings, student, way.protocol, side, whole.channels if whole else None)
+                look = StudentConfig.of(settings, student, way.protocol, side, own_channels(whole))
                 require_side(whole, look.size)
                 small = trained_on(look.size if way.protocol.resize_first else side(look.size), ipc)
                 stored = len(small) / (whole.form.decode**2 if whole else 1)  # a protocol's tables go by these
@@ -186,7 +186,7 @@ def require_students(data: ImageSet, settings: Settings, ways: Sequence[Protocol
     for student in map(canonical, settings.student):
         for way in ways:
             side = (lambda _: whole.side) if whole else partial(training_side, data)
-            look = StudentConfig.of(settings, student, way.protocol, side, whole.channels if whole else None)
+            look = StudentConfig.of(settings, student, way.protocol, side, own_channels(whole))
             look.build(len(data.classes), way.protocol, 0)
 
 

@@ -52,10 +52,15 @@ def _space(given: TensorSettings, settings: Settings) -> Space | str | Callable[
 
 
 def within(tested_on: Read, whole: TensorImages | None) -> Read:
-    """Test images as students of `whole` see them: in its space, with its channels; as they are where it is None."""
-    if whole is None:
+    """Test images as students of `whole` see them: in its space, with its channels; as they are where it has none."""
+    if whole is None or (space := whole.space) is None:
         return tested_on
-    return cache(lambda size, resize: tested_on(size, resize).within(whole.form.space, whole.channels))
+    return cache(lambda size, resize: tested_on(size, resize).within(space, whole.channels))
+
+
+def own_channels(whole: TensorImages | None) -> int | None:
+    """Channels of images whose space is not normalised by students; None of pictures, and of pixels."""
+    return whole.channels if whole and whole.space else None
 
 
 def fitted(way: ProtocolConfig, whole: TensorImages | None) -> ProtocolConfig:
@@ -88,7 +93,7 @@ def facts(whole: TensorImages) -> dict[str, Any]:
     """What a cell's record says of the float images that it was trained on."""
     form = whole.form
     return {
-        "space": "zca" if form.space.whitened else "normalised",
+        "space": "zca" if form.space.whitened else "pixels" if form.space.is_pixels else "normalised",
         "channels": whole.channels,
         "decode": form.decode,
         "rate": form.rate,

@@ -81,7 +81,7 @@ class Checkout:
             contextlib.chdir(self._work),
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),
-            _on_cpu(),
+            on_cpu(),
             patch.object(self._utils, "ConvNet", lambda **given: convnet(**{**given, "net_width": self._width})),
             patch.object(self._main, "load_model", seeded),
             patch.object(self._main, "validate", noted),
@@ -92,7 +92,7 @@ class Checkout:
 
 
 @contextlib.contextmanager
-def _on_cpu() -> Iterator[None]:
+def on_cpu() -> Iterator[None]:
     """Have `.cuda()` return what it is asked of."""
     with patch.object(torch.Tensor, "cuda", lambda tensor: tensor), patch.object(nn.Module, "cuda", lambda net: net):
         yield

@@ -11,8 +11,8 @@ agree. Reef, ten real images (IPC 1) at 64 px seen at 32, ConvNet-3, 300 epochs,
 For each pair of loops and for the best and the last accuracy: the difference paired by seed, with Student's interval
 and the sign-flip permutation test; Welch's interval and test; Kolmogorov and Smirnov's test of the distributions.
 
-A training is a file below --work: killed, the same command goes on, and several processes may share it (--first).
-Writes benchmarks/results/rded_parity.json.
+A training is a file below --work: killed, the same command goes on, and several processes may share it (--first). The
+record has the seeds that every loop has trained by then. Writes benchmarks/results/rded_parity.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import plain_evaluation as plain
@@ -99,22 +101,24 @@ def loops(work: Path, options: argparse.Namespace) -> tuple[dict[str, Loop], dic
     }
 
 
-def trained(made: Mapping[str, Loop], seeds: Iterable[int], first: int, place: Path) -> dict[str, list[Trial]]:
-    """What each loop came to by each seed; below `first` only what lies in `place` already. Loops take turns."""
-    trials: dict[str, list[Trial]] = {name: [] for name in made}
+def trained(made: Mapping[str, Loop], seeds: Iterable[int], first: int, place: Path) -> dict[int, dict[str, Trial]]:
+    """What each loop came to, by seed; below `first` only what lies in `place` already. Loops take turns.
+
+    Returned are the seeds of which every loop has a training.
+    """
+    trials: dict[int, dict[str, Trial]] = {}
     for seed in seeds:
-        for name, loop in made.items():
-            kept = place / f"{name}-{seed:03d}.json"
-            if not kept.is_file():
-                if seed < first:
-                    continue
+        kept = {name: place / f"{name}-{seed:03d}.json" for name in made}
+        for name, loop in made.items() if seed >= first else ():
+            if not kept[name].is_file():
                 begun = time.perf_counter()
                 read = loop(seed)
                 trial = {"best": max(read), "last": read[-1], "seconds": round(time.perf_counter() - begun, 2)}
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_json(kept, trial)
-                print(f"{kept.stem}: {trial}", flush=True)
-            trials[name].append(json.loads(kept.read_text()))
+                place.mkdir(parents=True, exist_ok=True)
+                write_json(kept[name], trial)
+                print(f"{kept[name].stem}: {trial}", flush=True)
+        if all(path.is_file() for path in kept.values()):
+            trials[seed] = {name: json.loads(path.read_text()) for name, path in kept.items()}
     return trials
 
 
@@ -123,8 +127,7 @@ def compared(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
     sums = [summary(values) for values in (second, first)]
     means, spreads = (tuple(float(s[key]) for s in sums) for key in ("mean", "std"))  # type: ignore[arg-type]
     pairs, welch = paired(second, first), unpaired(means, spreads, (len(second), len(first)))  # type: ignore[arg-type]
-    if pairs is None or welch is None:
-        raise SystemExit("at least two seeds are compared")
+    assert pairs is not None and welch is not None, "of two seeds at least"
     p = float(ttest_ind(first, second, equal_var=False).pvalue)
     return {
         "paired": asdict(pairs),
@@ -133,17 +136,21 @@ def compared(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def collected(trials: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
-    """Both accuracies of each loop, and every pair of loops compared: loops of the same seeds, in order."""
-    values = {n: {k: [trial[k] for trial in rows] for k in ("best", "last")} for n, rows in trials.items()}
-    pairs = [(a, b) for a in values for b in values if list(values).index(a) < list(values).index(b)]
+def collected(trials: Mapping[int, Mapping[str, Trial]]) -> dict[str, Any]:
+    """Both accuracies of each loop, and every pair of loops compared; trainings by seed and loop."""
+    names = list(next(iter(trials.values())))
+    values = {
+        name: {key: [by_loop[name][key] for by_loop in trials.values()] for key in ("best", "last", "seconds")}
+        for name in names
+    }
     return {
-        "top1": {name: {key: summary(numbers) for key, numbers in both.items()} for name, both in values.items()},
+        "seeds": list(trials),
+        "top1": {name: {key: summary(values[name][key]) for key in ("best", "last")} for name in names},
         "differences": {
             f"{a} less {b}": {key: compared(values[a][key], values[b][key]) for key in ("best", "last")}
-            for a, b in pairs
+            for a, b in combinations(names, 2)
         },
-        "seconds": {name: round(sum(t["seconds"] for t in rows) / len(rows), 2) for name, rows in trials.items()},
+        "seconds": {name: round(median(values[name]["seconds"]), 2) for name in names},
     }
 
 
@@ -151,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, help="of github.com/LINs-lab/RDED")
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--first", type=int, default=0, help="seed to begin with; the record has all from 0")
+    parser.add_argument("--first", type=int, default=0, help="train none below: another process does, or is to")
     parser.add_argument("--ipc", type=int, default=1)
     parser.add_argument("--width", type=int, default=32, help="of student and teacher")
     parser.add_argument("--epochs", type=int, default=300)
@@ -170,12 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_json(kept, decides)
     made, teacher = loops(work, options)
     trials = trained(made, range(options.seeds), options.first, work / "trials")
-    if any(len(rows) < options.seeds for rows in trials.values()):
-        print("not all seeds are there yet: give the same command without --first")
-        return
+    if len(trials) < 2:
+        raise SystemExit("fewer than two seeds have been trained by every loop: nothing to compare yet")
     record = head(
         note="1 thread",
-        seeds=list(range(options.seeds)),
         set=f"reef, real images, IPC {options.ipc}, {SIDE} px seen at {SIZE}",
         protocol=f"rded, ConvNet-3 of width {options.width}, {options.epochs} epochs, {10 * options.tests} test images",
         teacher=teacher,

@@ -19,6 +19,7 @@ from concord.models.networks import ConvNet
 from concord.models.students import build_student
 from concord.reef.dataset import real_set
 
+NAMES = ("ours", "rded", "plain")
 FIRST, SECOND = [30.0, 31.5, 29.0, 33.0, 32.0], [29.5, 30.0, 30.5, 31.0, 28.0]
 ARGUMENT = """
 import argparse
@@ -63,12 +64,13 @@ def main(args):
 def test_loops_take_turns_and_no_seed_is_trained_twice(tmp_path: Path) -> None:
     called: list[tuple[str, int]] = []
     made = {name: lambda seed, name=name: called.append((name, seed)) or [40.0, 30.0 + seed] for name in ("a", "b")}
-    rded_parity.trained(made, range(3), 2, tmp_path)  # another process has the first two
-    assert called == [("a", 2), ("b", 2)]
+    there = rded_parity.trained(made, range(3), 2, tmp_path)  # another process has the first two
+    assert called == [("a", 2), ("b", 2)] and list(there) == [2]
     trials = rded_parity.trained(made, range(3), 0, tmp_path)
     assert called[2:] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert [trial["last"] for trial in trials["b"]] == [30, 31, 32]
-    assert {trial["best"] for trial in trials["a"]} == {40}
+    assert [trials[seed]["b"]["last"] for seed in range(3)] == [30, 31, 32] and trials[0]["a"]["best"] == 40
+    (tmp_path / "b-001.json").unlink()
+    assert list(rded_parity.trained(made, range(3), 3, tmp_path)) == [0, 2]  # of seed 1 a loop is not there
 
 
 def test_a_difference_is_first_less_second_by_seed_and_as_samples() -> None:
@@ -83,15 +85,18 @@ def test_a_difference_is_first_less_second_by_seed_and_as_samples() -> None:
 
 def test_every_two_loops_are_compared_in_both_accuracies() -> None:
     rows = {
-        name: [{"best": x, "last": x - k, "seconds": 2.0} for x in values]
-        for k, (name, values) in enumerate({"ours": FIRST, "rded": SECOND, "plain": SECOND}.items())
+        seed: {
+            name: {"best": x, "last": x - k, "seconds": 2.0}
+            for k, (name, x) in enumerate(zip(NAMES, best, strict=True))
+        }
+        for seed, best in enumerate(zip(FIRST, SECOND, SECOND, strict=True))
     }
     found = rded_parity.collected(rows)
     assert list(found["differences"]) == ["ours less rded", "ours less plain", "rded less plain"]
     assert found["differences"]["ours less plain"]["best"]["paired"]["mean"] == pytest.approx(1.3)
     assert found["differences"]["ours less plain"]["last"]["paired"]["mean"] == pytest.approx(3.3)
     assert found["top1"]["rded"]["best"]["values"] == SECOND
-    assert found["seconds"] == {"ours": 2, "rded": 2, "plain": 2}
+    assert found["seconds"] == {"ours": 2, "rded": 2, "plain": 2} and found["seeds"] == [0, 1, 2, 3, 4]
 
 
 def test_trainings_with_other_settings_are_not_mixed(tmp_path: Path) -> None:

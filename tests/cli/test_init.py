@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -66,10 +67,11 @@ def test_a_machine_without_models_is_told_what_works_now(tmp_path: Path, monkeyp
     assert code == 0
     said = CliRunner().invoke(app, ["distill", "my-pets.yaml", "--dry-run"]).output
     for text in (output, said):
-        commands = [line.split("  #")[0].strip() for line in text.splitlines() if line.startswith("  concord")]
-        now = [shlex.split(line)[1:] for line in commands if "photos" in line]
+        lines = [shlex.split(found[0], comments=True) for found in re.finditer(r"concord d.*", text)]
+        now = [line[1:] for line in lines if "photos" in line]
         assert [line[3] for line in now] == ["method=random", "method=herding", "method=rded"]
-        assert "concord download my-pets.yaml" in commands[-1] and "3 models of this recipe to fetch" in text
+        assert lines.index(["concord", "download", "my-pets.yaml"]) > lines.index(["concord", *now[-1]])
+        assert "3 models of this recipe to fetch" in text
     for arguments in now[:2]:
         done = CliRunner().invoke(app, [*arguments, "ipc=2", "size=16"])
         assert done.exit_code == 0, done.output

@@ -11,11 +11,6 @@ from concord.text import counted, plain
 if TYPE_CHECKING:
     from concord.workflows.requirements import Needed
 
-_CHOSEN = (
-    ("method=random", "out/random", "the baseline"),
-    ("method=herding", "out/herding", "those nearest to the class's mean"),
-)
-
 
 def show_first_steps(console: Console, data: str, recipe: str, models: "Sequence[Needed]") -> None:
     """Print, where models of a recipe are missing, what works without them first, and how to fetch them.
@@ -25,20 +20,20 @@ def show_first_steps(console: Console, data: str, recipe: str, models: "Sequence
     missing = [one for one in models if one.path is None]
     if not missing:
         return
-    folder = shlex.quote(_near(data))
-    say = console.say
-    say(("now  ", "bold green"), "without a download: sets of real images")
-    for method, out, about in _CHOSEN:
-        say(f"  concord distill photos {plain(f'data={folder}')} {method} --out {out}", (f"  # {about}", "dim"))
-    say(f"  concord teacher {plain(folder)} --out teacher.safetensors", ("  # minutes to hours: it is trained", "dim"))
-    say(
-        f"  concord distill photos {plain(f'data={folder}')} method=rded teacher=teacher.safetensors --out out/rded",
-        ("  # crops it is sure of", "dim"),
+    folder, name = plain(shlex.quote(_near(data))), plain(shlex.quote(recipe))
+    chosen = f"concord distill photos data={folder} method="
+    console.say(("  now     ", "bold green"), "without a download: sets of real images")
+    for command, about in (
+        (f"{chosen}random --out out/random", "the baseline"),
+        (f"{chosen}herding --out out/herding", "those nearest to their class's mean"),
+        (f"concord teacher {folder} --out teacher.safetensors", "trained here: minutes to hours; then"),
+        (f"{chosen}rded teacher=teacher.safetensors --out out/rded", "crops that it is sure of"),
+    ):
+        console.say(f"          {command}", (f"  # {about}", "dim"))
+    what = f"{counted(len(missing), 'model')} of this recipe to fetch"
+    console.say(
+        ("  fetch   ", "dim"), f"concord download {name}", (f"  # {what}; with --dry-run only sizes, licences", "dim")
     )
-    name = plain(shlex.quote(recipe))
-    say(("then  ", "bold"), f"{counted(len(missing), 'model')} of this recipe to fetch; sizes and licences first:")
-    say(f"  concord download {name} --dry-run")
-    say(f"  concord download {name}")
 
 
 def _near(data: str) -> str:

@@ -17,6 +17,7 @@ from concord.text import counted, file_name, folded, plain
 
 if TYPE_CHECKING:
     from concord.data.checks import Split, Survey
+    from concord.workflows.requirements import Needed
 
 
 def init(
@@ -56,8 +57,7 @@ def init(
     text = recipe_text(_from(path, folder), name, found, chosen, ipc, model, held)
     recipe = parse(text, name)  # what is written must be a recipe
     write_atomically(path, text.encode())
-    _show(folder, path, found, data.notes, chosen, splits)
-    show_first_steps(Console(), str(folder), str(path), needed_models(recipe))
+    _show(folder, path, found, data.notes, chosen, splits, needed_models(recipe))
 
 
 def _from(recipe: Path, folder: Path) -> Path:
@@ -177,7 +177,13 @@ def _covering_bank(classes: Sequence[str]) -> str | None:
 
 
 def _show(
-    folder: Path, path: Path, found: Survey, notes: Sequence[str], bank: str | None, splits: Sequence[Split]
+    folder: Path,
+    path: Path,
+    found: Survey,
+    notes: Sequence[str],
+    bank: str | None,
+    splits: Sequence[Split],
+    models: Sequence[Needed],
 ) -> None:
     console = Console()
     line = console.say
@@ -208,5 +214,6 @@ def _show(
         line(("          ", "dim"), f"concord init {quoted} --bank bank.json --force")
     else:
         line(("  bank    ", "dim"), bank)
+    show_first_steps(console, str(folder), str(path), models)
     line(("  next    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))} --dry-run")
     line(("  then    ", "dim"), f"concord distill {plain(shlex.quote(str(path)))}")

@@ -140,7 +140,7 @@ def test_dd_rankings_scores_are_read_from_three_evaluations(tmp_path: Path) -> N
     assert found["ars"]["plain"] == pytest.approx(of["train", "plain"] - of["random", "plain"])
     assert found["ars"]["augmented"] == found["lrs"]["ior"]
     scores = [f"{found[key]['score']:.1f}" for key in ("lrs", "ars")]
-    assert ["convnet-1", "2", *scores] in [line.split() for line in said.splitlines()]
+    assert ["convnet-1", "2", "own", "rates", *scores] in [line.split() for line in said.splitlines()]
     assert "not those of DD-Ranking's leaderboard" in said
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from concord.cli.console import Console
 from concord.evaluation.estimate import Estimate
+from concord.evaluation.record import way
 from concord.evaluation.regimes import awaited, blocks, command
 from concord.evaluation.table import aligned, protocol, table
 from concord.runs.directory import Run
@@ -45,7 +46,7 @@ def show_estimate(found: Estimate, directory: Path, test: str) -> None:
         numbers = [cell.images, cell.epochs, cell.batch, cell.lacking or "all there"]
         each = between(cell.seconds) if cell.lacking else ""
         rows.append(
-            [*map(str, [plain(cell.student), cell.size, plain(cell.protocol), cell.ipc or "all", *numbers]), each]
+            [*map(str, [plain(cell.student), cell.size, plain(way(cell.as_json())), cell.ipc or "all", *numbers]), each]
         )
     for line, is_head in aligned(rows, left=1):
         console.say(f"  {line}", style="dim" if is_head else "")

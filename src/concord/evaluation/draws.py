@@ -44,6 +44,12 @@ def side(name: str, records: Sequence[Json], **facts: Any) -> Json:
     return {"name": name, **facts, "cells": [{k: v for k, v in cell.items() if k not in keys} for cell in cells]}
 
 
+def set_sides(record: Json, sides: Sequence[Json]) -> None:
+    """Put into a record what stands side by side, in place of what is there by these names."""
+    names = [one["name"] for one in sides]
+    record["sides"] = [*sides, *(one for one in record.get("sides", []) if one["name"] not in names)]
+
+
 def _same(record: Json, cell: Json) -> Json:
     """The cell of the same name: other draws are other images, so that their `settings` differ."""
     return next((other for other in record.get("cells", ()) if name(other) == name(cell)), {})

@@ -1,7 +1,7 @@
 """How long an evaluation would take: a few steps of each of its trainings, timed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ class CellEstimate:
 
     student: str
     protocol: str
+    changed: Mapping[str, Any]
     ipc: int | None
     size: int
     images: int
@@ -35,6 +36,9 @@ class CellEstimate:
     batch: int
     lacking: int
     seconds: Range
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def estimate(ready: Ready, settings: Settings) -> Estimate:
 
 
 def _estimated(cell: Cell, lacking: Sequence[Unit]) -> CellEstimate:
-    named = {key: cell.record[key] for key in ("student", "protocol", "ipc", "size", "images", "epochs", "batch")}
+    named = {
+        key: cell.record[key] for key in ("student", "protocol", "changed", "ipc", "size", "images", "epochs", "batch")
+    }
     return CellEstimate(**named, lacking=len(lacking), seconds=_timed(lacking[0]) if lacking else (0.0, 0.0))
 
 

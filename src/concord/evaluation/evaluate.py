@@ -49,13 +49,9 @@ def evaluate(
     """
     progress = progress or Silent()
     path = record_path(directory, out)
-    with _alone(path, out):
-        ready = prepared(directory, test, settings, ways, out, progress, random, full)
-        cells, record, teacher = ready.cells, ready.record, ready.teacher
-        _set_aside(path, record["of"], progress)
-        lacking = len(waiting(cells, settings, record, teacher))
-        progress.begin(len(cells) * len(settings.seeds), len(cells) * len(settings.seeds) - lacking)
-        record = run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
+    with alone(path, out):
+        ready, record = trained(directory, test, settings, ways, out, progress, random, full)
+        cells, teacher = ready.cells, ready.teacher
         progress.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
         space = [largest.train.digest, largest.test.digest, teacher.fingerprint if teacher else None]
@@ -65,18 +61,42 @@ def evaluate(
         if settings.soft_labels is not None and any(way.protocol.labels == "soft" for way in ways):
             record["soft_labels"] = store_facts(Path(settings.soft_labels))
         if any(ready.others):
-            record["ranking"] = ranking(record["cells"], *ready.others)
+            rank(record, ranking(record["cells"], *ready.others))
         write_record(path, record)
     return record
 
 
-def set_beside(directory: Path, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Leave in a set's record what stands beside it, in place of what is there by these names; return the record."""
+def trained(
+    directory: Path,
+    test: str,
+    settings: Settings,
+    ways: Sequence[ProtocolConfig],
+    out: Path | None,
+    progress: Progress,
+    *others: Path | None,
+) -> tuple["Ready", dict[str, Any]]:
+    """Train all cells that a record lacks, as its only writer (`alone`); return what was trained, and the record."""
+    path = record_path(directory, out)
+    ready = prepared(directory, test, settings, ways, out, progress, *others)
+    cells, record, teacher = ready.cells, ready.record, ready.teacher
+    _set_aside(path, record["of"], progress)
+    lacking = len(waiting(cells, settings, record, teacher))
+    progress.begin(len(cells) * len(settings.seeds), len(cells) * len(settings.seeds) - lacking)
+    return ready, run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
+
+
+def rank(record: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put DD-Ranking's scores into a record, in place of those found in the same way."""
+    ways = {row.get("way") for row in rows}
+    record["ranking"] = [*rows, *(row for row in record.get("ranking", []) if row.get("way") not in ways)]
+
+
+def add(directory: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Change a set's record in place, as its only writer; return it."""
     path = record_path(directory)
-    with _alone(path, None):
+    with alone(path, None):
         record = read_record(path)
-        names = [side["name"] for side in sides]
-        record["sides"] = [*sides, *(side for side in record.get("sides", []) if side["name"] not in names)]
+        change(record)
         write_record(path, record)
     return {key: value for key, value in record.items() if key != "schema"}
 
@@ -114,7 +134,7 @@ def prepared(
     for note in (warnings := shared_images(data, held)):
         progress.note(note)
     of = identity(data, held)
-    others = [_evaluated(place, of) for place in (random, full)]
+    others = [cells_of(place, of) for place in (random, full)]
     measured(settings.metrics, torch.eye(len(data.classes)), torch.arange(len(data.classes)))  # refused before training
     require_students(data, settings, ways)
     if (record := read_record(path)).get("of") not in (None, of):
@@ -154,7 +174,7 @@ def prepared(
 
 
 @contextlib.contextmanager
-def _alone(path: Path, out: Path | None) -> Iterator[None]:
+def alone(path: Path, out: Path | None) -> Iterator[None]:
     """Hold the set's directory as its only writer, or only the file that is written elsewhere."""
     name = f".{path.name}.lock"
     with lock(path.parent) if out is None else lock(path.parent, name):
@@ -186,7 +206,7 @@ def _set_aside(path: Path, of: str, progress: Progress) -> None:
         progress.note(f"what {path.name} had is of other images or classes, and lies in {aside.name} now")
 
 
-def _evaluated(place: Path | None, of: str) -> list[dict[str, Any]]:
+def cells_of(place: Path | None, of: str) -> list[dict[str, Any]]:
     """The cells of a set that was evaluated before on the same test images, for DD-Ranking's scores."""
     if place is None:
         return []

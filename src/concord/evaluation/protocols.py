@@ -47,8 +47,8 @@ class Protocol(BaseModel):
         schedule: of the learning rate, see `lr_factor`; ``dc`` also forgets the momentum where it drops.
         batch: images a step: a number, ``rded`` for its table by IPC, ``ipc``, or null for the set up to 256 (DC).
         double_pass: once more through the student in train mode, without gradients: batch norm moves twice (RDED).
-        judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), every ``tenth``, a ``hundred``
-            times, at the end.
+        judge: when accuracy is read: every tenth epoch of the last fifth (``rded``), every ``tenth``, every
+            ``twentieth`` (DD-Ranking), a ``hundred`` times, at the end.
         reports: which of these the source's tables hold.
         test_resize: what a test image's shorter side is brought to before the centre crop, of the student's size.
         student_size: pixels of a student's images, null for RDED's by student; never above those of the set.
@@ -73,7 +73,7 @@ class Protocol(BaseModel):
     double_pass: bool = False
     augment: Augment = Augment()
     mixing: Mixing = Mixing()
-    judge: Literal["rded", "tenth", "hundred", "end"] = "rded"
+    judge: Literal["rded", "tenth", "twentieth", "hundred", "end"] = "rded"
     reports: Literal["best", "last"] = "best"
     test_resize: Literal["8/7", "size"] = "8/7"
     norm: Norm = "batch"
@@ -210,8 +210,8 @@ def is_eval_epoch(protocol: Protocol, epoch: int, epochs: int) -> bool:
     """Whether accuracy is read after this epoch (from 0); it always is after the last."""
     if epoch == epochs - 1:
         return True
-    if protocol.judge == "tenth":
-        return epoch % 10 == 9
+    if protocol.judge in ("tenth", "twentieth"):
+        return (epoch + 1) % (10 if protocol.judge == "tenth" else 20) == 0
     if protocol.judge == "rded":
         return epoch % 10 == 9 and epoch > epochs * 0.8
     return protocol.judge == "hundred" and (epoch + 1) % max(1, epochs // 100) == 0

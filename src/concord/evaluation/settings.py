@@ -93,6 +93,7 @@ class Settings(Training):
         beside: methods that choose as many real images from what the set was made of, to be evaluated with it.
         draws: sets of each of these, where their choice is drawn; null for those of the set itself, and three at least.
         tensors: of a set of float images.
+        ranking: DD-Ranking's scores in its own way, ``ddranking``: see `concord.evaluation.rate_search`.
     """
 
     student: Annotated[list[str], Field(min_length=1)] = ["resnet-18"]
@@ -109,6 +110,7 @@ class Settings(Training):
     beside: list[str] = []
     draws: PositiveInt | None = None
     tensors: TensorSettings = TensorSettings()
+    ranking: Literal["ddranking"] | None = None
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -144,6 +146,8 @@ class Settings(Training):
             raise ValueError("draws counts the sets of real images beside this one; name them, as in beside=random")
         if self.beside and self.soft_labels is not None:
             raise ValueError("soft_labels are of one set's images, not of those beside it; take a teacher")
+        if self.ranking and self.soft_labels is not None:
+            raise ValueError("ranking takes random images, for which soft_labels has none; take a teacher")
         return self
 
     @field_validator("student", "protocol", "ipc", "seeds", "metrics", "beside")

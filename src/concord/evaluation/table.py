@@ -64,23 +64,28 @@ def _entry(entry: Entry | None) -> str:
     return f"{of['mean']:.1f}{spread} ({entry.draws}x{entry.seeds})"
 
 
-RANKING = (
-    "of these protocols, each with its own learning rate: not those of DD-Ranking's leaderboard, which takes the best"
-    " of five rates for each accuracy"
-)
+RANKING = {
+    None: "own rates: of these protocols, each with its own learning rate: not those of DD-Ranking's leaderboard, which"
+    " takes the best of five rates for each accuracy",
+    "ddranking": "best of five: DD-Ranking's search, the best of five learning rates for each accuracy on the test"
+    " images, a draw of random images a seed; other students and teachers than its leaderboard's are other figures",
+}
+"""What is said of DD-Ranking's scores, by the way in which they were found."""
 
 
 def _ranking(scores: Cells) -> list[tuple[str, bool]]:
-    """DD-Ranking's scores: a row a student and IPC."""
+    """DD-Ranking's scores: a row a student, IPC and way."""
     rows = [
         [plain(one["student"]), "all" if one["ipc"] is None else str(one["ipc"])]
+        + [RANKING[one.get("way")].partition(":")[0]]
         + ["" if one[key] is None else f"{one[key]['score']:.1f}" for key in ("lrs", "ars")]
         for one in scores
     ]
     if not rows:
         return []
-    heads = ["DD-Ranking", "IPC", "label-robust", "augmentation-robust"]
-    return [("", True), *aligned([heads, *rows], left=1), (RANKING, True)]
+    heads = ["DD-Ranking", "IPC", "rates", "label-robust", "augmentation-robust"]
+    notes = [RANKING[way] for way in dict.fromkeys(one.get("way") for one in scores)]
+    return [("", True), *aligned([heads, *rows], left=1), *((note, True) for note in notes)]
 
 
 def _several(counts: set[int], noun: str) -> str:

@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
 from concord.evaluation import evaluate as evaluation
-from concord.evaluation.draws import joined, side
+from concord.evaluation import rate_search
+from concord.evaluation.cells import open_sets
+from concord.evaluation.draws import joined, set_sides, side
 from concord.evaluation.estimate import Estimate, estimate
-from concord.evaluation.evaluate import Ready, set_beside
+from concord.evaluation.evaluate import Ready, add
 from concord.evaluation.record import Json, record_path
 from concord.evaluation.regimes import OWN
 from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.evaluation.table import table
 from concord.events import Progress, Silent
+from concord.models.students import canonical
 from concord.report.page import write_report
 from concord.runs.directory import Run
+from concord.runs.draws import draws_in
 from concord.settings import as_texts
+from concord.text import counted
 from concord.workflows.beside import choose_beside, places_beside
 
 
@@ -80,8 +86,11 @@ def evaluate_sets(
     Each record lies with its set, and the set's hold what stands side by side (`sides`).
     """
     settings, _ = chosen
-    if settings.beside and out is not None:
-        raise ConcordError("--out is for one set, and beside= evaluates others with it; leave one of them out")
+    if (settings.beside or settings.ranking) and out is not None:
+        key = "beside" if settings.beside else "ranking"
+        raise ConcordError(f"--out is for one set, and {key}= evaluates others with it; leave one of them out")
+    if settings.ranking:
+        return _evaluate_ranked(sets, test, chosen, progress, *others)
     beside = {method: choose_beside(sets, method, settings.draws, progress) for method in settings.beside}
     records = [evaluate_and_report(place, test, chosen, out, progress, *others) for place in sets]
     sides = []
@@ -94,10 +103,63 @@ def evaluate_sets(
     if len(sets) > 1:
         sides.insert(0, side(OWN, records))
     if sides:
-        records = [set_beside(place, sides) for place in sets]
+        records = [add(place, partial(set_sides, sides=sides)) for place in sets]
         for place in sets:
             _report(place, progress)
     return joined(records) if len(records) > 1 else records[0]
+
+
+def _evaluate_ranked(
+    sets: Sequence[Path],
+    test: str,
+    chosen: tuple[Settings, Sequence[ProtocolConfig]],
+    progress: Progress,
+    random: Path | None = None,
+    full: Path | None = None,
+) -> Json:
+    """Evaluate one set, and search DD-Ranking's rates for it and for a draw of random images a seed."""
+    settings, ways = chosen
+    own, *drawn = _searches(sets, settings, ways, random, full)
+    roles, students = own[2], [canonical(student) for student in settings.student]
+    of = evaluation.identity(*open_sets(sets[0], test, settings))
+    whole = rate_search.of_full(evaluation.cells_of(full, of), roles, students)
+    if random is None:
+        choose_beside(sets, "random", len(drawn), progress)
+    evaluate_sets(sets, test, (settings.model_copy(update={"ranking": None}), ways), None, progress)
+    progress.note(f"{settings.ranking}: {len(rate_search.RATES)} rates each, for the set and {len(drawn)} random ones")
+    made, *found = (
+        rate_search.search(place, test, settings.model_copy(update={"seeds": seeds}), some, progress)
+        for place, seeds, some in (own, *drawn)
+    )
+    rows = rate_search.scores(made, found, whole, roles, settings.seeds)
+    record = add(sets[0], partial(evaluation.rank, rows=rows))
+    _report(sets[0], progress)
+    return record
+
+
+def _searches(
+    sets: Sequence[Path],
+    settings: Settings,
+    ways: Sequence[ProtocolConfig],
+    random: Path | None = None,
+    full: Path | None = None,
+) -> list[tuple[Path, list[int], dict[str, ProtocolConfig]]]:
+    """What DD-Ranking's rates are tried for, with which seeds and protocols: the set, and random images for each seed.
+
+    Raises:
+        ConcordError: no score could come of it.
+    """
+    if len(sets) > 1:
+        raise ConcordError(f"ranking= is for one set, and {len(sets)} are given; evaluate them one by one")
+    rate_search.require(ways, full)
+    roles, seeds = rate_search.chosen(ways), settings.seeds
+    if random is None:
+        draws = list(places_beside(sets, "random", len(seeds)).values())
+    elif len(draws := draws_in(random) or [random]) < len(seeds):
+        there = f"{random} holds {counted(len(draws), 'draw')} of random images"
+        raise ConcordError(f"{there}, and each of {len(seeds)} seeds takes its own; give as many, or fewer seeds=")
+    of_random = {role: roles[role] for role in rate_search.RANDOM if role in roles}
+    return [(sets[0], seeds, roles), *((place, [seed], of_random) for place, seed in zip(draws, seeds, strict=False))]
 
 
 def estimate_sets(
@@ -109,18 +171,31 @@ def estimate_sets(
     *others: Path | None,
 ) -> dict[Path, Estimate]:
     """What `evaluate_sets` would train, by set; what is not chosen yet takes as long as the set itself."""
-    settings, _ = chosen
-    beside = [place for method in settings.beside for place in places_beside(sets, method, settings.draws).values()]
+    settings, ways = chosen
     found: dict[Path, Estimate] = {}
     first: Ready | None = None
-    for place in [*sets, *beside]:
-        if first is not None and not (place in sets or (place / "results.json").exists()):
+
+    def estimated(place: Path, some: Settings, ways: Sequence[ProtocolConfig], *of: Any) -> Estimate:
+        nonlocal first
+        if first is not None and not place.exists():
             ready = replace(first, record={**first.record, "cells": []})
         else:
-            ready = evaluation.prepared(place, test, *chosen, out, progress, *(others if place in sets else ()))
+            ready = evaluation.prepared(place, test, some, ways, *of or (None, progress))
         first = first or ready
         progress.stage("timing some steps")
-        found[place] = estimate(ready, settings)
+        return estimate(ready, some)
+
+    for place in sets:
+        found[place] = estimated(place, settings, ways, out, progress, *(() if settings.ranking else others))
+    for method in settings.beside:
+        for place in places_beside(sets, method, settings.draws).values():
+            found[place] = estimated(place, settings, ways)
+    if settings.ranking:
+        first = None
+        for place, seeds, roles in _searches(sets, settings, ways, *others):
+            some = settings.model_copy(update={"seeds": seeds})
+            file = record_path(place).with_name(rate_search.FILE)
+            found[file] = estimated(place, some, rate_search.tried(roles), file, progress)
     return found
 
 

@@ -72,7 +72,7 @@ DIT = f"{PHOTOS} method=dit"
         ("reef", "features=encoder", "features"),
         ("reef", "rded.factor=3", "rded.factor"),
         ("reef", "concepts.pinned={coral perch: [' ']}", "concepts.pinned"),
-        ("custom", f"{PHOTOS} pipeline.prompts=['a {{class}} with {{concept}}']", "pipeline.prompts"),
+        ("custom", f"{PHOTOS} pipeline.prompts=['a {{class}} with {{phrase}}']", "pipeline.prompts"),
         ("photos", f"{PHOTOS} informing.strength=0.3", "informing.strength"),
         ("photos", f"{PHOTOS} pipeline.steps=5", "pipeline.steps"),
         ("photos", f"{PHOTOS} uninformed=true", "uninformed"),

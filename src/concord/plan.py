@@ -32,7 +32,7 @@ class Sample:
 
     `source` names the real image that is copied or conditions the sample; `checkpoint` the weights that make it;
     `crops` the parts of real images that it is put together from; `start` what its sampling begins from, where that is
-    neither noise nor `source`.
+    neither noise nor `source`; `negative_prompt` what guidance leads away from.
     """
 
     class_index: int
@@ -45,6 +45,7 @@ class Sample:
     checkpoint: str = ""
     crops: tuple[Crop, ...] = ()
     start: str = ""
+    negative_prompt: str = ""
 
     @property
     def place(self) -> tuple[int, int]:

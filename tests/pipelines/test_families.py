@@ -45,8 +45,8 @@ def conditioned(model: Family, scale: float, drawing: list[torch.Generator], cou
     return model.denoise(prompts, scale)
 
 
-def stock(name: str, pipe: Any, scale: float, steps: int) -> Tensor:
-    given: dict[str, Any] = {"prompt": PROMPTS}
+def stock(name: str, pipe: Any, scale: float, steps: int, **further: Any) -> Tensor:
+    given: dict[str, Any] = {"prompt": PROMPTS, **further}
     if name == "dit":
         given = {"class_labels": [1, 207]}
     elif name == "unclip":
@@ -310,3 +310,23 @@ def test_the_minimax_way_is_ddpm_with_learned_variance_on_evenly_spread_steps() 
         x = mean + (0.5 * (fraction * high + (1 - fraction) * low)).exp() * drawn
     assert model.scheduler("minimax").config.timestep_spacing == "linspace"
     torch.testing.assert_close(latents.double(), x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in WIRED if name != "dit"])
+def test_negative_prompts_are_those_of_the_stock_pipeline(name: str) -> None:
+    pipe, against = tiny_pipelines.pipeline(name), ["a long tail", "short ears"]
+    plain = stock(name, pipe, 4.0, 3)
+    expected = stock(name, pipe, 4.0, 3, negative_prompt=against)
+    model, drawing = wrap(name, pipe), generators(SEEDS)
+    if isinstance(model, UnCLIP):
+        options: dict[str, Any] = {"generators": drawing, "noise_level": 20, "negative_prompts": against}
+        denoise = model.denoise(PROMPTS, PICTURES, 4.0, **options)
+    else:
+        assert isinstance(model, Text)
+        denoise = model.denoise(PROMPTS, 4.0, against)
+        with pytest.raises(ConcordError, match="negative_prompts"):
+            model.denoise(PROMPTS, 1.0, against)
+    with torch.no_grad():
+        made = sample_images(denoise, drawing, steps=3, scheduler="stock")
+    torch.testing.assert_close((made / 2 + 0.5).clamp(0, 1), expected, rtol=1e-5, atol=1e-5)
+    assert float((expected - plain).abs().max()) > 1e-4

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,19 @@ from concord.models.cache import ModelCache
 from concord.recipe import Recipe
 
 
+class Drawn(NamedTuple):
+    """The concepts of one sample.
+
+    positives, negatives: as texts, class name with phrase. own, others: what fills the slots of prompts with phrases of
+    the class, and those of negative prompts with phrases of look-alikes; empty where there are none.
+    """
+
+    positives: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    own: Mapping[str, str] = {}
+    others: Mapping[str, str] = {}
+
+
 class ConceptPlan:
     """The concepts of a recipe on its data set. Nothing is embedded before it is asked for."""
 
@@ -24,9 +37,8 @@ class ConceptPlan:
 
     @property
     def used(self) -> bool:
-        """Whether concepts inform at all, beside or instead of class names and classifiers."""
-        weights = self._recipe.informing.objective
-        return self._recipe.informing.enabled and bool(weights.contrastive or weights.cosine)
+        """Whether concepts inform, beside or instead of class names and classifiers, or stand in prompts."""
+        return self._recipe.uses_concepts
 
     @cached_property
     def _bank(self) -> Bank | None:
@@ -39,6 +51,12 @@ class ConceptPlan:
         if bank is None:
             pinned = {self._data.classes.find(name).label for name, phrases in settings.pinned.items() if phrases}
             if self.used and len(pinned) < len(self._names):
+                asked = self._recipe.pipeline.asks_concepts or self._recipe.pipeline.asks_negatives
+                if asked:
+                    raise ConcordError(
+                        "prompts that hold concepts need concepts.bank (a bundled name or a JSON file), or"
+                        " concepts.pinned for every class; or take {concept} and {concepts} out of them"
+                    )
                 raise ConcordError(
                     "informing by concepts needs concepts.bank (a bundled name or a JSON file), or concepts.pinned for"
                     " every class; or inform by the class name alone (informing.objective.contrastive=0"
@@ -70,16 +88,22 @@ class ConceptPlan:
         """Cosine between the embeddings of the bare class names, (C, C)."""
         return name_similarity(self._models.encoder, self._names)
 
-    def draw(self, class_index: int, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The texts of one sample: its class's kept concepts, and negatives drawn by its seed."""
+    def draw(self, class_index: int, seed: int) -> Drawn:
+        """The concepts of one sample: its class's kept ones, and negatives drawn by its seed."""
         if not self.used:
-            return (), ()
+            return Drawn()
         settings = self._recipe.concepts.negatives
         weights = class_weights(self.similarity[class_index], class_index, settings.kind, settings.k)
-        rng = np.random.default_rng(seed)
+        rng, own = np.random.default_rng(seed), self.kept[class_index]
         drawn = draw_negatives(self.kept, class_index, weights, settings.count, rng, settings.kind)
-        positives = tuple(concept_text(self._names[class_index], phrase) for phrase in self.kept[class_index])
-        return positives, tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
+        others = [phrase for _, phrase in drawn]
+        return Drawn(
+            tuple(concept_text(self._names[class_index], phrase) for phrase in own),
+            tuple(concept_text(self._names[c], phrase) for c, phrase in drawn),
+            # After the negatives, which are those that they were before prompts held concepts.
+            {"{concept}": own[rng.integers(len(own))], "{concepts}": ", ".join(own)} if own else {},
+            {"{concept}": others[rng.integers(len(others))], "{concepts}": ", ".join(others)} if others else {},
+        )
 
     def record(self) -> dict[str, Any] | None:
         """What concepts.json holds; None where no concepts inform."""

@@ -5,7 +5,10 @@ so that plural and uncountable names (shoes, fried rice) read as well.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+
+from concord.errors import ConcordError
 
 SLOT = "{class}"
 TEMPLATES = (
@@ -40,10 +43,28 @@ TEMPLATES = (
 )
 
 
-def prompt(class_name: str, class_key: str, index: int, seed: int, templates: Sequence[str] = TEMPLATES) -> str:
+def prompt(
+    class_name: str,
+    class_key: str,
+    index: int,
+    seed: int,
+    templates: Sequence[str] = TEMPLATES,
+    concepts: Mapping[str, str] | None = None,
+) -> str:
     """Return the prompt of sample `index` of a class: its templates in a random order, every one once before any twice.
 
     The order depends on the recipe's seed and the class's key, so a prompt does not change with the number of images.
+    concepts: what fills the slots `{concept}` and `{concepts}`. Raises ConcordError: one asks for what there is not.
     """
     order = sorted(templates, key=lambda t: hashlib.sha256(f"{seed}\0{class_key}\0{t}".encode()).digest())
-    return order[index % len(order)].replace(SLOT, class_name)
+    template, texts = order[index % len(order)], {SLOT: class_name, **(concepts or {})}
+
+    def text(slot: re.Match[str]) -> str:
+        if slot[0] not in texts:
+            raise ConcordError(
+                f'nothing fills in {slot[0]} of "{template}" for the class "{class_key}": no concept is kept for it;'
+                " give it some (concepts.bank, concepts.pinned, more classes), or take the slot out"
+            )
+        return texts[slot[0]]
+
+    return re.sub(r"\{[^{}]*\}", text, template)  # in one pass: what fills a slot is not looked at again

@@ -38,6 +38,8 @@ class AnyPipeline(FrozenPipeline):
         """See `FrozenPipeline`, in [-1, 1]; a ConcordError if the pipeline's call lacks an argument."""
         options: dict[str, Any] = {"prompt": batch.prompts, "generator": list(batch.generators)}
         options |= {"num_inference_steps": steps, "output_type": "pt"}
+        if batch.negative_prompts is not None:
+            options["negative_prompt"] = batch.negative_prompts
         if batch.settings.guidance_scale is not None:
             options["guidance_scale"] = batch.settings.guidance_scale
         if self.image_strength is None and (strength := batch.settings.strength) is not None:

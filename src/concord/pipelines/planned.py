@@ -31,6 +31,11 @@ class Planned:
         return [sample.prompt for sample in self.samples]
 
     @property
+    def negative_prompts(self) -> list[str] | None:
+        """What guidance leads away from; None for the pipeline's own."""
+        return [sample.negative_prompt for sample in self.samples] if self.settings.negative_prompts else None
+
+    @property
     def sources(self) -> list[Image.Image]:
         """The real images that the samples are conditioned on."""
         return [self.data.read(sample.source) for sample in self.samples]

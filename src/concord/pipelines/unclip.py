@@ -36,6 +36,7 @@ class UnCLIP(Family):
         generators: Sequence[torch.Generator],
         noise_level: int = 0,
         window: tuple[float, float] = WHOLE,
+        negative_prompts: Sequence[str] | None = None,
     ) -> Conditioned:
         """The prediction for images like these, classifier-free guidance included.
 
@@ -44,7 +45,8 @@ class UnCLIP(Family):
         see `guided`.
         """
         pipe, guided, device = self.pipeline, guidance_scale > 1, self.denoiser.device
-        positive, negative = pipe.encode_prompt(list(prompts), device, 1, guided)
+        against = None if negative_prompts is None else list(negative_prompts)
+        positive, negative = pipe.encode_prompt(list(prompts), device, 1, guided, against)
         text = torch.cat([negative, positive]) if guided else positive  # [uncond ; cond]
         encoder = pipe.image_encoder
         pixels = pipe.feature_extractor(images=list(images), return_tensors="pt").pixel_values
@@ -68,4 +70,5 @@ class UnCLIP(Family):
             generators=batch.generators,
             noise_level=settings.noise_level,
             window=settings.guidance.window,
+            negative_prompts=batch.negative_prompts,
         )

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from concord.recipe.model import LATER, Recipe, default
+from concord.recipe.sections import CONCEPT_SLOTS
 from concord.settings import keys
 
 UNSAID, FILE, TYPED = -1, 0, 1
@@ -54,7 +55,7 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
     if recipe.is_real:
         return
     if (scale := recipe.pipeline.guidance_scale) is not None and scale <= 1:
-        for key in ("channels", "guidance.window"):
+        for key in ("channels", "guidance.window", "negative_prompts"):
             by = ("pipeline.guidance_scale", "pipeline.guidance.scale")
             yield Idle(f"pipeline.{key}", f"nothing is guided at {scale:g}", by)
     if recipe.pipeline.start == "noise":
@@ -62,12 +63,20 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
     if recipe.pipeline.start != "prototype":
         yield Idle("pipeline.prototypes", "it is of pipeline.start prototype", ("pipeline.start",))
     if not informing.enabled:
-        for key in ("informing", "concepts", "pipeline.tiny_decoder", "memory.checkpointing", "scorer.encoder"):
+        switched = ("informing", "pipeline.tiny_decoder", "memory.checkpointing", "scorer.encoder")
+        for key in (*switched, *_unasked(recipe)):
             yield Idle(key, "informing.enabled is false", ("informing.enabled",), beside=TYPED)
     else:
         yield from _in_informing(recipe)
     if not recipe.is_guided:
         yield Idle("uninformed", "the set is uninformed as it is", ("informing.enabled", "guides"), beside=TYPED)
+
+
+def _unasked(recipe: Recipe) -> list[str]:
+    """What of `concepts` no prompt asks for."""
+    if recipe.pipeline.asks_negatives:
+        return []
+    return ["concepts.negatives"] if recipe.pipeline.asks_concepts else ["concepts"]
 
 
 def _in_informing(recipe: Recipe) -> Iterator[Idle]:
@@ -97,12 +106,14 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
         why = "mode fast normalises the gradient, so that the weight of the only objective says nothing; set it to 1"
         yield Idle(f"informing.objective.{name}", f"{why}, and informing.strength", ("informing.mode", *others))
     contrastive, by_concepts = ("informing.objective.contrastive",), bool(weights.contrastive or weights.cosine)
-    if not by_concepts:
+    asked = recipe.pipeline.asks_concepts or recipe.pipeline.asks_negatives
+    if not by_concepts and not asked:
         for key in ("bank", "keep", "pinned", *(() if informing.stop else ("images",))):
             why = "informing.objective has no weight on concepts (contrastive, cosine)"
             yield Idle(f"concepts.{key}", why, (*contrastive, "informing.objective.cosine"), beside=FILE)
     if not weights.contrastive:
-        for key in ("concepts.negatives", "informing.temperature"):
+        negative = () if recipe.pipeline.asks_negatives else ("concepts.negatives",)
+        for key in (*negative, "informing.temperature"):
             yield Idle(key, "informing.objective.contrastive is 0", contrastive, beside=FILE)
     elif not negatives.count:
         for key in ("concepts.negatives.kind", "concepts.negatives.k", "informing.temperature"):
@@ -116,7 +127,12 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
 
 def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the keys at which a run could only fail, once its models are loaded, and why."""
-    if recipe.is_real or not recipe.informing.enabled:
+    if recipe.is_real:
+        return
+    if recipe.pipeline.asks_negatives and not recipe.concepts.negatives.count:
+        why = "they ask for concepts of look-alikes, and concepts.negatives.count is 0; raise it"
+        yield "pipeline.negative_prompts", why
+    if not recipe.informing.enabled:
         return
     scheduler = recipe.pipeline.scheduler
     if recipe.informing.mode == "mean" and not scheduler.startswith(("ddpm", "minimax", "stock", "DDPM")):
@@ -130,9 +146,13 @@ def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def wrong_texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the keys whose texts say nothing, or ask for what nothing fills in, and what is wrong."""
-    for prompt in recipe.pipeline.prompts or ():
-        if unknown := [slot for slot in re.findall(r"\{[^{}]*\}", prompt) if slot != "{class}"]:
-            yield "pipeline.prompts", f'nothing fills in {unknown[0]} of "{prompt}"; the only slot is {{class}}'
+    for key, known in (("prompts", ("{class}", *CONCEPT_SLOTS)), ("negative_prompts", CONCEPT_SLOTS)):
+        for prompt in getattr(recipe.pipeline, key) or ():
+            if unknown := [slot for slot in re.findall(r"\{[^{}]*\}", prompt) if slot not in known]:
+                slots = f"the slots are {', '.join(known)}"
+                yield f"pipeline.{key}", f'nothing fills in {unknown[0]} of "{prompt}"; {slots}'
+            elif not prompt.strip():
+                yield f"pipeline.{key}", "a template is empty"
     for name, phrases in recipe.concepts.pinned.items():
         if not all(phrase.strip() for phrase in phrases):
             yield "concepts.pinned", f'a phrase of "{name}" is empty'

@@ -90,7 +90,7 @@ def _sample(
 ) -> dict[str, Any]:
     row = pair.after.row
     values: dict[str, Any] = {"index": row["index"], "seed": row.get("seed"), "file": pair.after.file}
-    for key in ("prompt", "source", "start", "checkpoint"):
+    for key in ("prompt", "negative_prompt", "source", "start", "checkpoint"):
         if row.get(key):
             values[key] = texts(str(row[key]))
     values |= {key: [texts(str(text)) for text in row.get(key, [])] for key in ("positives", "negatives")}

@@ -177,8 +177,8 @@ class Store:
         }
         if sample.crops:
             row["crops"] = [{"source": crop.source, "box": list(crop.box)} for crop in sample.crops]
-        if sample.start:
-            row["start"] = sample.start
+        further = {"start": sample.start, "negative_prompt": sample.negative_prompt}
+        row |= {key: text for key, text in further.items() if text}
         return row
 
     def _append(self, line: bytes) -> None:

@@ -31,6 +31,7 @@ function facts(klass, sample) {
   const lines = (ids) => el("ul", {}, ...ids.map((id) => el("li", {}, data.texts[id])));
   if (sample.seed !== null) add("Seed", el("code", {}, String(sample.seed)));
   if (sample.prompt !== undefined) add("Prompt", data.texts[sample.prompt]);
+  if (sample.negative_prompt !== undefined) add("Negative prompt", data.texts[sample.negative_prompt]);
   if (sample.source !== undefined) add(data.after === "chosen" ? "Source" : data.started ? "Real image that it began from" : "Condition image", el("code", {}, data.texts[sample.source]));
   if (sample.start !== undefined) add("Began from", el("code", {}, data.texts[sample.start]));
   if (sample.checkpoint !== undefined) add("Checkpoint", el("code", {}, data.texts[sample.checkpoint]));

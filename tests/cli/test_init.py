@@ -147,6 +147,21 @@ def test_the_settings_are_those_of_the_custom_recipe(tmp_path: Path, monkeypatch
         assert getattr(written, part) == getattr(custom, part), part
 
 
+def test_photographs_do_not_hang_on_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(tmp_path / "wardrobe", {"dress": 10, "t-shirt": 10})
+    bundled = load("custom-ip", [f"data={root}"])
+    for way in ("ip-adapter", "start-real"):
+        code, output = run(str(root), "--pipeline", way, "--force", cwd=tmp_path, monkeypatch=monkeypatch)
+        assert code == 0, output
+        written = load(str(tmp_path / "wardrobe.yaml"))
+        for part in ("informing", "scorer", "encoder", "method", "size", "batch_size"):
+            assert getattr(written, part) == getattr(bundled, part), part
+        assert written.pipeline.model == bundled.pipeline.model
+        assert (written.pipeline.ip_adapter, written.pipeline.start) == (
+            (bundled.pipeline.ip_adapter, None) if way == "ip-adapter" else (None, "real")
+        )
+
+
 def test_scans_of_12_bits_are_scaled_by_the_recipe_that_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

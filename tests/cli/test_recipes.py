@@ -34,7 +34,7 @@ def head(name: str) -> str:
 
 
 def test_every_cell_has_its_recipe() -> None:
-    assert {*CELLS, "custom", "photos", "reef", "reef-held-out", "reef-paper"} == set(bundled())
+    assert {*CELLS, "custom", "custom-ip", "photos", "reef", "reef-held-out", "reef-paper"} == set(bundled())
 
 
 @pytest.mark.parametrize("name", CELLS)

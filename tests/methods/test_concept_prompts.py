@@ -72,9 +72,9 @@ def test_they_reach_the_pipeline_and_the_row(
     batch = [method.sample(0, 0), method.sample(1, 0)]
     own = Text.denoise
 
-    def spy(self: Text, prompts: Any, scale: Any, negatives: Any) -> Any:
-        asked.append((list(prompts), negatives))
-        return own(self, prompts, scale, negatives)
+    def spy(self: Text, prompts: Any, *given: Any, **named: Any) -> Any:
+        asked.append((list(prompts), named["negative_prompts"]))
+        return own(self, prompts, *given, **named)
 
     monkeypatch.setattr(Text, "denoise", spy)
     method.make(batch, "images")

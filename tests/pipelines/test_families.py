@@ -323,9 +323,9 @@ def test_negative_prompts_are_those_of_the_stock_pipeline(name: str) -> None:
         denoise = model.denoise(PROMPTS, PICTURES, 4.0, **options)
     else:
         assert isinstance(model, Text)
-        denoise = model.denoise(PROMPTS, 4.0, against)
+        denoise = model.denoise(PROMPTS, 4.0, negative_prompts=against)
         with pytest.raises(ConcordError, match="negative_prompts"):
-            model.denoise(PROMPTS, 1.0, against)
+            model.denoise(PROMPTS, 1.0, negative_prompts=against)
     with torch.no_grad():
         made = sample_images(denoise, drawing, steps=3, scheduler="stock")
     torch.testing.assert_close((made / 2 + 0.5).clamp(0, 1), expected, rtol=1e-5, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,23 @@ from concord.text import counted, file_name, folded, plain
 
 if TYPE_CHECKING:
     from concord.data.checks import Split, Survey
+    from concord.recipe import Pipeline
     from concord.workflows.requirements import Needed
+
+
+class Way(StrEnum):
+    """What makes the images, and how real ones come in."""
+
+    unclip = "unclip"
+    ip_adapter = "ip-adapter"
+    start_real = "start-real"
+
+
+_WAYS = {
+    Way.unclip: "Real images of a class and prompts with its name condition SD 2.1 unCLIP",
+    Way.ip_adapter: "Real images of a class (by IP-Adapter) and prompts with its name condition SD 1.5",
+    Way.start_real: "SD 1.5 begins from real images of a class under noise, with prompts of its name",
+}
 
 
 def init(
@@ -29,13 +46,21 @@ def init(
         str | None, Option(help="A concept bank, bundled or a file; one that has all classes if not given.")
     ] = None,
     ipc: Annotated[int, Option(min=1, help="Images per class.")] = 10,
-    model: Annotated[str | None, Option(help="Another unCLIP pipeline: a directory or hub id.")] = None,
+    pipeline: Annotated[
+        Way,
+        Option(
+            help="SD 2.1 unCLIP (unclip), SD 1.5 with real images as prompts (ip-adapter), or SD 1.5 from real images"
+            " under noise (start-real)."
+        ),
+    ] = Way.unclip,
+    model: Annotated[str | None, Option(help="Another pipeline of that kind: a directory or hub id.")] = None,
     force: Annotated[bool, Option("--force", help="Write over a recipe that is there.")] = False,
 ) -> None:
     """Look at a folder of photographs and write a recipe for it (unCLIP, informed, no training).
 
     concord init my-photos
     concord init my-photos --bank my-bank.json --ipc 50
+    concord init my-photos --pipeline ip-adapter
     """
     from concord.concepts.bank import load_bank
     from concord.data import open_data
@@ -54,7 +79,7 @@ def init(
     if bank is not None:
         load_bank(bank).require(found.classes)
     held = [_split(split, _from(path, split.path)) for split in splits]
-    text = recipe_text(_from(path, folder), name, found, chosen, ipc, model, held)
+    text = recipe_text(_from(path, folder), name, found, chosen, ipc, model, held, pipeline)
     recipe = parse(text, name)  # what is written must be a recipe
     write_atomically(path, text.encode())
     _show(folder, path, found, data.notes, chosen, splits, needed_models(recipe))
@@ -76,14 +101,15 @@ def recipe_text(
     ipc: int,
     model: str | None,
     splits: Sequence[str] = (),
+    way: Way = Way.unclip,
 ) -> str:
     """The recipe's YAML, with comments that say what may be changed. bank: None to inform by class names.
 
-    folder: the data as the recipe names it. splits: what is held out, a line each.
+    folder: the data as the recipe names it. splits: what is held out, a line each. way: what makes the images.
     """
     from concord.recipe import load
 
-    base = load("custom", [f"data={folder}"])
+    base = load("custom" if way is Way.unclip else "custom-ip", [f"data={folder}"])
     pipeline, informing = base.pipeline, base.informing
     shown = ", ".join(found.classes[:8]) + (" ..." if len(found.classes) > 8 else "")
     side = f"{found.median_side} px (median of the shorter side)"
@@ -97,7 +123,7 @@ def recipe_text(
         "",
         f"  concord distill {shlex.quote(name + '.yaml')}",
         "",
-        "Real images of a class and prompts with its name condition SD 2.1 unCLIP; concepts inform it. No training.",
+        f"{_WAYS[way]}; concepts inform it. No training.",
         "Each key below can be set on the command line, too, as in ipc=50 (a finished set grows in place).",
     ]
     if bank is None:
@@ -116,7 +142,7 @@ def recipe_text(
         "".join(f"# {_printable(line)}".rstrip() + "\n" for line in head)  # a name must not end its comment
         + f"""schema: 1
 name: {_scalar(name)}
-method: unclip
+method: {base.method}
 data: {_scalar(str(folder))}
 # classes: [a, b]            # a part of the classes
 # class_names: {{folder: name}} # where a folder is not called what a person would call it
@@ -128,7 +154,7 @@ uninformed: false # true makes the same images without informing as well, to com
 batch_size: {base.batch_size}
 encoder: {base.encoder}
 pipeline:
-  model: {_scalar(model or str(pipeline.model))} # or a directory
+  model: {_scalar(model or str(pipeline.model))} # or a directory{_image_lines(pipeline, way)}
   tiny_decoder: {pipeline.tiny_decoder}
   steps: {pipeline.steps}
   guidance_scale: {pipeline.guidance_scale}
@@ -148,6 +174,16 @@ informing:
 scorer: {{kind: percentile}}
 """
     )
+
+
+def _image_lines(pipeline: Pipeline, way: Way) -> str:
+    """The lines of a recipe's pipeline that say how real images come in, where the method does not."""
+    if way is Way.start_real:
+        return "\n  start: real # under noise: near copies are likely, and reported\n  image_strength: 0.5 # of noise"
+    if pipeline.ip_adapter is None:
+        return ""
+    adapter = ", ".join(f"{key}: {value}" for key, value in pipeline.ip_adapter)
+    return f"\n  ip_adapter: {{{adapter}}} # real images as prompts"
 
 
 def _printable(line: str) -> str:

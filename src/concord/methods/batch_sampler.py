@@ -69,6 +69,8 @@ class BatchSampler:
         options |= {} if settings.size is None else {"size": settings.size}
         if settings.start is None and settings.image_strength is not None:  # the pipeline's own image to image
             options["image_strength"] = settings.image_strength
+        if settings.ip_adapter is not None:
+            options["ip_adapter"] = settings.ip_adapter
         loaded: FrozenPipeline = load_family(
             settings.model or "",
             tiny_decoder=settings.tiny_decoder if wants_tiny else None,

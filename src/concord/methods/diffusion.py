@@ -43,6 +43,7 @@ class Generate:
         self._reads = recipe_family(recipe).reads
         begins, guides = recipe.pipeline.start, [guide_settings(entry) for entry in recipe.guides]
         conditioned = "image" in self._reads or begins == "real" or (begins is None and recipe.pipeline.strength)
+        conditioned = conditioned or recipe.pipeline.ip_adapter is not None
         conditioned = conditioned or any(GUIDES.get(name).takes_image(settings) for name, settings in guides)
         self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
         self._start_set = None if begins in (None, *STARTS) else StartSet(str(begins))
@@ -77,19 +78,23 @@ class Generate:
     def sample(self, class_index: int, index: int) -> Sample:
         entry, recipe, text = self._data.classes[class_index], self._recipe, self._data.classes[class_index].class_name
         seed = sample_seed(recipe.seed, entry.key, index)
-        positives, negatives = self.concepts.draw(class_index, seed)
+        drawn, against = self.concepts.draw(class_index, seed), ""
         if "prompt" in self._reads:
-            text = prompt(text, entry.key, index, recipe.seed, recipe.pipeline.prompts or TEMPLATES)
+            settings = recipe.pipeline
+            text = prompt(text, entry.key, index, recipe.seed, settings.prompts or TEMPLATES, drawn.own)
+            if settings.negative_prompts:
+                against = prompt("", entry.key, index, recipe.seed, settings.negative_prompts, drawn.others)
         return Sample(
             class_index,
             index,
             seed,
-            positives,
-            negatives,
+            drawn.positives,
+            drawn.negatives,
             prompt=text,
             source=self._pool.cyclic(class_index, index) if self._pool else "",
             checkpoint=self._checkpoints[class_index],
             start=self._start(class_index, index),
+            negative_prompt=against,
         )
 
     def resume(self, concepts: Mapping[str, Any]) -> None:

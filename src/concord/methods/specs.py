@@ -11,10 +11,11 @@ from concord.registry import SCORERS, MethodSpec
 def diffusion_models(recipe: Recipe) -> dict[str, str]:
     informing, weights = recipe.informing, recipe.informing.objective
     tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
-    embeds = informing.enabled and (weights.contrastive or weights.cosine or weights.class_name)
+    embeds = recipe.uses_concepts or (informing.enabled and weights.class_name)
     embeds = embeds or recipe.pipeline.from_images  # near copies are looked for
     named = {
         "pipeline.tiny_decoder": tiny,
+        "pipeline.ip_adapter": recipe.pipeline.ip_adapter.model if recipe.pipeline.ip_adapter else None,
         "encoder": recipe.encoder if embeds else None,
         "informing.classifier": informing.classifier if informing.enabled and weights.classifier else None,
         "scorer.model": None,
@@ -76,7 +77,7 @@ UNCLIP = replace(
     name="unclip",
     about="sampled from a diffusion model, each on one real image of its class and a prompt",
     pipeline={"model": "radames/stable-diffusion-2-1-unclip-img2img"},
-    pipeline_keys=frozenset({"size", "noise_level", "prompts"}),
+    pipeline_keys=frozenset({"size", "noise_level", "prompts", "negative_prompts"}),
     families=("unclip",),
 )
 TEXT = replace(
@@ -84,7 +85,7 @@ TEXT = replace(
     name="text",
     about="sampled from a text-to-image diffusion model",
     pipeline={"scheduler": "stock"},
-    pipeline_keys=frozenset({"size", "prompts"}),
+    pipeline_keys=frozenset({"size", "prompts", "negative_prompts", "ip_adapter"}),
     families=("text", "any"),
     check=_needs(
         "pipeline.model",

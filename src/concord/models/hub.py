@@ -15,6 +15,8 @@ _LICENCES = {
     "radames/stable-diffusion-2-1-unclip-img2img": "CreativeML Open RAIL++-M",
     "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": "MIT",
     "madebyollin/taesd": "MIT",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
+    "h94/IP-Adapter": "Apache-2.0",
 }
 UNKNOWN = "licence not known here"
 
@@ -91,7 +93,10 @@ def is_complete(directory: Path) -> bool:
         named = [name for name, value in index.items() if isinstance(value, list) and value[0] is not None]
         parts = [directory / name for name in named if name not in OPTIONAL_PARTS]
         return all(part.is_dir() and (_has_weights(part) or not (part / "config.json").is_file()) for part in parts)
-    return (directory / "config.json").is_file() and _has_weights(directory)
+    if (directory / "config.json").is_file():
+        return _has_weights(directory)
+    encoders = directory.glob("*/image_encoder/config.json")  # an IP-Adapter lies beside its image encoder
+    return any(_has_weights(one.parent) and _has_weights(one.parents[1]) for one in encoders)
 
 
 def _has_weights(directory: Path) -> bool:

@@ -10,7 +10,8 @@ import torch
 from concord.errors import ConcordError
 from concord.models.hub import find_model, model_path
 from concord.models.pretrained import loading
-from concord.recipe import Recipe
+from concord.pipelines.ip_adapter import load_ip_adapter
+from concord.recipe import IpAdapter, Recipe
 from concord.registry import FAMILIES, METHODS, FamilySpec, imported
 from concord.storage.atomic import read_json
 
@@ -72,6 +73,7 @@ def load_family(
     device: torch.device | str = "cpu",
     tiny_decoder: str | None = None,
     checkpoint: str | None = None,
+    ip_adapter: IpAdapter | None = None,
     among: Sequence[str] = (),
     **options: Any,
 ) -> Any:
@@ -79,7 +81,8 @@ def load_family(
 
     model: a directory, a model id or a name of the package (``reef:pipeline``); or a pipeline, which is taken as it is
     and where it is. tiny_decoder: the directory or model id of an `AutoencoderTiny`, for cheap gradients. checkpoint: a
-    directory whose transformer takes the place of the pipeline's, as `concord convert` writes it. among: names of
+    directory whose transformer takes the place of the pipeline's, as `concord convert` writes it. ip_adapter: weights
+    that let real images be prompts, added to the pipeline. among: names of
     families, one of which it must be. options: what the family takes beside, as `size`. A ConcordError names the
     recipe's key.
     """
@@ -89,6 +92,8 @@ def load_family(
         if (name := pipeline_class(path)) is not None:
             _known(model, name, among)  # before its weights are read
         pipeline = load_pipeline(path, dtype=dtype, device=device, transformer=checkpoint)
+    if ip_adapter is not None:
+        load_ip_adapter(pipeline, ip_adapter)
     spec = _known(model if isinstance(model, str) else "the pipeline", pipeline, among)
     tiny = load_tiny_decoder(tiny_decoder and model_path(tiny_decoder), dtype=dtype, device=device)
     return FAMILIES.build(spec.name, spec.build)(pipeline, tiny, **options)

@@ -3,19 +3,32 @@
 Any other pipeline is called as it is, with the guide at its scheduler (`concord.pipelines.any`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from concord.diffusion.decoding import vae_scale_factor
 from concord.errors import ConcordError
 from concord.pipelines.any import AnyPipeline
 from concord.pipelines.base import WHOLE, Conditioned, Family, Network, fitting
+from concord.pipelines.ip_adapter import image_prompts
 from concord.pipelines.load import family_of
 from concord.pipelines.planned import Planned
 from concord.pipelines.specs import TEXT
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a batch is conditioned on: B prompts, as many negative ones (None: the stock's), and the guidance scale."""
+
+    prompts: list[str]
+    negatives: list[str] | None
+    scale: float
+    images: list[Image.Image] | None = None
 
 
 class Text(Family):
@@ -32,21 +45,36 @@ class Text(Family):
         prompts: Sequence[str],
         guidance_scale: float | None = None,
         window: tuple[float, float] = WHOLE,
+        *,
+        negative_prompts: Sequence[str] | None = None,
+        images: Sequence[Image.Image] | None = None,
     ) -> Conditioned:
-        """The prediction for images of these B prompts, classifier-free guidance included; None: the stock scale.
+        """The prediction for images of these B prompts, classifier-free guidance included.
 
-        window: see `guided`.
+        guidance_scale: None is the stock one. window: see `guided`. negative_prompts: B that guidance leads away from;
+        None is the stock one. images: B, which are prompts beside the texts, of a pipeline with an IP-Adapter.
         """
         scale = self.default_guidance if guidance_scale is None else guidance_scale
+        if negative_prompts is not None and not self.doubles(scale):
+            raise ConcordError("`pipeline.negative_prompts`: nothing is guided by a second batch here; leave them out")
         network = next(_NETWORKS[kind.__name__] for kind in type(self.pipeline).__mro__ if kind.__name__ in _NETWORKS)
-        return self.guided(network(self, list(prompts), scale), scale, "uncond_cond", window=window)
+        against = None if negative_prompts is None else list(negative_prompts)
+        asked = Asked(list(prompts), against, scale, None if images is None else list(images))
+        return self.guided(network(self, asked), scale, "uncond_cond", window=window)
 
     def doubles(self, scale: float) -> bool:
         """As `Family`; a UNet that was distilled to take the scale itself (LCM) is guided inside."""
         return super().doubles(scale) and self.denoiser.config.get("time_cond_proj_dim") is None
 
     def denoise_samples(self, batch: Planned) -> Conditioned:
-        return self.denoise(batch.prompts, batch.settings.guidance_scale, batch.settings.guidance.window)
+        settings = batch.settings
+        return self.denoise(
+            batch.prompts,
+            settings.guidance_scale,
+            settings.guidance.window,
+            negative_prompts=batch.negative_prompts,
+            images=batch.sources if settings.ip_adapter is not None else None,
+        )
 
 
 def build(
@@ -64,25 +92,34 @@ def supports_exact(pipeline: Any) -> bool:
     return family_of(pipeline, ("text",)) is not None and not dynamic
 
 
-def _stable_diffusion(model: Text, prompts: list[str], scale: float) -> Network:
-    guided, condition = model.doubles(scale), _scale_embedding(model, len(prompts), scale)
-    positive, negative = model.pipeline.encode_prompt(prompts, model.denoiser.device, 1, guided)
-    text = _doubled(negative, positive, guided)
-    return lambda x, t: model.denoiser(x, t, encoder_hidden_states=_fit(text, x), timestep_cond=condition).sample
+def _stable_diffusion(model: Text, asked: Asked) -> Network:
+    guided, condition = model.doubles(asked.scale), _scale_embedding(model, asked)
+    positive, negative = model.pipeline.encode_prompt(asked.prompts, model.denoiser.device, 1, guided, asked.negatives)
+    text, added = _doubled(negative, positive, guided), _image_prompts(model, asked)
+    return lambda x, t: (
+        model.denoiser(
+            x,
+            t,
+            encoder_hidden_states=_fit(text, x),
+            timestep_cond=condition,
+            added_cond_kwargs=_fit_all(added, x) or None,
+        ).sample
+    )
 
 
-def _xl(model: Text, prompts: list[str], scale: float) -> Network:
-    pipe, device, guided = model.pipeline, model.denoiser.device, model.doubles(scale)
-    condition = _scale_embedding(model, len(prompts), scale)
+def _xl(model: Text, asked: Asked) -> Network:
+    pipe, device, guided = model.pipeline, model.denoiser.device, model.doubles(asked.scale)
+    condition = _scale_embedding(model, asked)
     positive, negative, pooled, negative_pooled = pipe.encode_prompt(
-        prompts, device=device, do_classifier_free_guidance=guided
+        asked.prompts, device=device, do_classifier_free_guidance=guided, negative_prompt=asked.negatives
     )
     side = tuple(n * vae_scale_factor(pipe) for n in model.latent_shape[1:])
     # Micro-conditions (original size, crop, target size): an image that was never cropped.
     ids = torch.tensor([[*side, 0, 0, *side]], dtype=positive.dtype, device=device)
     added = {
         "text_embeds": _doubled(negative_pooled, pooled, guided),
-        "time_ids": ids.repeat(len(prompts) * (2 if guided else 1), 1),
+        "time_ids": ids.repeat(len(asked.prompts) * (2 if guided else 1), 1),
+        **_image_prompts(model, asked),
     }
     text = _doubled(negative, positive, guided)
     return lambda x, t: (
@@ -91,24 +128,35 @@ def _xl(model: Text, prompts: list[str], scale: float) -> Network:
             t,
             encoder_hidden_states=_fit(text, x),
             timestep_cond=condition,
-            added_cond_kwargs={name: _fit(values, x) for name, values in added.items()},
+            added_cond_kwargs=_fit_all(added, x),
         ).sample
     )
 
 
-def _scale_embedding(model: Text, count: int, scale: float) -> Tensor | None:
-    """What a UNet that was distilled with guidance inside takes of its scale, (count, D); None for any other."""
+def _image_prompts(model: Text, asked: Asked) -> dict[str, Any]:
+    """What a UNet with an IP-Adapter takes beside the text; nothing without images."""
+    if asked.images is None:
+        return {}
+    return {"image_embeds": image_prompts(model.pipeline, asked.images, model.doubles(asked.scale))}
+
+
+def _scale_embedding(model: Text, asked: Asked) -> Tensor | None:
+    """What a UNet that was distilled with guidance inside takes of its scale, (B, D); None for any other."""
     size = model.denoiser.config.get("time_cond_proj_dim")
     if size is None:
         return None
-    embedded = model.pipeline.get_guidance_scale_embedding(torch.full((count,), scale - 1), embedding_dim=size)
+    scales = torch.full((len(asked.prompts),), asked.scale - 1)
+    embedded = model.pipeline.get_guidance_scale_embedding(scales, embedding_dim=size)
     return embedded.to(model.denoiser.device, model.denoiser.dtype)
 
 
-def _sd3(model: Text, prompts: list[str], scale: float) -> Network:
-    guided = model.doubles(scale)
+def _sd3(model: Text, asked: Asked) -> Network:
+    guided = model.doubles(asked.scale)
     positive, negative, pooled, negative_pooled = model.pipeline.encode_prompt(
-        prompts, None, None, device=model.denoiser.device, do_classifier_free_guidance=guided
+        *(asked.prompts, None, None),
+        device=model.denoiser.device,
+        do_classifier_free_guidance=guided,
+        negative_prompt=asked.negatives,
     )
     text, projected = _doubled(negative, positive, guided), _doubled(negative_pooled, pooled, guided)
     return lambda x, t: (
@@ -121,10 +169,10 @@ def _sd3(model: Text, prompts: list[str], scale: float) -> Network:
     )
 
 
-def _pixart(model: Text, prompts: list[str], scale: float) -> Network:
-    guided = model.doubles(scale)
+def _pixart(model: Text, asked: Asked) -> Network:
+    guided = model.doubles(asked.scale)
     positive, mask, negative, negative_mask = model.pipeline.encode_prompt(
-        prompts, guided, device=model.denoiser.device
+        asked.prompts, guided, asked.negatives or "", device=model.denoiser.device
     )
     text, attended = _doubled(negative, positive, guided), _doubled(negative_mask, mask, guided)
     return lambda x, t: (
@@ -146,7 +194,15 @@ def _fit(conditions: Tensor, x: Tensor) -> Tensor:
     return fitting(conditions, x, "uncond_cond")
 
 
-_NETWORKS: dict[str, Callable[[Text, list[str], float], Network]] = dict(
+def _fit_all(added: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
+    """Further conditions by name: tensors, and image prompts as a list of one for each adapter."""
+    return {
+        name: [_fit(one, x) for one in values] if isinstance(values, list) else _fit(values, x)
+        for name, values in added.items()
+    }
+
+
+_NETWORKS: dict[str, Callable[[Text, Asked], Network]] = dict(
     zip(TEXT.pipelines, (_stable_diffusion, _xl, _sd3, _pixart), strict=True)
 )
 """By the pipeline's class: how its prompts become the network's conditions."""

@@ -23,12 +23,13 @@ from concord.recipe.sections import (
     Format,
     Fraction,
     Informing,
+    IpAdapter,
     Pipeline,
     Weight,
     Workers,
     skipped_steps,
 )
 
-__all__ = ["HEADER", "IMAGE_STRENGTH", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "Pipeline"]
-__all__ += ["Recipe", "Weight", "Workers", "bundled", "differing", "guide_settings", "identity", "impossible"]
-__all__ += ["is_real", "load", "models", "recipe_class", "skipped_steps", "to_yaml", "validate"]
+__all__ = ["HEADER", "IMAGE_STRENGTH", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "IpAdapter"]
+__all__ += ["Pipeline", "Recipe", "Weight", "Workers", "bundled", "differing", "guide_settings", "identity"]
+__all__ += ["impossible", "is_real", "load", "models", "recipe_class", "skipped_steps", "to_yaml", "validate"]

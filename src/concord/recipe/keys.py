@@ -72,6 +72,7 @@ def schema(plugins: bool = True) -> Json:
         node["anyOf"] = [{"enum": _names(registry, plugins)}, {"type": "string"}]
     # What the short forms allow, which validators take apart before the types are looked at.
     properties["classes"]["anyOf"].append({"type": "string"})
+    parts["Pipeline"]["properties"]["model"]["anyOf"].append({"type": "array", "items": {"type": "string"}})
     parts["Negatives"]["properties"]["kind"]["anyOf"] = [
         {"enum": parts["Negatives"]["properties"]["kind"].pop("enum")},
         {"pattern": "^similar-[0-9]+$"},
@@ -100,6 +101,8 @@ def _rows(part: Json, parts: Mapping[str, Json], prefix: str = "") -> Iterator[d
 
 def _words(node: Json) -> str:
     """A JSON schema's type in words: ``whole number above 0 or null``."""
+    if "$ref" in node:
+        return _TYPES["object"]
     if "anyOf" in node:
         known = any("enum" in one for one in node["anyOf"])  # beside known words, that others may be there goes unsaid
         open_ends = ("pattern" in one or (known and one.get("type") == "string") for one in node["anyOf"])

@@ -31,13 +31,14 @@ _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
 LATER = (
     *("guides", "metrics", "grey_range", "max_pixels"),
     *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes", "pipeline.guidance"),
+    *("pipeline.negative_prompts", "pipeline.mirrors", "pipeline.ip_adapter"),
     *("informing.push", "informing.inner"),
 )
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
 _FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
 _READ_BY_ALL = (
     *("model", "tiny_decoder", "steps", "guidance_scale", "guidance", "scheduler", "scheduler_options"),
-    *("start", "image_strength", "prototypes"),
+    *("start", "image_strength", "prototypes", "mirrors"),
 )
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
 
@@ -155,6 +156,13 @@ class Recipe(Part):
     def spec(self) -> MethodSpec:
         """What is known of the recipe's method."""
         return METHODS.get(self.method)
+
+    @property
+    def uses_concepts(self) -> bool:
+        """Whether concepts make the images: they inform, or stand in prompts."""
+        weights, pipeline = self.informing.objective, self.pipeline
+        informs = self.informing.enabled and bool(weights.contrastive or weights.cosine)
+        return not self.is_real and (informs or pipeline.asks_concepts or pipeline.asks_negatives)
 
     @property
     def is_guided(self) -> bool:

@@ -42,6 +42,8 @@ Scheduler = Annotated[
 ]
 _STEPS = {"exclusiveMinimum": 0, "type": "integer"}
 Options = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+CONCEPT_SLOTS = ("{concept}", "{concepts}")
+"""What prompts may hold beside the class."""
 IMAGE_STRENGTH = 0.5
 """How much of a start is noise where the recipe does not say."""
 
@@ -90,11 +92,38 @@ def spelled_guidance(pipeline: Any) -> Any:
     return {**pipeline, "guidance": rest, "guidance_scale": given["scale"]}
 
 
+class IpAdapter(Part):
+    """Real images as prompts of a text-to-image model."""
+
+    model: str = "h94/IP-Adapter"
+    """Directory or hub id of the adapter, with its image encoder in `image_encoder` beside the weights."""
+    weight_name: str = "models/ip-adapter_sd15.safetensors"
+    """The adapter's file there, of the kind of model that it is for."""
+    scale: Fraction = 0.6
+    """How much the image says beside the prompt, 0 to 1."""
+
+    @field_validator("weight_name")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        if not name.endswith(".safetensors") or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(
+                f'expected a .safetensors file inside the model, as in models/NAME.safetensors, not "{name}"'
+            )
+        return name
+
+
 class Pipeline(Part):
     """The diffusion model, and how it is sampled. Methods on real images do not read it."""
 
     model: str | None = None
-    """Directory or hub id for diffusers' `from_pretrained`; null takes the method's own, where it has one."""
+    """Directory or hub id for diffusers' `from_pretrained`; null takes the method's own, where it has one. A list is
+    short for its first with the others as `mirrors`."""
+    mirrors: list[str] = []
+    """Further ids of the same model: the first that is on this machine is taken, else the first that the hub has, and
+    the recipe that a run leaves names that one alone."""
+    ip_adapter: IpAdapter | None = None
+    """Of `text`: condition each sample on a real image of its class, too, by IP-Adapter (SD 1.5, SDXL), as in
+    `{model: h94/IP-Adapter, weight_name: models/ip-adapter_sd15.safetensors, scale: 0.6}`; null does not."""
     checkpoints: dict[str, str | list[str]] = {}
     """Of `minimax`: a directory that `concord convert` wrote, to its classes: folders, names or WordNet ids, a class
     list's name, a range of ImageNet ids as in `0-19`, or `all`."""
@@ -119,7 +148,11 @@ class Pipeline(Part):
     noise_level: Annotated[int, Field(ge=0, lt=1000)] = 0
     """Of `unclip`: noise on the embedding of the condition image, 0 to 999."""
     prompts: Annotated[list[str], Field(min_length=1)] | None = None
-    """Templates with the slot `{class}` and no other; null takes concord's own 28."""
+    """Templates with the slot `{class}`, and where concepts are to be asked for `{concept}` (one of the class's kept
+    ones, drawn for the sample) or `{concepts}` (all of them); null takes concord's own 28."""
+    negative_prompts: Annotated[list[str], Field(min_length=1)] | None = None
+    """Templates that guidance leads away from; `{concept}` is one of the sample's negatives, concepts of look-alikes,
+    and `{concepts}` all of them. Null is the pipeline's own, which is empty."""
     start: Annotated[str, Field(min_length=1)] | None = None
     """What a sampling begins from: `noise`, `real` images of the class, a `prototype` (the middle of a cluster of their
     latents), or the images of the set in this directory, each under the noise that `image_strength` says. Null is
@@ -129,6 +162,16 @@ class Pipeline(Part):
     where `start` names images."""
     prototypes: PositiveInt = 10
     """Of start `prototype`: clusters of a class's latents (k-means); samples take them by turns, the largest first."""
+
+    @property
+    def asks_concepts(self) -> bool:
+        """Whether prompts hold concepts of the class."""
+        return any(slot in prompt for prompt in self.prompts or () for slot in CONCEPT_SLOTS)
+
+    @property
+    def asks_negatives(self) -> bool:
+        """Whether negative prompts hold concepts of look-alikes."""
+        return any(slot in prompt for prompt in self.negative_prompts or () for slot in CONCEPT_SLOTS)
 
     @property
     def from_images(self) -> bool:
@@ -149,8 +192,13 @@ class Pipeline(Part):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, values: Any) -> Any:
-        """Spell out `auto`, and what `guidance` says of the scale."""
+        """Spell out `auto`, what `guidance` says of the scale, and a list of models."""
         values = spelled_guidance(values)
+        ids = values.get("model") if isinstance(values, dict) else None
+        if isinstance(ids, str) and ids.startswith("[") and ids.endswith("]"):  # as the command line gives it
+            ids = [one.strip() for one in ids[1:-1].split(",") if one.strip()]
+        if isinstance(ids, list) and ids:
+            values = {**values, "model": ids[0], "mirrors": [*ids[1:], *(values.get("mirrors") or [])]}
         if not isinstance(values, dict) or values.get("steps") != "auto":
             return values
         return {**values, "steps": STEPS.get(str(values.get("scheduler")), 50)}

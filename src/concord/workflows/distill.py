@@ -32,7 +32,7 @@ from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype, version
 from concord.workflows.executors import Executor, Finished, Job, here, open_recipe_data, processes, worker_count
-from concord.workflows.requirements import require_models
+from concord.workflows.requirements import require_models, with_model
 
 if TYPE_CHECKING:
     from concord.metrics.measure_run import Measuring
@@ -69,7 +69,7 @@ def distill(
     process makes all. A ConcordError: anything the user can put right; the same call goes on from there.
     """
     progress = progress or Silent()
-    start = time.perf_counter()
+    start, recipe = time.perf_counter(), with_model(recipe, out)
     own = data is not None or method is not None
     sealed = {} if own else read_checksums(out)
     if not sealed and needs_torch(recipe) and method is None:
@@ -257,7 +257,14 @@ def _operations(method: Informed, rows: Sequence[Row]) -> dict[str, Any]:
     row = rows[-1]  # its checkpoint is the one that was loaded last
     texts = tuple(row["positives"]), tuple(row["negatives"])
     made_of = row["prompt"], row["source"], row["checkpoint"]
-    sample = Sample(row["label"], row["index"], row["seed"], *texts, *made_of, start=row.get("start", ""))
+    sample = Sample(
+        row["label"],
+        row["index"],
+        row["seed"],
+        *texts,
+        *made_of,
+        **{k: row.get(k, "") for k in ("start", "negative_prompt")},
+    )
     counted = method.operations(sample)
     return {} if counted is None else {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
 

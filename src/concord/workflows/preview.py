@@ -11,7 +11,7 @@ from concord.runs import begin
 from concord.runs.directory import Run
 from concord.workflows.distill import resolved
 from concord.workflows.executors import open_recipe_data, worker_count
-from concord.workflows.requirements import Needed, check_sampling, needed_models
+from concord.workflows.requirements import Needed, check_sampling, needed_models, with_model
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Preview:
 
 def preview(recipe: Recipe, out: Path) -> Preview:
     """Plan a run and look at what it needs; nothing is written. Raises ConcordError: as the run itself would."""
+    recipe = with_model(recipe, out)
     check_sampling(recipe)
     recipe, device = resolved(recipe)
     data = open_recipe_data(recipe)

@@ -10,6 +10,7 @@ from concord.models.download import hub_info
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
 from concord.recipe import Recipe, impossible, models
 from concord.registry import FAMILIES
+from concord.runs.directory import Run
 from concord.text import counted, listed
 
 
@@ -29,8 +30,10 @@ class Needed:
 
 
 def needed_models(recipe: Recipe) -> list[Needed]:
-    found = []
+    found, here = [], [one for one in recipe.pipeline.mirrors if find_model(one) is not None]
     for key, model in models(recipe).items():
+        if key == "pipeline.model" and find_model(model) is None and here:
+            model = here[0]
         path = find_model(model)
         found.append(Needed(key, model, licence(model), path, size_of(path) if path is not None else 0))
     return found
@@ -42,6 +45,30 @@ def require_models(recipe: Recipe) -> None:
     if missing:
         raise ConcordError(unreachable(recipe, missing))
     check_sampling(recipe)
+
+
+def with_model(recipe: Recipe, out: Path | None = None) -> Recipe:
+    """The recipe with one of the ids of its diffusion model, where it names mirrors.
+
+    It is that of the set in `out`, else the first that is on this machine, else the first that the hub has. Raises
+    ConcordError: none is to be had.
+    """
+    settings = recipe.pipeline
+    if not settings.mirrors or settings.model is None:
+        return recipe
+    ids = [settings.model, *settings.mirrors]
+    begun = Run(out).recipe.get("pipeline") if out is not None else None
+    before = begun.get("model") if isinstance(begun, dict) else None
+    there = [one for one in ids if find_model(one) is not None]
+    chosen = before if before in ids else there[0] if there else None
+    if chosen is None:
+        reasons = {one: _out_of_reach(one) for one in ids}
+        chosen = next((one for one, why in reasons.items() if not why), None)
+        if chosen is None:
+            said = "; ".join(f"{one}: {why}" for one, why in reasons.items())
+            raise ConcordError(f"pipeline.model: none of its ids is to be had ({said}); give a local directory")
+    one_model = settings.model_copy(update={"model": chosen, "mirrors": []})
+    return recipe.model_copy(update={"pipeline": one_model})
 
 
 def unreachable(recipe: Recipe, missing: Mapping[Needed, str]) -> str:
@@ -110,6 +137,7 @@ def check_sampling(recipe: Recipe) -> None:
         ConcordError: exact informing where no family is wired; mean informing without DDPM; a pipeline of the wrong
             class; a schedule of which no step would be informed.
     """
+    from concord.pipelines.ip_adapter import WIRED
     from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler
 
     settings, informing = recipe.pipeline, recipe.informing
@@ -121,6 +149,11 @@ def check_sampling(recipe: Recipe) -> None:
     if settings.start == "prototype" and not wired:
         found = pipeline_class(settings.model)
         raise ConcordError(f"pipeline.start: no prototypes of a {found}, which is called as it is; take start=real")
+    if settings.ip_adapter is not None:
+        found = pipeline_class(settings.model)
+        if (found is not None and found not in WIRED) or stock_call:
+            what = "the stock image-to-image call: say pipeline.start=real" if stock_call else f"a {found}"
+            raise ConcordError(f"pipeline.ip_adapter is for {' and '.join(WIRED)} in the own sampler, not for {what}")
     exact = wired and not stock_call
     if informing.enabled and informing.mode != "fast" and not exact:
         found = pipeline_class(settings.model)

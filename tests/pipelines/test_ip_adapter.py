@@ -1,0 +1,123 @@
+"""Real images as prompts by IP-Adapter: the stock pipelines' images, on tiny random adapters saved as real ones are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from test_families import PROMPTS, SEEDS
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+import tiny_pipelines
+from concord.diffusion import generators
+from concord.errors import ConcordError
+from concord.models.hub import find_model, is_complete
+from concord.pipelines.base import sample_images
+from concord.pipelines.load import load_family
+from concord.recipe import IpAdapter, Recipe, load, to_yaml
+from concord.workflows.requirements import check_sampling, needed_models, with_model
+
+WIDTH = {"sd": 16, "xl": 32}
+WEIGHTS = "models/ip-adapter.safetensors"
+
+
+def save_adapter(folder: Path, pipe: Any) -> Path:
+    """Random weights under the names that IP-Adapter's files have, and an image encoder beside them."""
+    draw = torch.Generator().manual_seed(4)
+    width = pipe.unet.config.cross_attention_dim
+    shapes = {"proj.weight": (4 * width, 12), "proj.bias": (4 * width,), "norm.weight": (width,), "norm.bias": (width,)}
+    weights = {f"image_proj.{name}": torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    crossing = [key for key in pipe.unet.attn_processors if key.endswith("attn2.processor")]
+    for n, key in enumerate(pipe.unet.attn_processors):
+        if key in crossing:
+            hidden = pipe.unet.get_submodule(key.removesuffix(".processor")).to_k.out_features
+            for name in ("to_k_ip", "to_v_ip"):
+                weights[f"ip_adapter.{n}.{name}.weight"] = torch.randn((hidden, width), generator=draw)
+    (folder / "models").mkdir(parents=True)
+    save_file(weights, folder / WEIGHTS)
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=8, patch_size=4, projection_dim=12))
+    encoder.save_pretrained(folder / "models" / "image_encoder")
+    return folder
+
+
+def pictures() -> list[Image.Image]:
+    return [tiny_pipelines.picture("red", 12), tiny_pipelines.picture("blue", 12)]
+
+
+@pytest.mark.parametrize("name", ["sd", "xl"])
+def test_images_are_those_of_the_stock_pipeline_with_the_adapter(name: str, tmp_path: Path) -> None:
+    adapter = IpAdapter(
+        model=str(save_adapter(tmp_path, tiny_pipelines.pipeline(name))), weight_name=WEIGHTS, scale=0.7
+    )
+    model = load_family(tiny_pipelines.pipeline(name), ip_adapter=adapter)
+    pipe = model.pipeline
+    assert not any(weight.requires_grad for weight in pipe.image_encoder.parameters())
+    with torch.no_grad():
+        denoise = model.denoise(PROMPTS, 4.0, images=pictures())
+        made = sample_images(denoise, SEEDS, steps=3, scheduler="stock")
+    for n, seed in enumerate(SEEDS):  # the stock call takes one image for all its prompts
+        expected = pipe(
+            prompt=PROMPTS[n],
+            ip_adapter_image=pictures()[n],
+            guidance_scale=4.0,
+            num_inference_steps=3,
+            generator=generators([seed])[0],
+            output_type="pt",
+        ).images
+        torch.testing.assert_close((made[n : n + 1] / 2 + 0.5).clamp(0, 1), expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        other = sample_images(model.denoise(PROMPTS, 4.0, images=pictures()[::-1]), SEEDS, steps=3, scheduler="stock")
+    assert float((other - made).abs().max()) > 1e-4
+
+
+def test_an_adapter_is_known_to_be_here_and_refused_where_nothing_takes_it(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "adapter", tiny_pipelines.pipeline("sd"))
+    assert is_complete(folder) and find_model(str(folder)) == folder
+    adapter = IpAdapter(model=str(folder), weight_name=WEIGHTS)
+    with pytest.raises(ConcordError, match=r"`pipeline\.ip_adapter` is for StableDiffusionPipeline and"):
+        load_family(tiny_pipelines.pipeline("sd3"), ip_adapter=adapter)
+    with pytest.raises(ConcordError, match=r"set `pipeline\.ip_adapter`"):
+        load_family(tiny_pipelines.pipeline("sd"), ip_adapter=IpAdapter(model=str(folder), weight_name="x.safetensors"))
+    tiny_pipelines.pipeline("flux").save_config(tmp_path / "flux")
+    recipe = text(f"pipeline.model={tmp_path / 'flux'}", f"pipeline.ip_adapter={{model: {folder}}}")
+    with pytest.raises(ConcordError, match="in the own sampler, not for a FluxPipeline"):
+        check_sampling(recipe)
+    assert [one.key for one in needed_models(recipe)][:2] == ["pipeline.model", "pipeline.ip_adapter"]
+    with pytest.raises(ConcordError, match="weight_name"):
+        text("pipeline.ip_adapter={weight_name: /etc/passwd}")
+
+
+def text(*typed: str) -> Recipe:
+    given = ["data=/photos", "method=text", "pipeline.model=a/b", "informing.enabled=false", *typed]
+    return load("photos", given)
+
+
+def test_of_several_ids_the_first_that_is_there_is_taken_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    here = tmp_path / "here"
+    here.mkdir()
+    recipe = text(f"pipeline.model=[gone/model, {here}, {tmp_path}]")
+    assert (recipe.pipeline.model, recipe.pipeline.mirrors) == ("gone/model", [str(here), str(tmp_path)])
+    chosen = with_model(recipe, tmp_path / "out")
+    assert (chosen.pipeline.model, chosen.pipeline.mirrors) == (str(here), [])
+    assert "mirrors" not in to_yaml(chosen)
+    assert needed_models(recipe)[0].model == str(here)
+    # A set that was begun with another of them goes on with it.
+    (tmp_path / "out").mkdir()
+    other = with_model(text(f"pipeline.model={tmp_path}"))
+    (tmp_path / "out" / "recipe.yaml").write_text(to_yaml(other))
+    assert with_model(recipe, tmp_path / "out").pipeline.model == str(tmp_path)
+    from concord.workflows import requirements
+
+    monkeypatch.setattr(requirements, "_out_of_reach", lambda model: "" if model == "c/d" else "not there")
+    assert with_model(text("pipeline.model=[a/b, c/d]")).pipeline.model == "c/d"
+    with pytest.raises(ConcordError, match=r"none of its ids is to be had \(a/b: not there; e/f: not there\)"):
+        with_model(text("pipeline.model=[a/b, e/f]"))

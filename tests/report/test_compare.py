@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from concord.metrics.statistics import summary
 from concord.recipe import validate
 from concord.registry import Measure
 from concord.report.compare import Compared, compare, finished_run
-from concord.report.compare_page import change, page, verdict
+from concord.report.compare_page import change, headline, page, verdict
 from concord.workflows.distill import distill
 
 
@@ -358,3 +359,62 @@ def test_a_run_that_is_none_is_named(tmp_path: Path) -> None:
 )
 def test_differences_as_text(one: Compared, text: tuple[str, str]) -> None:
     assert change(one) == text
+
+
+def test_the_headline_says_what_matters(pair: tuple[Path, Path]) -> None:
+    """Accuracy first, where it tells the two apart; else what does, and that accuracy does not."""
+    evaluated(pair[0], [0, 1, 2], [31.0, 42.0, 55.0])
+    evaluated(pair[1], [0, 1, 2], [40.0, 52.0, 66.0])
+    said = headline(compare(finished_run(pair[0]), finished_run(pair[1])))
+    assert said.text.startswith("B is better than A: top-1 last, c3, dc, IPC 1 +10.0 points (")
+    assert said.count.startswith("Of 6 measures, 2 say clearly that B is better than A, and 0 that it is worse.")
+    evaluated(pair[1], [0, 1, 2], [20.0, 52.0, 60.0])
+    said = headline(compare(finished_run(pair[1]), finished_run(pair[0])), "C")
+    assert said.text.startswith("C is worse than A: mean percentile among real images \N{MINUS SIGN}0.200 (")
+    assert "Accuracy does not tell them apart: top-1 last, c3, dc, IPC 1 \N{MINUS SIGN}1.3 points" in said.text
+    same = headline(compare(finished_run(pair[0]), finished_run(pair[0])))
+    assert same.text.startswith("Nothing tells B clearly from A: top-1 last")
+
+
+def test_more_than_two_runs_are_compared_with_the_first(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    third = tmp_path / "c"
+    shutil.copytree(pair[1], third)
+    rate(third, [0.1, 0.2, 0.3, 0.4, 0.5, 0.65])
+    code, said, _ = run("compare", *pair, third, "--out", tmp_path / "three.html")
+    assert code == 0
+    assert "B is better than A" in said and "Nothing tells C clearly from A" in said
+    assert re.search(r"what differs +A +C +C - A", said)
+    text = (tmp_path / "three.html").read_text(encoding="utf-8")
+    read = Read(text)
+    assert len(read.images) == 3 * 6
+    row = read.cells[read.cells.index("mean percentile among real images") :]
+    assert [cell.replace("\N{MINUS SIGN}", "-") for cell in row[1:4]] == ["0.350", "0.550+0.200", "0.358+0.008"]
+    both = json.loads(run("compare", *pair, third, "--json")[1])["comparisons"]
+    assert [Path(one["b"]["dir"]).name for one in both] == ["b", "c"]
+
+
+@pytest.mark.browser
+def test_a_phone_gets_a_short_page_of_any_number_of_pairs(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Forty measures and two hundred pairs, at 390 px: under 4,000 px, nothing sideways, with scripts and without."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    found = compare(finished_run(pair[0]), finished_run(pair[1]))
+    many = tuple(replace(one, measure=replace(one.measure, key=f"{n}")) for one in found.measures for n in range(8))
+    keys = tuple((f"key.{n}", n, "a long value of this key") for n in range(30))
+    large = replace(found, measures=many, keys=keys, pairs=found.pairs * 34)
+    (tmp_path / "page.html").write_text(page(large), encoding="utf-8")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for scripts in (True, False):
+            context = browser.new_context(viewport={"width": 390, "height": 844}, java_script_enabled=scripts)
+            shown = context.new_page()
+            shown.goto((tmp_path / "page.html").as_uri())
+            assert shown.locator("figure").count() == 200
+            assert shown.locator(".tools").is_visible() is scripts
+            if scripts:
+                size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+                width, height = shown.evaluate(size)
+                assert width == 390 and height < 4000
+        browser.close()

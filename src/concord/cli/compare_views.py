@@ -9,7 +9,7 @@ from rich.text import Text
 from concord.cli.console import Console
 from concord.registry import Measure
 from concord.report.compare import Compared, Comparison, Pair
-from concord.report.compare_page import change, figure, setting, verdict
+from concord.report.compare_page import change, figure, headline, setting, verdict
 from concord.runs.directory import Run
 from concord.text import counted, plain
 
@@ -18,10 +18,14 @@ KEYS, CHANGED = 12, 5
 _COLOURS = {"better": "green", "worse": "red", "same": "dim", "unclear": "", "unknown": ""}
 
 
-def show(found: Comparison, out: Path | None) -> None:
-    """Print a comparison; no figure is cut off, however narrow the terminal."""
+def show(found: Comparison, letter: str = "B", out: Path | None = None) -> None:
+    """Print a comparison of A with the run of a letter; no figure is cut off, however narrow the terminal."""
     console = Console()
-    groups = [_runs(found), _keys(found), _measures(found.measures), _changed(found)]
+    if letter != "B":
+        console.print()
+    said = headline(found, letter)
+    lines = [Text(plain(said.text), "bold"), *([Text(said.count, "dim")] if said.count else [])]
+    groups = [_runs(found, letter), lines, _keys(found), _measures(found.measures, letter), _changed(found)]
     if out is not None:
         groups.append([Text.assemble(("wrote  ", "bold green"), plain(str(out)))])
     for n, lines in enumerate(group for group in groups if group):
@@ -31,15 +35,15 @@ def show(found: Comparison, out: Path | None) -> None:
             console.say(line)
 
 
-def _runs(found: Comparison) -> list[Text]:
+def _runs(found: Comparison, letter: str) -> list[Text]:
     lines = [Text("concord compare", "bold")]
     width = max(len(plain(str(run.out))) for run in (found.a, found.b))
-    for letter, colour, run in (("A", "cyan", found.a), ("B", "yellow", found.b)):
+    for of, colour, run in (("A", "cyan", found.a), (letter, "yellow", found.b)):
         images = counted(len(run.by_place), "image")
         about = (str(run.recipe.get("name")), str(run.recipe.get("method")), run.main, images)
         what = (plain(" · ".join(about)), "dim")
-        lines.append(Text.assemble("  ", (letter, f"bold {colour}"), f"  {plain(str(run.out)):<{width}}  ", what))
-    alone = f" ({found.only[0]} in A alone, {found.only[1]} in B alone)" if any(found.only) else ""
+        lines.append(Text.assemble("  ", (of, f"bold {colour}"), f"  {plain(str(run.out)):<{width}}  ", what))
+    alone = f" ({found.only[0]} in A alone, {found.only[1]} in {letter} alone)" if any(found.only) else ""
     same = sum(pair.identical for pair in found.pairs)
     lines.append(Text(f"  {counted(len(found.pairs), 'pair')} of one class and index{alone}, {same} of them identical"))
     return lines + [Text(f"  note: {plain(note)}", "yellow") for note in found.notes]
@@ -58,10 +62,10 @@ def _keys(found: Comparison) -> list[Text]:
     return lines
 
 
-def _measures(measures: Sequence[Compared]) -> list[Text]:
+def _measures(measures: Sequence[Compared], letter: str = "B") -> list[Text]:
     if not measures:
         return [Text("neither details, scores nor accuracies are in both runs", "dim")]
-    rows = [("what differs", "A", "B", "B - A", "95 % interval")]
+    rows = [("what differs", "A", letter, f"{letter} - A", "95 % interval")]
     for m in measures:
         a, b = (figure(value, m.measure.unit) for value in (m.a, m.b))
         rows.append((f"  {plain(m.measure.label)}", a, b, *change(m)))

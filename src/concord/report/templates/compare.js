@@ -9,7 +9,7 @@ const number = (card, key) => Number(card.dataset[key]);
 const by = {
   n: () => 0,
   gain: (a, b) => number(b, "gain") - number(a, "gain"),
-  loss: (a, b) => number(a, "gain") - number(b, "gain"),
+  loss: (a, b) => number(a, "loss") - number(b, "loss"),
   class: (a, b) => a.dataset.class.localeCompare(b.dataset.class) || number(a, "index") - number(b, "index"),
 };
 const show = () => {
@@ -25,4 +25,5 @@ const show = () => {
 };
 order.addEventListener("change", show);
 wanted.addEventListener("change", show);
+document.querySelector(".tools").hidden = false; // they do nothing without this script
 show();

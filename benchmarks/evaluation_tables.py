@@ -22,21 +22,37 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from record import RESULTS, head, write
 
+from concord.runs.draws import draws_in
+
 
 @dataclass(frozen=True)
 class Set:
-    """A small set: how it is made (arguments of `concord distill`), and which part of its directory is evaluated."""
+    """A small set: how it is made (arguments of `concord distill`), and which part of its directory is evaluated.
+
+    With `draws` it is made by each of these seeds, and the part is that of every draw. A set without `runs` was made
+    and evaluated beside another one.
+    """
 
     name: str
     distill: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
     part: str = ""
     of: str = ""
+    draws: tuple[int, ...] = ()
+
+    def places(self, work: Path) -> list[Path]:
+        """What is evaluated: the draws' parts, or the one directory."""
+        out = work / (self.of or self.name)
+        if self.draws:
+            return [out / f"seed-{seed}" / self.part for seed in self.draws]
+        return draws_in(out / self.part) or [out / self.part]
 
 
 @dataclass(frozen=True)
@@ -119,19 +135,22 @@ def clothing(data: Path, work: Path) -> Table:
 
 
 def reef(data: Path, work: Path) -> Table:
-    """ConvNet-3 of width 32 at 32 px: hard labels, and soft ones of a teacher of the same kind."""
+    """ConvNet-3 of width 32 at 32 px in three regimes of labels: three draws of made and of random real images."""
     teacher = str(work / "teacher.safetensors")
-    common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=3", f"teacher={teacher}")
+    common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", f"teacher={teacher}")
     # Minimax's hard protocol has up to 3000 epochs, reads the accuracy a hundred times and crops from images that were
     # brought to the student's size: all three are as in RDED's here.
-    protocols = (*common, "protocol=rded,hard", "judge=rded", "resize_first=false")
-    runs = ((*protocols, "ipc=1,10", "epochs=300"), (*protocols, "ipc=50", "epochs=100"))
+    protocols = (*common, "protocol=rded,fixed,hard", "judge=rded", "resize_first=false")
+    made = tuple((*protocols, f"ipc={ipc}", f"epochs={epochs}") for ipc, epochs in ((10, 150), (1, 300), (50, 60)))
+    beside = tuple((*run, "beside=random,herding") for run in made)
+    distill, draws = ("reef", "ipc=50"), (6000, 6001, 6002)
     return Table(
         "reef-test",
         (
-            Set("informed", ("reef", "ipc=50"), runs),
-            Set("uninformed", ("reef", "ipc=50"), runs, "uninformed", "informed"),
-            Set("random", ("reef", "method=random", "ipc=50"), runs),
+            Set("informed", distill, beside, draws=draws),
+            Set("uninformed", distill, made, part="uninformed", of="informed", draws=draws),
+            Set("random", distill, (), part="beside/random", of="informed"),
+            Set("herding", distill, (), part="beside/herding", of="informed"),
         ),
         ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", "dtype=bfloat16"),
     )
@@ -166,12 +185,17 @@ def measure(name: str, data: Path, work: Path, collect: bool = False) -> dict[st
         record["teacher"] = dict(load_classifier(teacher).facts)
     for one in table.sets:
         out = work / (one.of or one.name)
-        concord(["distill", *one.distill, "--out", str(out), "--quiet"], commands, work, collect)
+        seeds = [f"seed={','.join(map(str, one.draws))}"] if one.draws else []
+        if not one.of:
+            concord(["distill", *one.distill, *seeds, "--out", str(out), "--quiet"], commands, work, collect)
         for run in one.runs:
-            where = str(out / one.part) if one.part else str(out)
-            concord(["evaluate", where, "--test", table.test, *run, "--quiet"], commands, work, collect)
-    folders = {one.name: work / (one.of or one.name) / one.part for one in table.sets}
-    sets = {name: cells(folder) for name, folder in folders.items() if (folder / "evaluation.json").is_file()}
+            folders = [str(place) for place in one.places(work)]
+            concord(["evaluate", *folders, "--test", table.test, *run, "--quiet"], commands, work, collect)
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for one in table.sets:
+        for place in one.places(work):
+            if (place / "evaluation.json").is_file():
+                sets.setdefault(one.name, []).extend(cells(place))
     return record | {"sets": sets, "published": table.published, "not_run": list(table.not_run), "commands": commands}
 
 
@@ -180,6 +204,10 @@ def cells(folder: Path) -> list[dict[str, Any]]:
     values = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     left_out = ("confusion", "per_class", "settings")
     return [{key: value for key, value in cell.items() if key not in left_out} for cell in values["cells"]]
+
+
+def where(cell: dict[str, Any]) -> tuple[str, int]:
+    return cell["protocol"], cell["ipc"]
 
 
 def main() -> None:
@@ -196,9 +224,13 @@ def main() -> None:
     hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
     write(RESULTS / f"evaluation_{options.table}.json", record, hidden)
     for name, row in record["sets"].items():
-        for cell in row:
-            top1 = cell["top1"][cell["reports"]]
-            print(f"{name:<18} {cell['protocol']:<6} IPC {cell['ipc']}: {top1['mean']:.1f} ± {top1['std']:.1f}")
+        for key, same in groupby(sorted(row, key=where), where):
+            draws = [cell["top1"][cell["reports"]] for cell in same]
+            values = [value for draw in draws for value in draw["values"]]
+            deviation = stdev(values) if len(values) > 1 else 0.0
+            print(
+                f"{name:<18} {key[0]:<6} IPC {key[1]}: {mean(values):.1f} ± {deviation:.1f} ({len(draws)} x {len(values) // len(draws)})"
+            )
 
 
 if __name__ == "__main__":

@@ -228,9 +228,8 @@ def main() -> None:
             draws = [cell["top1"][cell["reports"]] for cell in same]
             values = [value for draw in draws for value in draw["values"]]
             deviation = stdev(values) if len(values) > 1 else 0.0
-            print(
-                f"{name:<18} {key[0]:<6} IPC {key[1]}: {mean(values):.1f} ± {deviation:.1f} ({len(draws)} x {len(values) // len(draws)})"
-            )
+            many = f"({len(draws)} draws x {len(values) // len(draws)})"
+            print(f"{name:<18} {key[0]:<6} IPC {key[1]}: {mean(values):.1f} ± {deviation:.1f} {many}")
 
 
 if __name__ == "__main__":

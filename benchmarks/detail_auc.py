@@ -39,6 +39,7 @@ Row = tuple[str, float, bool]
 """A phrase on one image: (phrase, percentile, whether it is shown)."""
 Groups = Iterator[tuple[str, list[Image.Image], np.ndarray]]
 """By species: its name, images, and which of `DETAILS` each shows, booleans (N, 16)."""
+OWN = [PHRASES[detail] for detail in DETAILS if any(detail in species.details for species in SPECIES)]
 JUDGES = ("reef:clip", "reef:clip-2")
 """The encoder that informs, and one that does not."""
 
@@ -89,7 +90,7 @@ def made(run: Path, variant: str) -> Groups:
 def table(rows: Sequence[Row]) -> dict[str, Any]:
     """AUC of each detail, and of all details at once; null where one of the two kinds does not occur."""
     report: dict[str, Any] = {}
-    for phrase in [*PHRASES.values(), "all"]:
+    for phrase in [*OWN, "all"]:
         own = [(p, t) for name, p, t in rows if phrase in (name, "all")]
         truth = np.array([t for _, t in own])
         auc = float(roc_auc_score(truth, [p for p, _ in own])) if 0 < truth.sum() < len(truth) else None
@@ -121,7 +122,7 @@ def main() -> None:
     tables = {model: {name: table(of) for name, of in sets.items()} for model, sets in rows.items()}
     for model, sets in tables.items():
         print(f"{model:<34}" + "".join(f"{name:>24}" for name in sets))
-        for phrase in [*PHRASES.values(), "all"]:
+        for phrase in [*OWN, "all"]:
             cells = [sets[name][phrase] for name in sets]
             shown = ["-" if c["auc"] is None else f"{c['auc']:.3f}" for c in cells]
             print(

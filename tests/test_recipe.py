@@ -117,6 +117,7 @@ def test_no_override_whatever_it_holds_ends_in_anything_but_a_line(key: str, val
         ("informing.objective.contrastive=0", r"informing\.objective: every weight is 0"),
         ("informing.objective.classifier=1", r"informing\.classifier: objective\.classifier needs a model"),
         ("scorer.kind=detector", r"scorer\.model: the detector needs a model"),
+        ("scorer={kind: percentile, encoder: a}", r"scorer\.encoder: with kind percentile it is scorer\.model"),
         ("device=gpu", "device: expected auto, cpu, mps, cuda"),
         ("pipeline=DiT", "pipeline: expected keys and values, got 'DiT'"),
         ("informing.weight=.nan", r"informing\.weight: expected a finite number|informing\.weight: expected greater"),

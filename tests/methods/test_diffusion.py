@@ -1,10 +1,12 @@
 """Generation end to end on random models of the real classes: what a user's run on reef does, in seconds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_reef import reef_recipe
 
 from concord.errors import ConcordError
@@ -115,10 +117,22 @@ def test_missing_pieces_are_one_clear_line(models: Path, tmp_path: Path) -> None
 
 
 def test_every_image_says_which_of_its_details_are_likely_missing(models: Path, tmp_path: Path) -> None:
-    results = distill(reef_recipe(models), tmp_path)
-    record = json.loads((tmp_path / "details.json").read_text())
+    judge = tmp_path / "judge"  # the encoder that informs, turned round: what it finds likely, this one finds unlikely
+    shutil.copytree(models / "clip", judge)
+    weights = load_file(judge / "model.safetensors")
+    weights["text_projection.weight"] *= -1
+    save_file(weights, judge / "model.safetensors", {"format": "pt"})
+    scorer = {"kind": "detector", "model": str(models / "detector")}
+    results = distill(reef_recipe(models, scorer=scorer), tmp_path)
+    own = json.loads((tmp_path / "details.json").read_text())
+    distill(reef_recipe(models, scorer=scorer | {"encoder": str(judge)}), tmp_path / "judged")
+    other = json.loads((tmp_path / "judged" / "details.json").read_text())
+    assert (own["encoder"], other["encoder"]) == (str(models / "clip"), str(judge))
+    for name, of_image in own["images"].items():
+        turned = [one["similarity"] for one in other["images"][name]]
+        assert turned == pytest.approx([-one["similarity"] for one in of_image], abs=1e-3)
+    record = own
     assert record["schema"] == 1
-    assert record["encoder"] == str(models / "clip")
     for variant, name in (("images", "informed"), ("uninformed", "uninformed")):
         rows = read_manifest(tmp_path / variant)
         missing = []

@@ -3,6 +3,10 @@
     python benchmarks/informing_cost.py           # a table
     python benchmarks/informing_cost.py --json    # the same as a list
     python benchmarks/informing_cost.py --active-share 0.6   # images that stop early, as measured on reef
+    python benchmarks/informing_cost.py --steps 10 --scheduler dpm++ --inner 2 --views 2 --guidance 0.2 0.8
+
+The last is one row more for each model: the recipe `custom`'s informing in so many steps of a solver, guided within a
+part of them.
 
 Nothing is computed: the networks are built on PyTorch's meta device, without weights or memory, and `FlopCounterMode`
 sees the operators that `concord.diffusion.sample` and `ConceptGuide` call, with their shapes. Batch 1, 50 DDIM steps,
@@ -19,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,16 +40,19 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from concord.diffusion.sampler import Denoise, sample
+from concord.diffusion.window import window_steps
 from concord.guidance import ConceptGuide, Objective
 from concord.metrics.flops import Counter
 from concord.models.encoder import Encoder
 from concord.models.preprocess import Preprocess
-from concord.pipelines.base import Family
+from concord.pipelines.base import Family, fitting
 from concord.pipelines.dit import DiT
 from concord.pipelines.unclip import UnCLIP
 from concord.recipe import Informing, load
 
 STEPS = 50
+EVALUATIONS = {"heun": 2}
+"""Of the denoiser a step, where a solver takes more than one."""
 ENCODER_SIZE = 224
 
 
@@ -112,9 +119,13 @@ def sd21_unclip() -> Model:
     def denoise(n: int) -> Denoise:
         text = torch.zeros(2 * n, 77, 1024, device=unet.device, dtype=unet.dtype)
         image = torch.zeros(2 * n, 2048, device=unet.device, dtype=unet.dtype)
-        return model.guided(
-            lambda x, t: unet(x, t, encoder_hidden_states=text, class_labels=image).sample, 10.0, "uncond_cond"
-        )
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            prompt, label = (fitting(one, x, "uncond_cond") for one in (text, image))
+            output: Tensor = unet(x, t, encoder_hidden_states=prompt, class_labels=label).sample
+            return output
+
+        return model.guided(network, 10.0, "uncond_cond")
 
     return Model("sd21-unclip-768", model, denoise)
 
@@ -175,16 +186,21 @@ def concept_guide(model: Model, encoder: Encoder, setting: Informing, batch: int
     objective = Objective.contrastive(positives, negatives, temperature=0.3)
     side = encoder.preprocess.side if setting.decode_size == "auto" else setting.decode_size
     decode = model.family.tiny_decode if setting.decoder == "tiny" else model.family.decode
-    options = setting.model_dump(include={"mode", "weight", "strength", "window", "every", "between"})
+    options = setting.model_dump(include={"mode", "weight", "strength", "window", "every", "inner", "views", "between"})
     return ConceptGuide([objective], lambda x: decode(x, side=side), encoder, **options)
 
 
-def operations(model: Model, guide: ConceptGuide | None = None, steps: int = 1, decoded: bool = False) -> int:
-    """Operations of a sampling of one image."""
+def operations(
+    model: Model, guide: ConceptGuide | None = None, steps: int = 1, decoded: bool = False, guided: bool = True
+) -> int:
+    """Operations of a sampling of one image; guided: with classifier-free guidance."""
     scheduler = _Schedule.from_config(model.family.pipeline.scheduler.config)
     x_T: Tensor = torch.zeros(1, *model.family.latent_shape, device=model.family.denoiser.device)
     with Counter() as counter:
-        latents = sample(model.denoise(1), x_T, scheduler, steps=steps, guides=[guide] if guide else [])
+        denoise: Any = model.denoise(1)
+        if not guided:
+            denoise = replace(denoise, at=lambda *_, told=denoise.at: told(1, 1))  # a step that no window has
+        latents = sample(denoise, x_T, scheduler, steps=steps, guides=[guide] if guide else [])
         if decoded:
             with torch.no_grad():
                 model.family.decode(latents)
@@ -197,20 +213,32 @@ class Count:
     def __init__(self, model: Model, encoder: Encoder) -> None:
         self._model, self._encoder = model, encoder
         self.plain = operations(model)
+        self.unguided = operations(model, guided=False)
         self.final = operations(model, decoded=True) - self.plain
         self._gradients: dict[tuple[Any, ...], int] = {}
 
     def gradient(self, setting: Informing) -> int:
         """What a step with a gradient costs more than a plain one."""
-        kind = (setting.mode, setting.decoder, setting.decode_size)
+        kind = (setting.mode, setting.decoder, setting.decode_size, setting.inner, setting.views)
         if kind not in self._gradients:
             one = concept_guide(self._model, self._encoder, setting.model_copy(update={"window": (0.0, 1.0)}))
             self._gradients[kind] = operations(self._model, one) - self.plain
         return self._gradients[kind]
 
-    def sampling(self, setting: Informing | None, active_share: float = 1.0, steps: int = STEPS) -> float:
-        """All steps and the final decoding; `active_share` of the gradients where the setting stops early."""
-        base = steps * self.plain + self.final
+    def sampling(
+        self,
+        setting: Informing | None,
+        active_share: float = 1.0,
+        steps: int = STEPS,
+        guidance: tuple[float, float] = (0.0, 1.0),
+    ) -> float:
+        """All steps and the final decoding.
+
+        active_share: of the gradients, where the setting stops early. steps: evaluations of the denoiser. guidance: the
+        part of them that is guided.
+        """
+        guided = len(window_steps(guidance, steps))
+        base = guided * self.plain + (steps - guided) * self.unguided + self.final
         if setting is None:
             return base
         share = active_share if setting.stop is not None else 1.0
@@ -218,7 +246,8 @@ class Count:
         return base + share * self.gradient(setting) * sum(whole.takes_gradient(i, steps) for i in range(steps))
 
 
-def table(active_share: float) -> list[dict[str, Any]]:
+def table(active_share: float, own: tuple[Informing, int, tuple[float, float]] | None = None) -> list[dict[str, Any]]:
+    """A row a setting and model; own: one setting more, with its evaluations and the part of them that is guided."""
     rows: list[dict[str, Any]] = []
     with torch.device("meta"):
         encoder, models = clip_l(), (dit_xl(), sd21_unclip())
@@ -228,6 +257,11 @@ def table(active_share: float) -> list[dict[str, Any]]:
         rows.append({"model": model.name, "setting": "uninformed", "tflop_per_image": base / 1e12, "ratio": 1.0})
         for name, setting in settings().items():
             total = count.sampling(setting, active_share)
+            rows.append({"model": model.name, "setting": name, "tflop_per_image": total / 1e12, "ratio": total / base})
+        if own is not None:
+            setting, evaluations, guidance = own
+            total = count.sampling(setting, active_share, evaluations, guidance)
+            name = f"{evaluations} evaluations, inner {setting.inner}, views {setting.views}, guided {guidance}"
             rows.append({"model": model.name, "setting": name, "tflop_per_image": total / 1e12, "ratio": total / base})
     return [
         {**row, "tflop_per_image": round(row["tflop_per_image"], 2), "ratio": round(row["ratio"], 3)} for row in rows
@@ -240,8 +274,20 @@ def main() -> None:
     parser.add_argument(
         "--active-share", type=float, default=1.0, help="share of gradients that are taken where a setting stops early"
     )
+    parser.add_argument("--steps", type=int, help="one row more: the recipe custom's informing in so many steps")
+    parser.add_argument("--scheduler", default="ddim", help="its solver")
+    parser.add_argument("--inner", type=int, default=1, help="its gradients a step")
+    parser.add_argument("--views", type=int, default=1, help="its views a gradient")
+    parser.add_argument("--every", type=int, help="a gradient at every k-th step of its window")
+    parser.add_argument("--guidance", type=float, nargs=2, default=(0.0, 1.0), help="the part of it that is guided")
     options = parser.parse_args()
-    rows = table(options.active_share)
+    own = None
+    if options.steps:
+        informing = load("custom", ["data=reef"]).informing
+        given = {"inner": options.inner, "views": options.views, "every": options.every or informing.every}
+        evaluations = options.steps * EVALUATIONS.get(options.scheduler, 1)
+        own = informing.model_copy(update=given), evaluations, tuple(options.guidance)
+    rows = table(options.active_share, own)
     if options.json:
         print(json.dumps(rows, indent=1))
         return

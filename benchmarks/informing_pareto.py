@@ -4,6 +4,11 @@
     python benchmarks/informing_pareto.py tune exact-w1 .. # some of them
     python benchmarks/informing_pareto.py report exact-w1 fast  # 1,000 pairs each, block 6000, and against the first
 
+A setting is one of the grid, or overrides of `concord distill reef` joined by "+", with short names for steps, solver,
+inner, views, push, strength, guidance (its window), window, every and between:
+    python benchmarks/informing_pareto.py tune "steps=10+push=0.7+inner=2+window=[0.5,1]+solver=dpm++"
+It is compared with uninformed images of its own sampling: the same steps, solver and guidance.
+
 A setting is a set of overrides of `concord distill reef`. Its images lie in out/pareto/BLOCK/SETTING, so that a call
 that was cut off goes on where it stopped; all settings of a block share their seeds with its uninformed images. Seeds
 of two blocks are disjoint: a sample's seed is a hash of the recipe's seed, its class and its index. The models were
@@ -19,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from informing_cost import Count, clip_l, dit_xl, sd21_unclip
+from informing_cost import EVALUATIONS, Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
 from record import RESULTS, head, write
 
@@ -31,6 +36,7 @@ from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
 from concord.runs.store import read_manifest
+from concord.text import file_name
 from concord.workflows.distill import distill
 from concord.workflows.executors import open_recipe_data
 
@@ -98,13 +104,39 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+SHORT = {
+    **{name: f"pipeline.{name}" for name in ("steps", "scheduler_options", "guidance_scale")},
+    **{name: f"informing.{name}" for name in ("strength", "push", "inner", "views", "window", "every", "between")},
+    **{"solver": "pipeline.scheduler", "guidance": "pipeline.guidance.window", "encoder": "encoder"},
+}
+
+
+def overrides(name: str) -> tuple[str, ...]:
+    """A setting of the grid, or what its name spells out."""
+    if name in SETTINGS:
+        return SETTINGS[name]
+    pairs = [part.split("=", 1) for part in name.replace("dpm++", "dpm@@").split("+") if "=" in part]
+    return tuple(f"{SHORT.get(key, key)}={value.replace('@@', '++')}" for key, value in pairs)
+
+
+def plain(name: str) -> str:
+    """The setting of the uninformed images beside: the same sampling."""
+    if name in SETTINGS:
+        return "uninformed" + (GUIDANCE1 if name.endswith(GUIDANCE1) else "")
+    return "+".join(["informing.enabled=false", *(one for one in overrides(name) if one.startswith("pipeline."))])
+
+
 def recipe(name: str, block: int, ipc: int, workers: int) -> Recipe:
-    return load("reef", [f"seed={block}", f"ipc={ipc}", f"workers={workers}", *MAKE, *BASE, *SETTINGS[name]])
+    own = overrides(name)
+    base = [
+        one for one in BASE if not (one.startswith("informing.strength") and any("informing.push" in o for o in own))
+    ]
+    return load("reef", [f"seed={block}", f"ipc={ipc}", f"workers={workers}", *MAKE, *base, *own])
 
 
 def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[str, Any]]:
     """The images of a setting, made or read back, and their cost."""
-    out = SCRATCH / str(block) / name
+    out = SCRATCH / str(block) / file_name(name)
     cost_file = out / "cost.json"
     results = distill(recipe(name, block, ipc, workers), out)
     if results["made"]:
@@ -150,9 +182,14 @@ def operations(rows: dict[str, Any]) -> None:
     for model in models:
         count = Count(model, encoder)
         for name, row in rows.items():
-            setting = recipe(name, TUNING, 1, 1).informing
-            total = count.sampling(setting if setting.enabled else None, row["cost"].get("active_share", 1.0))
-            row.setdefault("operations", {})[model.name] = round(total / count.sampling(None), 3)
+            full = recipe(name, TUNING, 1, 1)
+            sampling = (
+                full.pipeline.steps * EVALUATIONS.get(full.pipeline.scheduler, 1),
+                full.pipeline.guidance.window,
+            )
+            setting = full.informing if full.informing.enabled else None
+            total = count.sampling(setting, row["cost"].get("active_share", 1.0), *sampling)
+            row.setdefault("operations", {})[model.name] = round(total / count.sampling(None), 3)  # of 50 steps
 
 
 def _line(name: str, scores: dict[str, Any], cost: dict[str, Any]) -> str:
@@ -186,16 +223,16 @@ def main() -> None:
     command = f"informing_pareto.py {options.what}" + (f" --block {block}" if options.block else "")
     record = json.loads(path.read_text()) if path.exists() else {}
     record |= head(command, f"{options.workers} workers", seed=block, ipc=ipc)
-    rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS}
+    rows = {name: row for name, row in record.get("settings", {}).items() if name in SETTINGS or "=" in name}
     record["settings"] = rows
     first: Pictures | None = None
     for name in options.settings or [name for name in SETTINGS if not name.startswith("uninformed")]:
-        plain = "uninformed" + (GUIDANCE1 if name.endswith(GUIDANCE1) else "")
-        before, cost = make(plain, block, ipc, options.workers)
-        rows[plain] = {"cost": cost}
+        beside = plain(name)
+        before, cost = make(beside, block, ipc, options.workers)
+        rows[beside] = {"cost": cost}
         pictures, cost = make(name, block, ipc, options.workers)
         scores = judge.compare(pictures, before)
-        row = {"overrides": list(SETTINGS[name]), "cost": cost, "against_uninformed": scores}
+        row = {"overrides": list(overrides(name)), "cost": cost, "against_uninformed": scores}
         if options.what == "report" and first is not None:
             row["against_first"] = judge.compare(pictures, first)
         first = first or pictures

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
+from transformers.models.siglip2.image_processing_siglip2 import Siglip2ImageProcessor
 
 import tiny
 from concord.errors import ConcordError
@@ -112,3 +114,46 @@ def test_the_temperature_is_the_checkpoints_own_also_in_bfloat16(tmp_path: Path)
     encoder = Encoder.from_pretrained(str(folder), dtype=torch.bfloat16)
     assert encoder.model.dtype == torch.bfloat16
     assert encoder.temperature == pytest.approx(0.01, rel=1e-4)
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WORDS = {"vocab_size": 4 + len(tiny.WORDS), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
+TEXT = {**TOWER, **WORDS, "max_position_embeddings": tiny.TEXT_LENGTH + 1}
+SIGHT = {**TOWER, "image_size": tiny.PIXELS, "patch_size": 4}
+
+
+@pytest.mark.parametrize("name", ["ChineseCLIP", "AltCLIP", "Blip", "MetaClip2"])
+def test_any_model_with_image_and_text_features_embeds_as_the_library_has_it(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    text = TEXT | ({"encoder_hidden_size": 16, "image_text_hidden_size": 12} if name == "Blip" else {"project_dim": 12})
+    config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=SIGHT, projection_dim=12)
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    encoder = Encoder.from_pretrained(str(tiny.save_encoder(tmp_path, model)))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4]))
+    tokens = tiny.tokenizer()(PHRASES, padding="max_length", max_length=tiny.TEXT_LENGTH, return_tensors="pt")
+    given = {key: tokens[key] for key in ("input_ids", "attention_mask")}
+    x = pixels().requires_grad_()
+    with torch.no_grad():
+        image = model.get_image_features(pixel_values=((x + 1) / 2 - mean) / std).pooler_output
+        words = model.get_text_features(**given).pooler_output
+    torch.testing.assert_close(encoder.images(x), F.normalize(image, dim=1))
+    torch.testing.assert_close(encoder.texts(PHRASES), F.normalize(words, dim=1), rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(encoder.images(x)[:, 0].sum(), x)
+    assert float(gradient.abs().max()) > 0
+
+
+def test_siglip_2_of_any_size_sees_the_patches_of_its_own_processor(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    vision = {**TOWER, "patch_size": 4, "num_patches": 16}
+    config = transformers.Siglip2Config(text_config={**TEXT, "projection_size": 16}, vision_config=vision)
+    model = transformers.Siglip2Model(config).eval()
+    processor = Siglip2ImageProcessor(patch_size=4, max_num_patches=16)
+    tiny.save_encoder(tmp_path, model)
+    processor.save_pretrained(tmp_path)
+    encoder = Encoder.from_pretrained(str(tmp_path))
+    assert encoder.preprocess.side == 16
+    bytes_ = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        given = processor(images=list(bytes_), return_tensors="pt")
+        expected = model.get_image_features(**given).pooler_output
+    torch.testing.assert_close(encoder.images(bytes_ / 127.5 - 1), F.normalize(expected, dim=1), rtol=1e-4, atol=1e-5)

@@ -24,7 +24,7 @@ _log = logging.getLogger("concord")
 @contextlib.contextmanager
 def inform(
     pipe: Any,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | str | Sequence[Encoder | str] | None = None,
     *,
     positives: Texts = (),
     negatives: Texts = (),
@@ -35,6 +35,7 @@ def inform(
     window: tuple[float, float] = (0.0, 1.0),
     every: int = 1,
     inner: int = 1,
+    views: int = 1,
     between: Between = "none",
     tiny: Any | None = None,
     decode: Decode | None = None,
@@ -51,7 +52,8 @@ def inform(
     Args:
         pipe: any pipeline with a `scheduler` and an autoencoder: noise, v- and flow-prediction; DDIM, DDPM, PNDM,
             DPM-Solver, DEIS, UniPC, LCM, TCD, Euler, Euler ancestral, Heun, and flow-matching Euler and Heun.
-        encoder: an `Encoder`, or the directory or model id of a CLIP or SigLIP, loaded to the pipeline's device.
+        encoder: an `Encoder`, or the directory or model id of a CLIP or SigLIP, loaded to the pipeline's device; or
+            several, whose losses are averaged.
         positives: see `ConceptGuide.for_texts`; also negatives and temperature. With `num_images_per_prompt` k, one
             list for each prompt.
         guides: further guides, whose shifts are added; without positives they act alone, and need no encoder.
@@ -60,6 +62,7 @@ def inform(
         window: the part of the steps that is informed, as fractions of the schedule.
         every: a gradient at every k-th step of it.
         inner: gradients within such a step, each of what those before it made of the estimate.
+        views: each gradient is the mean over so many views of the image (crops, shifts, noise).
         between: what the others do, see `ConceptGuide`.
         tiny: an `AutoencoderTiny` of the same latents, which makes the gradient cheap.
         decode: a function from the scheduler's latents to images in [-1, 1], for autoencoders that concord does not
@@ -83,13 +86,14 @@ def inform(
         return
     if encoder is None:
         raise ConcordError("an encoder is missing: give the directory or model id of a CLIP or SigLIP")
-    if isinstance(encoder, str):
-        with torch.inference_mode(False):
-            encoder = load_encoder(encoder, device=getattr(pipe, "_execution_device", "cpu"))
+    with torch.inference_mode(False):
+        device = getattr(pipe, "_execution_device", "cpu")
+        given = [encoder] if isinstance(encoder, Encoder | str) else encoder
+        encoder = [load_encoder(one, device=device) if isinstance(one, str) else one for one in given]
     if decode is None:
         decode = tiny_decoder(pipe, tiny, size, decode_size) if tiny is not None else decoder(pipe, size, decode_size)
     texts: dict[str, Any] = {"positives": positives, "negatives": negatives, "temperature": temperature}
-    options: dict[str, Any] = {"window": window, "every": every, "inner": inner, "between": between}
+    options: dict[str, Any] = {"window": window, "every": every, "inner": inner, "views": views, "between": between}
     options |= {"strength": strength} if push is None else {"push": push}
     concept_guide = ConceptGuide.for_texts(decode, encoder, **texts, **options)
     with _frozen(getattr(pipe, "vae", None), tiny), attach(pipe, [concept_guide, *guides]) as attached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -14,6 +15,7 @@ from concord.errors import ConcordError
 from concord.guidance.objectives import ImageEncoder, Objective, total
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, schedule_strength, unit_rms
 from concord.guidance.texts import Texts, text_objective
+from concord.guidance.views import draws, view
 from concord.guidance.window import check_size, check_window, gradient_steps, window_steps
 from concord.models.encoder import Encoder, load_encoder
 
@@ -33,6 +35,8 @@ class ConceptGuide:
             solver and window, see `schedule_strength`.
         inner: gradients within a step that takes one: each of the clean estimate that those before it have moved. They
             share the step's shift, so that its size stays what it is with one.
+        views: each gradient is the mean over so many `view`s of the decoded image; 1 for the image itself.
+        seeds: (B,) what an image's views are drawn from; None for 0, 1, ...
         window: the part of the steps that is informed, as fractions [start, end) of the schedule; or as step numbers,
             when they do not lie in [0, 1].
         every: a gradient at every k-th step of the window only, from its first that can be informed.
@@ -64,13 +68,15 @@ class ConceptGuide:
         window: tuple[float, float] = (0.0, 1.0),
         every: int = 1,
         inner: int = 1,
+        views: int = 1,
+        seeds: Sequence[int] | None = None,
         between: Between = "none",
         thresholds: Tensor | None = None,
         batch: int = 0,
     ) -> None:
         if mode not in get_args(Mode):
             raise ConcordError(f'unknown informing mode "{mode}"; set `informing.mode` to fast, exact or mean')
-        for name, number in (("every", every), ("inner", inner)):
+        for name, number in (("every", every), ("inner", inner), ("views", views)):
             if number < 1:
                 raise ConcordError(f"`informing.{name}` is {number}; expected 1 or more")
         if between not in get_args(Between):
@@ -81,6 +87,7 @@ class ConceptGuide:
         self.strength = check_size(strength, "informing.strength")
         self.push = None if push is None else check_size(push, "informing.push")
         self.every, self.inner, self.thresholds = every, inner, thresholds
+        self.views, self.seeds = views, seeds
         self.window = check_window(window)
         self.between: Between = between
         self.uninformed_steps = torch.zeros(batch, dtype=torch.long)
@@ -96,7 +103,7 @@ class ConceptGuide:
     def for_texts(
         cls,
         model: Any,
-        encoder: Encoder | str,
+        encoder: Encoder | str | Sequence[Encoder | str],
         *,
         positives: Texts,
         negatives: Texts = (),
@@ -107,7 +114,8 @@ class ConceptGuide:
 
         Args:
             model: a family (`concord.load_family`), or the function that decodes for it.
-            encoder: an `Encoder`, or the directory or model id of one, loaded to the family's device.
+            encoder: an `Encoder`, or the directory or model id of one, loaded to the family's device; or several, whose
+                losses are averaged, each of its own texts.
             positives: what the images are to show, as whole texts ("{class} with {concept}"): a list for each image, or
                 one for all.
             negatives: what they are not to show, in the same form; without any, Eq. 11 is descended instead of Eq. 12.
@@ -128,11 +136,16 @@ class ConceptGuide:
             if idle and name in options:
                 raise ConcordError(f"{name} cannot act: {why}; leave it out")
         with torch.inference_mode(False):  # what is made in inference mode could take no part in a gradient
-            if isinstance(encoder, str):
-                pipeline = getattr(model, "pipeline", None)
-                encoder = load_encoder(encoder, device=getattr(pipeline, "device", "cpu"))
-            objective = text_objective(encoder, positives, negatives, temperature)
-        return cls([objective], getattr(model, "decode", model), encoder, **options)
+            device = getattr(getattr(model, "pipeline", None), "device", "cpu")
+            given = [encoder] if isinstance(encoder, Encoder | str) else encoder
+            encoders = [load_encoder(one, device=device) if isinstance(one, str) else one for one in given]
+            if not encoders:
+                raise ConcordError("an encoder is missing: the list of them is empty")
+            objectives = [
+                replace(text_objective(one, positives, negatives, temperature), weight=1 / len(encoders), encoder=one)
+                for one in encoders
+            ]
+        return cls(objectives, getattr(model, "decode", model), encoders[0], **options)
 
     @property
     def needs_graph(self) -> bool:
@@ -163,7 +176,7 @@ class ConceptGuide:
         moved, directions = None, list[Tensor]()
         for more in reversed(range(self.inner)):
             self.gradient_calls += 1
-            gradient = self._gradient(step, moved, retain=step.shared_graph or more > 0)
+            gradient = self._gradient(step, moved, more, retain=step.shared_graph or more > 0)
             if gradient is None:
                 break
             shift = self._shift(step, gradient) / self.inner
@@ -188,11 +201,11 @@ class ConceptGuide:
             self.thresholds = self.thresholds.to(like.device)
             self._going = torch.ones(count, dtype=torch.bool, device=like.device)
 
-    def _gradient(self, step: Step, moved: Tensor | None, retain: bool) -> Tensor | None:
+    def _gradient(self, step: Step, moved: Tensor | None, more: int, retain: bool) -> Tensor | None:
         """The loss's gradient by x_t (`fast`: by x0), 0 for images where it is not finite or that are good enough.
 
-        None where all are. moved: how far the clean estimate is moved already, (B, C, h, w). retain: keep the graph
-        through the denoiser for another.
+        None where all are. moved: how far the clean estimate is moved already, (B, C, h, w). more: how many gradients
+        of this step are still to come. retain: keep the graph through the denoiser for another.
         """
         rows = None if self._going is None or bool(self._going.all()) else self._going
         if rows is not None and not bool(rows.any()):
@@ -202,7 +215,7 @@ class ConceptGuide:
             x0 = x0 if self.needs_graph else x0.detach().requires_grad_()
             # psi sees the decoded clean estimate of Eq. 8, never the noisy latent, although the paper writes psi(x_t).
             pixels = self.decode(x0 if rows is None else x0[rows])
-            loss = total(self.objectives, pixels, self.encoder, rows)
+            loss = self._loss(pixels, rows, step, more)
             by = step.x_t if self.needs_graph else x0
             # Images do not mix, so the gradient of the sum holds each image's own.
             (gradient,) = torch.autograd.grad(loss.sum(), by, retain_graph=self.needs_graph and retain)
@@ -216,6 +229,15 @@ class ConceptGuide:
             self._going = self._going & ~(loss < self.thresholds)
             informed = informed & self._going
         return torch.where(per_image(informed, gradient), gradient, torch.zeros_like(gradient))
+
+    def _loss(self, pixels: Tensor, rows: Tensor | None, step: Step, more: int) -> Tensor:
+        """The loss (B,) of images, or of their views on average."""
+        if self.views == 1:
+            return total(self.objectives, pixels, self.encoder, rows)
+        seeds = torch.tensor(range(len(step.x_t)) if self.seeds is None else list(self.seeds))
+        own = (seeds if rows is None else seeds[rows.cpu()]).tolist()
+        seen = [view(pixels, draws(own, step.index, more, n)) for n in range(self.views)]
+        return torch.stack([total(self.objectives, one, self.encoder, rows) for one in seen]).mean(dim=0)
 
     def _held(self, step: Step) -> Tensor | None:
         """The shift of a step without a gradient of its own, from the last ones."""

@@ -68,6 +68,7 @@ class Objective:
 
     loss: (image embeddings (B, D), pixels (B, 3, H, W) in [-1, 1]) to a loss (B,).
     embeds: whether it reads the embeddings; where no objective does, no encoder runs and they are (B, 0).
+    encoder: whose embeddings it reads, where they are not those of the guide's own.
 
     The embeddings that the builders take may be one tensor (B, P, D), or one (P_i, D) an image, of any lengths. With
     fewer rows than images each row serves as many images in a row, as a pipeline's `num_images_per_prompt` orders them.
@@ -76,6 +77,7 @@ class Objective:
     weight: float
     loss: Callable[[Tensor, Tensor], Tensor]
     embeds: bool = True
+    encoder: ImageEncoder | None = None
 
     @classmethod
     def cosine(cls, positives: Tensor | Sequence[Tensor], weight: float = 1.0) -> Self:
@@ -121,15 +123,18 @@ def total(
     """
     if not objectives:
         raise ValueError("informing needs at least one objective")
-    image = pixels.new_empty(len(pixels), 0)
-    if any(objective.embeds for objective in objectives):
-        if encoder is None:
+    embedded: dict[int, Tensor] = {0: pixels.new_empty(len(pixels), 0)}
+    for own in (objective.encoder or encoder for objective in objectives if objective.embeds):
+        if own is None:
             raise ValueError("an objective on image embeddings needs an encoder")
-        image = encoder.images(pixels)
+        if id(own) not in embedded:
+            embedded[id(own)] = own.images(pixels)
     if rows is not None:
         # The objectives are bound to the whole batch; the costly part, the networks up to here, saw some of it only.
-        image, pixels = _scattered(image, rows), _scattered(pixels, rows)
-    losses = torch.stack([objective.weight * objective.loss(image, pixels) for objective in objectives]).sum(dim=0)
+        embedded, pixels = {key: _scattered(image, rows) for key, image in embedded.items()}, _scattered(pixels, rows)
+    losses = torch.stack(
+        [o.weight * o.loss(embedded[id(o.encoder or encoder) if o.embeds else 0], pixels) for o in objectives]
+    ).sum(dim=0)
     return losses if rows is None else torch.where(rows, losses, torch.zeros_like(losses))
 
 

@@ -9,6 +9,7 @@ import gc
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -169,16 +170,20 @@ class BatchSampler:
         settings, weights = self._recipe.informing, self._recipe.informing.objective
         names = [self._names[s.class_index] for s in batch]
         objectives: list[Objective] = []
-        if weights.contrastive or weights.cosine:
-            positives = [self._models.encoder.texts(s.positives) for s in batch]
-            if weights.contrastive:
-                negatives = [self._models.encoder.texts(s.negatives) for s in batch]
-                temperature = settings.temperature or self._models.encoder.temperature
-                objectives.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
-            if weights.cosine:
-                objectives.append(Objective.cosine(positives, weights.cosine))
-        if weights.class_name:
-            objectives.append(Objective.class_name(self._models.encoder.texts(names), weights.class_name))
+        encoders = self._models.encoders if self._embeds else []
+        for encoder in encoders:  # the mean of their losses, each of its own texts
+            of_one: list[Objective] = []
+            if weights.contrastive or weights.cosine:
+                positives = [encoder.texts(s.positives) for s in batch]
+                if weights.contrastive:
+                    negatives = [encoder.texts(s.negatives) for s in batch]
+                    temperature = settings.temperature or encoder.temperature
+                    of_one.append(Objective.contrastive(positives, negatives, temperature, weights.contrastive))
+                if weights.cosine:
+                    of_one.append(Objective.cosine(positives, weights.cosine))
+            if weights.class_name:
+                of_one.append(Objective.class_name(encoder.texts(names), weights.class_name))
+            objectives += [replace(one, weight=one.weight / len(encoders), encoder=encoder) for one in of_one]
         if self._judge is not None:
             ids = label_ids(self._judge, names, "informing.classifier")
             objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
@@ -186,7 +191,7 @@ class BatchSampler:
         return ConceptGuide(
             objectives,
             functools.partial(decode, side=self._decode_side()),
-            self._models.encoder if any(objective.embeds for objective in objectives) else None,
+            self._models.encoder if encoders else None,
             mode=settings.mode,
             weight=settings.weight,
             strength=settings.strength,
@@ -194,18 +199,24 @@ class BatchSampler:
             window=settings.window,
             every=settings.every,
             inner=settings.inner,
+            views=settings.views,
+            seeds=[s.seed for s in batch],
             between=settings.between,
             thresholds=None if settings.stop is None else self._thresholds(batch, objectives, settings.stop),
             batch=len(batch),
         )
+
+    @property
+    def _embeds(self) -> bool:
+        """Whether an objective reads embeddings."""
+        return any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
 
     def _decode_side(self) -> int | None:
         """Pixels of the shorter side that is decoded for a gradient; None for the whole image."""
         size = self._recipe.informing.decode_size
         if size != "auto":
             return size
-        uses_encoder = any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
-        sides = [self._models.encoder.preprocess.side] if uses_encoder else []
+        sides = [encoder.preprocess.side for encoder in self._models.encoders] if self._embeds else []
         sides += [self._judge.preprocess.side] if self._judge is not None else []
         return None if None in sides else max(side for side in sides if side is not None)
 

@@ -24,9 +24,11 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
         "nuisance": recipe.nuisance,
         **SCORERS.get(recipe.scorer.kind).models(recipe),
     }
+    further = informing.encoders if embeds else []
     return (
         {"pipeline.model": recipe.pipeline.model or ""}
         | {key: model for key, model in named.items() if model}
+        | {f"informing.encoders {n}": model for n, model in enumerate(further, 1)}
         | {f"pipeline.checkpoints {n}": path for n, path in enumerate(recipe.pipeline.checkpoints, 1)}
     )
 

@@ -30,7 +30,18 @@ class ModelCache:
 
     @cached_property
     def encoder(self) -> Encoder:
-        encoder = Encoder.from_pretrained(model_path(self._recipe.encoder), dtype=self.dtype, device=self.device)
+        return self._encoder(self._recipe.encoder, "encoder")
+
+    @cached_property
+    def encoders(self) -> list[Encoder]:
+        """All that inform: `encoder` first."""
+        return [
+            self.encoder,
+            *(self._encoder(model, "informing.encoders") for model in self._recipe.informing.encoders),
+        ]
+
+    def _encoder(self, model: str, key: str) -> Encoder:
+        encoder = Encoder.from_pretrained(model_path(model), dtype=self.dtype, device=self.device, key=key)
         self.hasten([getattr(encoder.model, "vision_model", encoder.model)])
         return encoder
 

@@ -1,4 +1,4 @@
-"""An image-text encoder (CLIP, SigLIP), differentiable from pixels, with text embeddings computed once."""
+"""An image-text encoder (CLIP, SigLIP and others), differentiable from pixels, with text embeddings computed once."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -22,7 +22,10 @@ class Encoder:
         self.preprocess = preprocess
         # SigLIP was trained on padding up to its full length and without an attention mask.
         self._masked = not str(model.config.model_type).startswith("siglip")
-        positions = int(model.config.text_config.max_position_embeddings)
+        text = getattr(model.config, "text_config", model.config)
+        positions = int(getattr(text, "max_position_embeddings", tokenizer.model_max_length))
+        if "roberta" in str(getattr(text, "model_type", "")):
+            positions -= int(text.pad_token_id) + 1  # its positions begin after padding's
         self._length = min(int(tokenizer.model_max_length), positions)
         self._temperature: float | None = None
         self._texts: dict[str, Tensor] = {}
@@ -47,10 +50,15 @@ class Encoder:
                 model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(model)
-        if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features", "logit_scale")):
+        if not all(hasattr(network, name) for name in ("get_image_features", "get_text_features")):
             raise ConcordError(
                 f'"{model}" is a {type(network).__name__}, which embeds no images and texts in one space; '
                 f"set `{key}` to a CLIP or SigLIP model"
+            )
+        if not any(hasattr(network, name) for name in ("logit_scale", "temperature")):
+            raise ConcordError(
+                f'"{model}" is a {type(network).__name__}, whose temperature is not known (neither logit_scale nor'
+                f" temperature); set `{key}` to another"
             )
         check_complete(info, model, key)
         encoder = cls(network, tokenizer, Preprocess.from_pretrained(model, key=key))
@@ -62,13 +70,27 @@ class Encoder:
     def temperature(self) -> float:
         """The temperature that the encoder was trained with, 1 / exp(logit_scale): about 0.01 for CLIP."""
         if self._temperature is None:
-            self._temperature = float(torch.exp(-self.model.logit_scale.detach().double()))
+            scale = getattr(self.model, "logit_scale", None)
+            own = self.model.temperature if scale is None else torch.exp(-scale.detach().double())  # ALIGN has it
+            self._temperature = float(own.detach())
         return self._temperature
 
     def images(self, pixels: Tensor) -> Tensor:
         """Unit embeddings (B, D), float32 or finer, of images (B, 3, H, W) in [-1, 1]; differentiable."""
         network_input = self.preprocess(pixels.to(self.model.device)).to(self.model.dtype)
-        return _unit(self.model.get_image_features(pixel_values=network_input).pooler_output)
+        return _unit(_features(self.model.get_image_features(**self._image(network_input))))
+
+    def _image(self, images: Tensor) -> dict[str, Tensor]:
+        """What the network takes of images (B, 3, h, w): themselves; for SigLIP 2 of any size their patches."""
+        if str(self.model.config.model_type) != "siglip2":
+            return {"pixel_values": images}
+        side = int(self.model.config.vision_config.patch_size)
+        batch, channels, height, width = images.shape
+        grid = images.view(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 3, 5, 1)
+        patches = grid.reshape(batch, -1, side * side * channels)  # rows, then columns, then the three colours
+        shapes = torch.tensor([[height // side, width // side]] * batch, device=images.device)
+        mask = torch.ones(patches.shape[:2], dtype=torch.int32, device=images.device)
+        return {"pixel_values": patches, "pixel_attention_mask": mask, "spatial_shapes": shapes}
 
     def texts(self, strings: Sequence[str]) -> Tensor:
         """Unit embeddings (N, D), float32 or finer, of strings, each cut to the model's length.
@@ -88,7 +110,7 @@ class Encoder:
             if self._masked:
                 inputs["attention_mask"] = tokens["attention_mask"]
             with torch.no_grad():
-                self._texts[string] = _unit(self.model.get_text_features(**inputs).pooler_output)[0]
+                self._texts[string] = _unit(_features(self.model.get_text_features(**inputs)))[0]
         return self._texts[string]
 
 
@@ -97,6 +119,12 @@ def load_encoder(
 ) -> Encoder:
     """Load an encoder by directory, model id or a name of the package (``reef:clip``), as `Encoder.from_pretrained`."""
     return Encoder.from_pretrained(model_path(model), dtype=dtype, device=device, key=key)
+
+
+def _features(output: Any) -> Tensor:
+    """The embeddings (B, D) in what a model's `get_..._features` returns: a tensor, or an object with them."""
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return features
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What a pretrained network does to an image before it sees it, as a differentiable function of pixels."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -52,7 +53,10 @@ class Preprocess:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The function that an image processor's settings describe."""
-        resize = _size(config.get("size")) if config.get("do_resize", True) else None
+        size = config.get("size")
+        if size is None and (patches := config.get("max_num_patches")):  # NaFlex, of a square as ours are
+            size = {edge: math.isqrt(patches) * int(config["patch_size"]) for edge in ("height", "width")}
+        resize = _size(size) if config.get("do_resize", True) else None
         edges = _size(config.get("crop_size")) if config.get("do_center_crop", False) else None
         crop = (edges, edges) if isinstance(edges, int) else edges
         processor = config.get("image_processor_type") or config.get("feature_extractor_type")  # the older key

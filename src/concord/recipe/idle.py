@@ -121,6 +121,8 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
     elif negatives.kind != "similar":
         only = f"it is of kind similar, and the kind is {negatives.kind}"
         yield Idle("concepts.negatives.k", only, ("concepts.negatives.kind",))
+    if not by_concepts and not weights.class_name:
+        yield Idle("informing.encoders", "informing.objective has no weight on embeddings", contrastive, beside=FILE)
     if recipe.concepts.bank is None and by_concepts:
         yield Idle("concepts.keep", "without concepts.bank the pinned phrases are all there are", ("concepts.bank",))
 

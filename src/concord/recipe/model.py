@@ -32,7 +32,7 @@ LATER = (
     *("guides", "metrics", "grey_range", "max_pixels"),
     *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes", "pipeline.guidance"),
     *("pipeline.negative_prompts", "pipeline.mirrors", "pipeline.ip_adapter"),
-    *("informing.push", "informing.inner"),
+    *("informing.push", "informing.inner", "informing.views", "informing.encoders"),
 )
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
 _FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
@@ -105,7 +105,8 @@ class Recipe(Part):
     uninformed: bool = False
     """Also make the same samples without informing and guides, to compare with."""
     encoder: str = "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
-    """The image-text encoder that informs, selects concepts and rates: a directory or hub id."""
+    """The image-text encoder that informs, selects concepts and rates: a directory or hub id. A list informs by all of
+    them (`informing.encoders`), and does the rest by its first."""
     pipeline: Pipeline = Pipeline()
     informing: Informing = Informing()
     concepts: Concepts = Concepts()
@@ -193,6 +194,7 @@ class Recipe(Part):
     @classmethod
     def _defaults(cls, values: Any) -> Any:
         """Fill in what the method gives where the recipe does not say."""
+        values = _first_encoder(values)
         spec = _spec(values.get("method", "dit")) if isinstance(values, dict) else None
         if spec is None or not isinstance(values.get("pipeline", {}), dict):
             return values  # the fields say what is wrong
@@ -216,6 +218,17 @@ class Recipe(Part):
         if self.guides and self.is_real:
             raise ValueError(f"guides: they move the samples of a diffusion model, and method {self.method} has none")
         return self
+
+
+def _first_encoder(values: Any) -> Any:
+    """Values in which a list of encoders is the first of them, and the others `informing.encoders`."""
+    given = values.get("encoder") if isinstance(values, dict) else None
+    if isinstance(given, str) and given.startswith("[") and given.endswith("]"):
+        given = [name.strip() for name in given[1:-1].split(",")]
+    informing = values.get("informing", {}) if isinstance(values, dict) else None
+    if not isinstance(given, list) or not isinstance(informing, dict) or not given:
+        return values
+    return {**values, "encoder": given[0], "informing": {**informing, "encoders": given[1:]}}
 
 
 def _spec(method: Any) -> MethodSpec | None:

@@ -257,6 +257,11 @@ class Informing(Part):
     """A gradient at every k-th step of the window."""
     inner: PositiveInt = 1
     """Gradients within such a step, each of the estimate that those before it have moved; they share its shift."""
+    views: PositiveInt = 1
+    """Each gradient is the mean over so many views of the decoded image, cropped, shifted and under noise at random; 1
+    is the image itself."""
+    encoders: list[str] = []
+    """Encoders that inform beside the recipe's `encoder`: their losses are averaged, with each one's own texts."""
     between: Between = "none"
     """What the steps without a gradient do: nothing, `hold` its direction, or `extrapolate` the last two."""
     decoder: Literal["full", "tiny"] = "full"
@@ -277,6 +282,8 @@ class Informing(Part):
             raise ValueError("objective: every weight is 0; raise one, or say informing.enabled=false")
         if self.enabled and self.objective.classifier and not self.classifier:
             raise ValueError("classifier: objective.classifier needs a model here")
+        if self.stop is not None and self.encoders:
+            raise ValueError("stop: it rates by one encoder's real images, and encoders names others; set it to null")
         if self.stop is not None and self.objective.classifier:
             raise ValueError("stop: it compares embeddings with those of real images; set objective.classifier to 0")
         return self

@@ -117,7 +117,13 @@ def test_a_recipes_list_of_encoders_informs_by_all_and_measures_by_the_first() -
 
 
 def test_the_same_encoder_twice_informs_as_once_and_views_do_not() -> None:
-    few = ["pipeline.steps=2", "uninformed=false", "informing.every=1", "informing.between=none"]
+    few = [
+        "pipeline.steps=2",
+        "uninformed=false",
+        "informing.every=1",
+        "informing.between=none",
+        "informing.window=[0,1]",
+    ]
     few += ["informing.objective={contrastive: 0, class_name: 1}"]
     data = open_recipe_data(load("reef"))
 

@@ -67,6 +67,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def between(seconds: tuple[float, float]) -> str:
+    """Say a range of times: ``3 min 20 s to 4 min 1 s``, and one where both are said alike."""
+    low, high = map(duration, seconds)
+    return low if low == high else f"{low} to {high}"
+
+
 def size(count: float) -> str:
     """Say bytes in the unit that fits: ``640 kB``, ``19 MB``, ``2.4 GB``."""
     if count < 1e6:

@@ -107,6 +107,8 @@ def test_json_alone_stands_on_stdout(photos: Path, tmp_path: Path) -> None:
     plan = json.loads(text)
     assert (code, plan["images"], plan["missing"], plan["models"], said) == (0, 6, 6, [], "")
     assert plan["classes"] == [{"class_name": "cat [big]", "images": 3}, {"class_name": "dog", "images": 3}]
+    low, high = plan["seconds_range"]
+    assert 0 < low <= plan["seconds"] <= high < 60
     assert not out.exists()
     code, text, said = run(*arguments)
     assert code == 0

@@ -12,7 +12,7 @@ from concord.evaluation.regimes import command
 from concord.metrics.measures import figures, written
 from concord.registry import DATASETS
 from concord.runs.directory import Run
-from concord.text import counted, duration, plain, size
+from concord.text import between, counted, duration, plain, size
 from concord.workflows.preview import Preview
 from concord.workflows.requirements import no_hub_id
 
@@ -85,7 +85,7 @@ def show_preview(plan: Preview, typed: str = "", console: Console | None = None)
     lines += [
         ("disk", f"{'about ' + size(plan.disk) if plan.disk is not None else _UNKNOWN}, {size(plan.disk_free)} free"),
         ("memory", f"about {size(plan.memory)}" if plan.memory is not None else _UNKNOWN),
-        ("time", f"about {duration(plan.seconds)}" if plan.seconds is not None else f"{_UNKNOWN} until it runs"),
+        ("time", between(plan.seconds_range) if plan.seconds_range is not None else f"{_UNKNOWN} until it runs"),
     ]
     about = plain(f"{recipe.name} · {recipe.method} · {plan.out}")
     console.say(("concord ", "bold"), f"{about} ", ("(dry run)", "yellow"))

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from concord.cli.console import Console
-from concord.evaluation.estimate import Estimate
+from concord.evaluation.estimate import Estimate, StepsEstimate
 from concord.evaluation.record import way
 from concord.evaluation.regimes import awaited, blocks, command
 from concord.evaluation.table import aligned, protocol, table
 from concord.runs.directory import Run
 from concord.runs.store import MANIFEST
-from concord.text import counted, duration, plain
+from concord.text import between, counted, plain, size
 
 ALONE = "What a set is worth depends on its labels: protocol=regimes has a teacher online, fixed labels and hard ones."
 BESIDE = "What a set is worth depends on its labels, and is less than it looks where random images reach as much:"
@@ -56,10 +56,20 @@ def show_estimate(found: Estimate, directory: Path, test: str) -> None:
     console.say(("  time  ", "dim"), told)
 
 
-def between(seconds: tuple[float, float]) -> str:
-    """A range of times: ``3 min 20 s to 4 min 1 s``, and one where both are said alike."""
-    low, high = map(duration, seconds)
-    return low if low == high else f"{low} to {high}"
+def show_steps(found: StepsEstimate, command: str, source: str, out: Path) -> None:
+    """Print what a dry run of a teacher's training or of its labels found."""
+    console = Console()
+    console.say((f"concord {command} ", "bold"), f"{plain(f'{source} · {out}')} ", ("(dry run)", "yellow"))
+    lines = [
+        ("network", f"{found.student} at {found.size} px, protocol {found.protocol}"),
+        ("images", f"{found.images} of {counted(found.classes, 'class')}"),
+        ("steps", f"{found.steps}: {counted(found.epochs, 'epoch')} in batches of {found.batch}"),
+    ]
+    if found.store_bytes is not None:
+        lines.append(("disk", f"about {size(found.store_bytes)}"))
+    lines.append(("time", f"{between(found.seconds)} here" if found.steps else "nothing is left to do"))
+    for name, text in lines:
+        console.say((f"  {name:<7}  ", "dim"), plain(text))
 
 
 def title(cell: Mapping[str, Any]) -> str:

@@ -20,6 +20,9 @@ def labels(
     test: Annotated[
         str | None, Option(metavar="DATA", help="Images to check the teacher on; the set's own if not given.")
     ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Only say what would be stored, and how long it takes: some steps are timed.")
+    ] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -34,13 +37,22 @@ def labels(
       concord evaluate out/reef --test reef-test student=convnet-3 ipc=10 soft_labels=reef-labels
     """
     with user_errors(out):
+        from concord.cli.evaluate_views import show_steps
         from concord.cli.progress import Epochs
-        from concord.evaluation.label import label, read_label_settings
+        from concord.evaluation.estimate import estimate_labels
+        from concord.evaluation.label import label, prepared, read_label_settings
 
         settings, form = read_label_settings(overrides or [])
         with Epochs(Console(stderr=True), quiet) as progress:
-            head = label(directory, out, settings, form, test, progress)
-        if as_json:
+            if dry_run:
+                found = estimate_labels(prepared(directory, settings, test, progress), out, form)
+            else:
+                head = label(directory, out, settings, form, test, progress)
+        if dry_run and as_json:
+            print_json(found.as_json())
+        elif dry_run:
+            show_steps(found, "labels", str(directory), out)
+        elif as_json:
             print_json(head)
         elif not quiet:
             of = "all classes" if head["top_k"] is None else f"the {head['top_k']} likeliest classes"

@@ -19,6 +19,9 @@ def teacher(
     test: Annotated[
         str | None, Option(metavar="DATA", help="Images to judge it on; a split of DATA if it has one.")
     ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Only say what would be trained, and how long it takes: some steps are timed.")
+    ] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,19 +34,31 @@ def teacher(
       concord evaluate my-set --test photos/validation teacher=teacher.safetensors
     """
     with user_errors(out.parent):
+        from concord.cli.evaluate_views import show_steps
         from concord.cli.progress import Epochs
         from concord.data import open_data, restrict
-        from concord.evaluation.train_teacher import held_out, read_teacher_settings, teach
+        from concord.evaluation.estimate import estimate_teacher
+        from concord.evaluation.train_teacher import checkpoint_of, held_out, read_teacher_settings, teach
 
         settings, protocol = read_teacher_settings(overrides or [])
+        part = checkpoint_of(out)
         whole = open_data(data, grey_range=settings.grey_range, max_pixels=settings.max_pixels)
         images = restrict(whole, settings.classes, {})
         held = held_out(data, test, whole, images, settings)
         with Epochs(Console(stderr=True), quiet) as progress:
             for note in [*images.notes, *(held.notes if held else ["no test images: its accuracy is not read"])]:
                 progress.note(note)
-            made = teach(images, held, settings, protocol, out, progress)
-        if as_json:
+            if dry_run:
+                if part.exists():
+                    progress.note(f"{part.name} is there: the command goes on from it, in less time than is said here")
+                found = estimate_teacher(images, held, settings, protocol)
+            else:
+                made = teach(images, held, settings, protocol, out, progress)
+        if dry_run and as_json:
+            print_json(found.as_json())
+        elif dry_run:
+            show_steps(found, "teacher", data, out)
+        elif as_json:
             facts = {key: getattr(made, key) for key in ("student", "images", "size", "epochs", "accuracy")}
             print_json({"file": str(out), **facts, "seconds": round(made.seconds, 1)})
         elif not quiet:

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
-from concord.evaluation.cells import compute_of, held_at, open_sets, plan, require_students
+from concord.evaluation.cells import Cell, compute_of, held_at, open_sets, plan, require_students
 from concord.evaluation.check_teacher import sound_teacher
 from concord.evaluation.protocols import protocol
 from concord.evaluation.settings import ProtocolConfig, Settings, changed_protocol, read_values, validated
 from concord.evaluation.soft_labels import LabelFormat, store_labels
+from concord.evaluation.training import Compute
 from concord.events import Progress, Silent
+from concord.models.students import canonical
+from concord.models.teachers import Teacher
 from concord.settings import override
 
 _SINGLE = ("student", "protocol", "ipc")
@@ -30,6 +34,7 @@ def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolC
     for key in (*_SINGLE, "seeds"):
         if len(getattr(settings, key) or [0]) > 1:
             raise ConcordError(f"{key}: soft labels are stored for one at a time, got {getattr(settings, key)}")
+    canonical(settings.student[0])
     way = changed_protocol(protocol(settings.protocol[0]), of_protocol)
     if way.protocol.labels != "soft":
         why = "has one label an image, which is not stored" if way.protocol.labels == "fixed" else "has no soft labels"
@@ -37,16 +42,23 @@ def read_label_settings(texts: Sequence[str]) -> tuple[tuple[Settings, ProtocolC
     return (settings, way), validated(LabelFormat, values)
 
 
-def label(
+@dataclass(frozen=True)
+class Labelling:
+    """A cell whose labels are to be stored, before the first of them. facts: what labels.json says of it."""
+
+    cell: Cell
+    teacher: Teacher
+    compute: Compute
+    facts: dict[str, Any]
+
+
+def prepared(
     directory: Path,
-    out: Path,
     settings: tuple[Settings, ProtocolConfig],
-    form: LabelFormat,
     test: str | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Store soft labels for a cell, the teacher checked on `test` or the set; return labels.json, with `seconds`."""
-    begun = time.perf_counter()
+) -> Labelling:
+    """Read what the labels need, the teacher checked on `test` or the set, and refuse what they cannot take."""
     chosen, way = settings
     progress = progress or Silent()
     data, held = open_sets(directory, test, chosen)
@@ -64,6 +76,21 @@ def label(
         "teacher_accuracy": found["accuracy"],
         "classes": [entry.folder for entry in data.classes],
     }
-    compute, batches = compute_of(chosen), cell.drawn(chosen.seeds[0])
-    head = store_labels(out, cell.train, batches, teacher.logits, way.protocol, facts, form, compute, progress)
+    return Labelling(cell, teacher, compute_of(chosen), facts)
+
+
+def label(
+    directory: Path,
+    out: Path,
+    settings: tuple[Settings, ProtocolConfig],
+    form: LabelFormat,
+    test: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Store soft labels for a cell, the teacher checked on `test` or the set; return labels.json, with `seconds`."""
+    begun = time.perf_counter()
+    ready = prepared(directory, settings, test, progress)
+    cell, facts, logits = ready.cell, ready.facts, ready.teacher.logits
+    batches, protocol = cell.drawn(facts["seed"]), cell.way.protocol
+    head = store_labels(out, cell.train, batches, logits, protocol, facts, form, ready.compute, progress)
     return {**head, "seconds": round(time.perf_counter() - begun, 2)}

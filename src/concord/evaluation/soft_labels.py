@@ -99,28 +99,43 @@ def store_labels(
     """Store the teacher's labels of every view of a training; return what labels.json holds, `facts` among it."""
     from safetensors.torch import save
 
-    head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest, **form.model_dump(), **facts}
     with lock(out):
-        earlier = _head(out) if (out / "labels.json").is_file() else head
-        if keys := ", ".join(key for key in _STATED if earlier.get(key) != head[key]):
-            raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
+        head = head_of(out, data, protocol, facts, form)
         write_json(out / "labels.json", head)
         data, progress = data.to(compute.device), progress or Silent()
         normalise = training.normalisation(protocol, compute)
         progress.begin(facts["epochs"], 0)
         for epoch in range(facts["epochs"]):
-            if not _file(out, epoch).is_file():
+            if not is_stored(out, epoch):
                 drawn, soft = list(batches.epoch(epoch)), []
                 for batch in drawn:
                     _, pixels = training.augmented_batch(data, batch, protocol, facts["size"], normalise)
                     soft.append(
                         training.soft_labels(labeller, data.colours(pixels), protocol.temperature, compute).cpu()
                     )
-                write_atomically(_file(out, epoch), save(joined(drawn) | pack(torch.cat(soft), form).tensors()))
+                write_atomically(_file(out, epoch), save(tensors_of(drawn, torch.cat(soft), form)))
             progress.advance(1)
         head["bytes"] = sum(_file(out, epoch).stat().st_size for epoch in range(facts["epochs"]))
         write_json(out / "labels.json", head)
     return head
+
+
+def head_of(out: Path, data: TensorSet, protocol: Protocol, facts: dict[str, Any], form: LabelFormat) -> dict[str, Any]:
+    """What labels.json holds while epochs lack; a ConcordError where `out` holds labels of something else."""
+    head = {"protocol": protocol.model_dump(mode="json"), "set": data.digest, **form.model_dump(), **facts}
+    earlier = _head(out) if (out / "labels.json").is_file() else head
+    if keys := ", ".join(key for key in _STATED if earlier.get(key) != head[key]):
+        raise ConcordError(f"{out} holds soft labels of something else ({keys} differ); give another --out")
+    return head
+
+
+def is_stored(out: Path, epoch: int) -> bool:
+    return _file(out, epoch).is_file()
+
+
+def tensors_of(batches: Sequence[Batch], soft: Tensor, form: LabelFormat) -> dict[str, Tensor]:
+    """What is stored of batches, with their labels (N, K)."""
+    return joined(batches) | pack(soft, form).tensors()
 
 
 def joined(batches: Sequence[Batch]) -> dict[str, Tensor]:

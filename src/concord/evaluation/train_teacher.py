@@ -55,6 +55,7 @@ class TrainedTeacher:
 def read_teacher_settings(texts: Sequence[str]) -> tuple[TeacherSettings, Protocol]:
     """Read ``key=value`` texts. Raises ConcordError: an unknown key, a value that does not fit, or soft labels."""
     settings, of_protocol = read_values(TeacherSettings, texts)
+    canonical(settings.student)
     protocol = changed_protocol(TEACHER, of_protocol).protocol
     if protocol.labels != "hard":
         raise ConcordError(
@@ -80,6 +81,16 @@ def held_out(
     return align_classes(beside, images) if beside.fingerprint != whole.fingerprint else None
 
 
+def checkpoint_of(out: Path) -> Path:
+    """Where a teacher's training keeps its state; a ConcordError where the teacher cannot be written to `out`."""
+    if out.suffix != ".safetensors":
+        raise ConcordError(f"{out}: give a name that ends in .safetensors")
+    part = out.with_name(f".{out.name}.checkpoint")
+    if out.exists() and not part.exists():  # with both, it was killed between writing one and removing the other
+        raise ConcordError(f"{out} is there already; take it away, or give another --out")
+    return part
+
+
 def teach(
     data: ImageSet,
     test: ImageSet | None,
@@ -94,11 +105,7 @@ def teach(
     test: images to read its accuracy on, with the same classes in the same order. progress: counts the epochs; of each
     it hears the `epoch`, how many `epochs` there are, and the `accuracy` where it was read, else None.
     """
-    if out.suffix != ".safetensors":
-        raise ConcordError(f"{out}: give a name that ends in .safetensors")
-    part = out.with_name(f".{out.name}.checkpoint")
-    if out.exists() and not part.exists():  # with both, it was killed between writing one and removing the other
-        raise ConcordError(f"{out} is there already; take it away, or give another --out")
+    part = checkpoint_of(out)
     begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
     student = canonical(settings.student)

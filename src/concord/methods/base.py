@@ -41,12 +41,14 @@ class GeneratedImage:
 class Cost:
     """What a method knows beforehand, for ``--dry-run``; None is unknown.
 
-    bytes_per_image: of one stored file. seconds_per_image: of one worker, all variants together. memory: of one worker.
+    bytes_per_image: of one stored file. seconds_per_image: of one worker, all variants together: the median of what
+    was timed. seconds_range: its lower and upper quartile. memory: of one worker.
     """
 
     bytes_per_image: float | None = None
     seconds_per_image: float | None = None
     memory: float | None = None
+    seconds_range: tuple[float, float] | None = None
 
 
 class Method(Protocol):

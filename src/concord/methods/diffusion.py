@@ -26,9 +26,12 @@ from concord.pipelines.starts import StartSet
 from concord.plan import Sample, sample_seed
 from concord.recipe import Pipeline, Recipe, guide_settings, models
 from concord.registry import GUIDES
+from concord.system import quartiles, timed
 
 COST_IMAGES = 2
 """Real images a class that select concepts where only the cost is asked for."""
+ROUNDS, TRYING = 5, 1.5
+"""How often the steps of a dry run are timed at most, and for how many seconds, but once in any case."""
 
 
 class Generate:
@@ -110,26 +113,34 @@ class Generate:
         return self._sampler.operations(sample, self._guided)
 
     def cost(self) -> Cost:
-        """Time a few steps of a small batch where every model is on this machine; else nothing is known."""
+        """Time a few steps of a small batch where every model is on this machine; else nothing is known.
+
+        The schedules of one step and of three are made again and again, in turn, as long as that takes little.
+        """
         if any(find_model(model) is None for model in models(self._recipe).values()):
             return Cost()
         classes = len(self._data.classes)
         few = self._recipe.concepts.model_copy(update={"images": COST_IMAGES})
         planned = Generate(self._recipe.model_copy(update={"concepts": few}), self._data)
         batch = [planned.sample(i % classes, i // classes) for i in range(min(4, self.batch_size))]
-        seconds, settings = 0.0, self._recipe.pipeline
+        settings, found = self._recipe.pipeline, []
+        every = settings.steps - settings.skipped(settings.steps)
+
+        def taking(guided: bool, taken: int) -> float:
+            schedule, device = _schedule_of(taken, settings), str(planned.models.device)
+            return timed(lambda: planned._sampler.make(batch, guided, schedule), device)
+
         for variant in self.variants:
             guided = self._guided and variant == "images"
             planned._sampler.make(batch[:1], guided, _schedule_of(1, settings))  # load and warm up
-            times = []
-            for taken in (1, 3):
-                start = time.perf_counter()
-                planned._sampler.make(batch, guided, _schedule_of(taken, settings))
-                times.append(time.perf_counter() - start)
-            step = max(0.0, times[1] - times[0]) / 2
-            every = settings.steps - settings.skipped(settings.steps)
-            seconds += (max(0.0, times[0] - step) + step * every) / len(batch)
-        return Cost(seconds_per_image=seconds)
+            images, end = list[float](), time.perf_counter() + TRYING / len(self.variants)
+            while not images or (len(images) < ROUNDS and time.perf_counter() < end):
+                one, three = taking(guided, 1), taking(guided, 3)
+                step = max(0.0, three - one) / 2
+                images.append((max(0.0, one - step) + step * every) / len(batch))
+            found.append(quartiles(images))
+        low, middle, high = map(sum, zip(*found, strict=True))
+        return Cost(seconds_per_image=middle, seconds_range=(low, high))
 
 
 def _schedule_of(taken: int, settings: Pipeline) -> int:

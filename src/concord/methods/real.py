@@ -3,16 +3,21 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from concord.data import ClassEntry, ImageSet
+from concord.data.sampling import evenly
 from concord.errors import ConcordError
 from concord.methods.base import Cost, GeneratedImage
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
 from concord.storage.images import encode, square
+from concord.system import quartiles, timed
 from concord.text import listed
 
+TRIED, FEWEST, TRYING = 24, 8, 0.6
+"""Images that say what one costs, from as many classes as there are; at least so many of them, within some seconds."""
 Order = Callable[[ClassEntry, Sequence[str]], list[str]]
 """Puts the images of a class into the order in which they are taken."""
 
@@ -119,15 +124,22 @@ class RealImages:
         return Sample(class_index, 0, 0, source=source)
 
     def cost(self) -> Cost:
-        start, sizes = time.perf_counter(), []
-        for class_index in range(min(3, len(self._data.classes))):
-            if some := self._pool.readable(class_index, 1):
-                made = self.make([self._trial(class_index, some[0])], "images")[0]
-                sizes.append(len(encode(made.image, self._recipe.format)))
+        times, sizes, end = list[float](), list[int](), time.perf_counter() + TRYING
+
+        def tried(sample: Sample) -> None:
+            sizes.append(len(encode(self.make([sample], "images")[0].image, self._recipe.format)))
+
+        labels = evenly(range(len(self._data.classes)), TRIED)
+        for place in range(TRIED + 1):
+            label, nth = labels[place % len(labels)], place // len(labels)
+            some = self._pool.readable(label, nth + 1)
+            if len(some) > nth and (len(times) < FEWEST or time.perf_counter() < end):
+                times.append(timed(partial(tried, self._trial(label, some[nth]))))
         if not sizes:
             return Cost()
-        one, seconds = sum(sizes) / len(sizes), (time.perf_counter() - start) / len(sizes)
-        return Cost(one, seconds, memory=2e8) if self.quick else Cost(one)
+        one = sum(sizes) / len(sizes)
+        low, middle, high = quartiles(times[1:] or times)  # the first loads what reads and writes images
+        return Cost(one, middle, memory=2e8, seconds_range=(low, high)) if self.quick else Cost(one)
 
 
 def random_choice(recipe: Recipe, data: ImageSet) -> RealImages:

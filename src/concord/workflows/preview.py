@@ -16,7 +16,7 @@ from concord.workflows.requirements import Needed, check_sampling, needed_models
 
 @dataclass(frozen=True)
 class Preview:
-    """The answer to ``--dry-run``; None is unknown. Bytes and seconds are estimates."""
+    """The answer to ``--dry-run``; None is unknown. Bytes and seconds are estimates: a median, and quartiles of it."""
 
     recipe: Recipe
     out: Path
@@ -34,6 +34,7 @@ class Preview:
     disk_free: int
     memory: float | None
     seconds: float | None
+    seconds_range: tuple[float, float] | None
 
     @property
     def images(self) -> int:
@@ -60,7 +61,9 @@ def preview(recipe: Recipe, out: Path) -> Preview:
     workers = worker_count(recipe, max(1, batches), device)
     cost = method.cost()
     # seconds_per_image covers all variants of an image, hence the division.
-    seconds = cost.seconds_per_image * missing / len(method.variants) / workers if cost.seconds_per_image else None
+    share = missing / len(method.variants) / workers
+    seconds = cost.seconds_per_image * share if cost.seconds_per_image else None
+    low, high = cost.seconds_range or (cost.seconds_per_image or 0.0,) * 2
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     return Preview(
         recipe=recipe,
@@ -79,6 +82,7 @@ def preview(recipe: Recipe, out: Path) -> Preview:
         disk_free=shutil.disk_usage(existing).free,
         memory=cost.memory * workers if cost.memory else None,
         seconds=seconds,
+        seconds_range=None if seconds is None else (low * share, high * share),
     )
 
 
@@ -98,5 +102,6 @@ def record(plan: Preview) -> dict[str, Any]:
         "disk_free_bytes": plan.disk_free,
         "memory_bytes": plan.memory,
         "seconds": plan.seconds,
+        "seconds_range": plan.seconds_range,
         "notes": list(plan.notes),
     }

@@ -137,12 +137,12 @@ def check_sampling(recipe: Recipe) -> None:
         ConcordError: exact informing where no family is wired; mean informing without DDPM; a pipeline of the wrong
             class; a schedule of which no step would be informed.
     """
-    from concord.pipelines.ip_adapter import WIRED
-    from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler
-
     settings, informing = recipe.pipeline, recipe.informing
     if settings.model is None or recipe.is_real:
         return
+    from concord.pipelines.ip_adapter import WIRED
+    from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler
+
     for key, why in impossible(recipe):
         raise ConcordError(f"{key}: {why}")
     wired, stock_call = recipe_family(recipe).exact, settings.start is None and settings.image_strength is not None

@@ -13,7 +13,7 @@ from concord.errors import ConcordError
 def compare(
     a: Annotated[Path, Argument(metavar="A", help="The directory of a finished run.")],
     b: Annotated[Path, Argument(metavar="B", help="Another one, on the same data.")],
-    more: Annotated[list[Path] | None, Argument(metavar="[C]...", help="Further ones, each compared with A.")] = None,
+    more: Annotated[list[Path] | None, Argument(metavar="C", help="Further ones, each compared with A.")] = None,
     out: Annotated[Path | None, Option(metavar="FILE.html", help="Also write a page with the images.")] = None,
     most: Annotated[int, Option(min=1, help="Pairs on the page, the most changed first.")] = 200,
     as_json: AsJson = False,

@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, help="images a class and setting (default: 10 to tune, 100 to report)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--block", type=int, help="another block of seeds (default: 5000 to tune, 6000 to report)")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     block = options.block or (TUNING if options.what == "tune" else REPORTING)
     ipc = options.ipc or (10 if options.what == "tune" else 100)
     judge = Judge()

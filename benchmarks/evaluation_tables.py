@@ -141,7 +141,7 @@ def reef(data: Path, work: Path) -> Table:
     # Minimax's hard protocol has up to 3000 epochs, reads the accuracy a hundred times and crops from images that were
     # brought to the student's size: all three are as in RDED's here.
     protocols = (*common, "protocol=rded,fixed,hard", "judge=rded", "resize_first=false")
-    made = tuple((*protocols, f"ipc={ipc}", f"epochs={epochs}") for ipc, epochs in ((10, 150), (1, 300), (50, 60)))
+    made = tuple((*protocols, f"ipc={ipc}", f"epochs={epochs}") for ipc, epochs in ((1, 300), (10, 300), (50, 60)))
     beside = tuple((*run, "beside=random,herding") for run in made)
     distill, draws = ("reef", "ipc=50"), (6000, 6001, 6002)
     return Table(

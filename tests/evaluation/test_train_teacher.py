@@ -119,7 +119,7 @@ def test_a_student_that_draws_in_training_goes_on_bit_for_bit(
     assert run("torn.safetensors") == whole
 
 
-def dropping(model: str, classes: int, size: int) -> torch.nn.Module:
+def dropping(model: str, classes: int, size: int, channels: int = 3) -> torch.nn.Module:
     nn = torch.nn
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16), nn.Dropout(), nn.Linear(16, classes))
 
@@ -202,8 +202,8 @@ def test_a_student_that_cannot_take_the_images_is_refused_at_once(data: ImageSet
         (["student=resnet-18-modified", "norm=batch"], "has no choice of norm"),
         (["student=convnet-9"], 'unknown student "convnet-9"'),
     ):
-        settings, protocol = read_teacher_settings([*texts, "epochs=1", "device=cpu"])
         with pytest.raises(ConcordError, match=says):
+            settings, protocol = read_teacher_settings([*texts, "epochs=1", "device=cpu"])
             teach(data, None, settings, protocol, tmp_path / "teacher.safetensors")
     (tmp_path / "one" / "a").mkdir(parents=True)
     Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "one" / "a" / "0.png")

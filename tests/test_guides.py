@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,13 +119,46 @@ def test_the_guide_to_evaluation(place: Path) -> None:
             short = {"distill": [two, "uninformed=false"], "evaluate": [two, "size=16"], "compare": []}
             told = run([*(word.replace("seed=0,1,2", "seed=0,1") for word in words), *short[words[0]]], "")
             assert words[0] != "evaluate" or "2 draws of the set" in " ".join(told.split())
+    run(["distill", "photos", "data=reef", "method=full", two, "--out", "out/full"], "")
+    run(["evaluate", "out/full", "--test", "reef-test", "student=convnet-3", "protocol=hard", two], "")
     reef = [words for words in said if words[1] == "out/reef"]
-    assert len(reef) == 3
-    for words in reef:
-        run([*words, two], "")
-    cells = json.loads((place / "out" / "reef" / "evaluation.json").read_text())["cells"]
-    assert [cell["protocol"] for cell in cells] == ["rded", "hard", "rded"]
-    assert cells[-1]["soft_labels"]["bits"] == "uint8"
+    assert len(reef) == 5
+    told = [run([*words, two], "") for words in reef]
+    record = json.loads((place / "out" / "reef" / "evaluation.json").read_text())
+    cells = record["cells"]
+    assert [cell["protocol"] for cell in cells] == ["rded", "hard", "fixed", "rded", "plain"]
+    assert cells[3]["soft_labels"]["bits"] == "uint8"
+    assert [(side["name"], len(side["cells"])) for side in record["sides"]] == [("random", 3), ("herding", 3)]
+    assert record["ranking"][0]["way"] == "ddranking" and "best of five" in told[-1]
+
+
+def test_the_guide_to_concepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["tabby", "maine coon"]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    (tmp_path / "classes.csv").write_text("\n".join(["class_name", *names]))
+    for name in names:
+        (tmp_path / "my-photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "my-photos" / name / "0.png")
+    labels = datasets.Features({"label": datasets.ClassLabel(names=names)})
+    datasets.Dataset.from_dict({"label": [0, 1]}, labels).to_parquet(tmp_path / "train.parquet")
+    monkeypatch.chdir(tmp_path)
+    said = commands(ROOT / "docs" / "concepts.md")
+    assert [words[2] for words in said] == [
+        "classes.txt", "my-photos", "imagenet-100", "classes.csv", "train.parquet",
+    ]  # fmt: skip
+    with language_model(tmp_path / "server") as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("OPENAI_BASE_URL", server)
+        for n, words in enumerate(said):
+            bank = tmp_path / f"{n}.json"
+            run([*words, "--out", str(bank)], server)
+            classes = json.loads(bank.read_text())["classes"]
+            assert set(classes) == set(names) if words[2] != "imagenet-100" else len(classes) == 100
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    (tmp_path / "descriptors.json").write_text(json.dumps({"tabby": ["striped coat", None]}))
+    for line in re.findall(r"^concord (concepts (?:banks|show|import) .*|concepts banks)$", text, re.M):
+        run(shlex.split(re.sub(r"\[.*", "", line)), "")
+    assert json.loads((tmp_path / "bank.json").read_text())["classes"]["tabby"]["phrases"] == ["striped coat"]
 
 
 def test_the_readmes_commands(place: Path) -> None:

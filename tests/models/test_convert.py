@@ -380,6 +380,22 @@ def test_the_command_says_what_it_made(checkpoint: Path, tmp_path: Path) -> None
     assert (config["_class_name"], config["num_embeds_ada_norm"]) == ("DiTTransformer2DModel", 10)
 
 
+def test_the_guides_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "convert.md").read_text(encoding="utf-8")
+    said = [line.split()[1:] for line in re.findall(r"^concord convert .*", guide, re.M)]
+    assert [words[3] for words in said] == ["dit", "minimax-woof"]
+    tiny.autoencoder().save_pretrained(tmp_path / "kl")
+    monkeypatch.chdir(tmp_path)
+    for words in said:
+        Path(words[1]).parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"model": random_state(seed=1), "ema": random_state()}, words[1])
+        known = ["kl" if word == "stabilityai/sd-vae-ft-ema" else word for word in words[1:]]
+        code, told, error = run(*known, "--heads", HEADS)
+        assert code == 0, error
+        assert (tmp_path / words[3] / "transformer" / "config.json").is_file(), told
+    assert (tmp_path / "dit" / "vae").is_dir() and not (tmp_path / "minimax-woof" / "vae").exists()
+
+
 def test_the_command_names_the_next_one(checkpoint: Path, tmp_path: Path) -> None:
     tiny.autoencoder().save_pretrained(tmp_path / "kl")
     (tmp_path / "dit").mkdir()  # empty: taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ class Page(HTMLParser):
 
     def json(self, name: str) -> Any:
         return json.loads(self.all("script", id=name)[0][1])
+
+    def pictures(self, position: int) -> list[list[str]]:
+        """A class's data URIs: those of the first sample are images of its section, the others data."""
+        start = next(n for n, (_, a) in enumerate(self.tags) if a.get("id") == f"class-{position}")
+        within = takewhile(lambda tag: tag[0] not in ("section", "details"), self.tags[start + 1 :])
+        first = [str(a["src"]) for tag, a in within if tag == "img"]
+        return [first, *self.json(f"pictures-{position}")] if first else []
 
 
 def page_of(out: Path) -> Page:

@@ -33,7 +33,7 @@ NEAREST = 12
 """Near copies that the page names."""
 _TEMPLATES = resources.files("concord.report") / "templates"
 _STYLES = ("page", "evaluation")
-_SCRIPTS = ("tiles", "details", "finding", "start")
+_SCRIPTS = ("tiles", "details", "finding", "order", "start")
 
 
 def write_report(out: Path) -> Path:

@@ -37,13 +37,16 @@ def contents(run: Run, judge: "Judge", budget: int) -> Contents:
     pairs = run.pairs
     lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
     wanted = {id(pair) for listed in lists.values() for pair in listed}
-    pictures = _pictures(run, wanted, budget)
+    pictures, side = _pictures(run, wanted, budget)
+    scores = _scores(pairs)
     texts, place, classes, uris = Texts(), {}, [], []
     for position, of_class in enumerate(run.by_label.values()):
         shown = [pair for pair in of_class if id(pair) in pictures]
         for nth, pair in enumerate(shown):
             place[id(pair)] = [position, nth]
         classes.append(_class(run, of_class, shown, judge, texts))
+        if scores:
+            classes[-1]["scores"] = {name: [pair.after.scores.get(name) for pair in shown] for name in scores}
         uris.append([pictures[id(pair)] for pair in shown])
     data = {
         "texts": list(texts),
@@ -53,12 +56,21 @@ def contents(run: Run, judge: "Judge", budget: int) -> Contents:
         "started": (run.recipe.get("pipeline") or {}).get("start") == "real",
         "paired": run.paired,
         "missingBelow": judge.missing_below,
+        "scores": scores,
+        "exactBelow": min(side, thumbnails.EXACT + 1),  # edges of pictures that are the very pixels of their files
     }
     return Contents(data, uris, len(place), len(pairs))
 
 
-def _pictures(run: Run, wanted: set[int], budget: int) -> dict[int, list[str]]:
-    """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ..."""
+def _scores(pairs: Sequence[Pair]) -> list[str]:
+    """Names of what was noted while images were made, where it tells them apart."""
+    names = dict.fromkeys(name for pair in pairs for name in pair.after.scores)
+    return [name for name in names if len({pair.after.scores.get(name) for pair in pairs}) > 1]
+
+
+def _pictures(run: Run, wanted: set[int], budget: int) -> tuple[dict[int, list[str]], int]:
+    """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ...; and
+    the longest edge that they were shrunk to."""
     images = 2 if run.paired else 1
     count = min(SHOWN, thumbnails.samples_within(images, len(run.by_label), budget))
     rounds = [pairs[0] for pairs in run.by_label.values()]
@@ -67,7 +79,8 @@ def _pictures(run: Run, wanted: set[int], budget: int) -> dict[int, list[str]]:
         rounds += [pairs[nth] for pairs in run.by_label.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
     side = thumbnails.side_for(images * len(rounds), budget)
     files = ([sample.path for sample in _both(pair)] for pair in rounds)
-    return {id(pair): uris for pair, uris in zip(rounds, thumbnails.fitting(files, side, budget), strict=False)}
+    uris = thumbnails.fitting(files, side, budget)
+    return {id(pair): of_pair for pair, of_pair in zip(rounds, uris, strict=False)}, side
 
 
 def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: "Judge", texts: Texts) -> dict[str, Any]:

@@ -1,6 +1,32 @@
-// The details of one sample, in a dialog: the browser keeps the focus inside, and gives it back on closing.
+// One sample as large as the window lets, and its details, in a dialog: the browser keeps the focus inside, and gives it
+// back on closing.
 const dialog = document.getElementById("dialog");
 let open = null;
+let row = []; // of places: what the arrows go along
+
+/** A file of the run as an address beside the page. */
+function address(file) {
+  return file.split("/").map(encodeURIComponent).join("/");
+}
+
+/** The page's copy of an image; the file beside the page takes its place where it may hold more. */
+function shot(uri, name, file) {
+  const copy = picture(uri, "own");
+  const said = el("span", { class: "soft" });
+  const size = (image) => `${image.naturalWidth} × ${image.naturalHeight} pixels`;
+  copy.addEventListener("load", () => {
+    said.textContent = size(copy);
+    if (Math.max(copy.naturalWidth, copy.naturalHeight) < data.exactBelow) return;
+    const whole = el("img", { class: "own", alt: "" });
+    whole.addEventListener("load", () => {
+      copy.replaceWith(whole);
+      said.textContent = size(whole);
+    });
+    whole.addEventListener("error", () => (said.textContent = `${size(copy)}, the page’s copy: ${file} is not beside the page`));
+    whole.src = address(file);
+  });
+  return el("figure", {}, el("div", { class: "still" }, copy), el("figcaption", {}, name, " ", said));
+}
 
 function tracks(klass, sample) {
   const list = el("ol", { class: "tracks", "aria-label": "percentiles among the class's real images" });
@@ -53,39 +79,39 @@ function draw(position, nth) {
   open = [position, nth];
   document.getElementById("dialog-title").textContent = `${klass.name}, number ${sample.index}`;
   const shots = el("div", { class: "shots" });
-  const shot = (uri, caption) => shots.append(el("figure", {}, el("div", { class: "still" }, picture(uri, "own")), el("figcaption", {}, caption)));
-  if (sample.before) shot(before, "uninformed");
-  shot(after, data.after);
+  if (sample.before) shots.append(shot(before, "uninformed", sample.file.replace(/^[^/]*/, "uninformed")));
+  shots.append(shot(after, data.after, sample.file));
   const body = document.getElementById("dialog-body");
   body.replaceChildren(shots);
   if (klass.phrases.length && sample.after.marks) {
     body.append(el("p", { class: "note" }, sample.before ? "Percentile among the class’s real images: hollow without informing, filled with it." : "Percentile among the class’s real images."), tracks(klass, sample));
   }
   body.append(facts(klass, sample));
-  document.getElementById("previous").disabled = step(-1) === null;
-  document.getElementById("next").disabled = step(1) === null;
-}
-
-/** The sample before or after the open one, across classes. */
-function step(by) {
-  let [position, nth] = open;
-  nth += by;
-  while (data.classes[position] && !data.classes[position].samples[nth]) {
-    position += by;
-    if (!data.classes[position]) return null;
-    nth = by > 0 ? 0 : data.classes[position].samples.length - 1;
+  for (const [name, by] of [["previous", -1], ["next", 1]]) {
+    const button = document.getElementById(name);
+    const ends = step(by) === null;
+    if (ends && document.activeElement === button) document.getElementById("close").focus(); // or the focus were lost
+    button.disabled = ends;
   }
-  return [position, nth];
 }
 
-function openDetails(position, nth) {
+/** The place before or after the open one; null at the ends. */
+function step(by) {
+  const at = row.findIndex(([position, nth]) => position === open[0] && nth === open[1]);
+  return row[at + by] ?? null;
+}
+
+function openDetails(position, nth, among) {
+  row = among ?? sequence;
   draw(position, nth);
   if (!dialog.open) dialog.showModal();
 }
 
 function go(by) {
   const next = step(by);
-  if (next) draw(...next);
+  if (!next) return;
+  draw(...next);
+  dialog.scrollTop = 0;
 }
 
 document.getElementById("close").addEventListener("click", () => dialog.close());

@@ -40,10 +40,9 @@ function list() {
 /** Bring a class into view, whatever was folded away or filtered out. */
 function jump(position) {
   const section = sections[position];
-  if (section.hidden) {
-    for (const box of document.querySelectorAll(".filter input")) box.checked = false;
-    filter();
-  }
+  if (section.hidden) for (const box of document.querySelectorAll(".filter input")) box.checked = false;
+  if (order) order.value = "";
+  filter();
   document.getElementById("samples").open = true;
   fill(section);
   found.hidden = true;
@@ -88,16 +87,18 @@ function filter() {
   const missing = document.getElementById("only-missing")?.checked ?? false;
   const failed = document.getElementById("only-failed")?.checked ?? false;
   document.body.toggleAttribute("data-only-missing", missing);
-  let images = 0;
+  sequence = [];
   let classes = 0;
   data.classes.forEach((klass, position) => {
-    const passing = failed && klass.helped !== false ? 0 : klass.samples.filter((s) => !missing || s.after.marks.includes("m")).length;
-    sections[position].hidden = !passing;
-    images += passing;
-    classes += passing ? 1 : 0;
+    const listed = (s, nth) => (!missing || s.after.marks.includes("m") ? [[position, nth]] : []);
+    const passing = failed && klass.helped !== false ? [] : klass.samples.flatMap(listed);
+    sections[position].hidden = !passing.length;
+    for (const place of passing) sequence.push(place);
+    classes += passing.length ? 1 : 0;
   });
   const words = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-  document.getElementById("count").textContent = `${words(images, "image", "images")}, ${words(classes, "class", "classes")}`;
-  document.getElementById("nothing").hidden = images > 0;
+  document.getElementById("count").textContent = `${words(sequence.length, "image", "images")}, ${words(classes, "class", "classes")}`;
+  document.getElementById("nothing").hidden = sequence.length > 0;
+  arrange();
 }
 for (const box of document.querySelectorAll(".filter input")) box.addEventListener("change", filter);

@@ -27,7 +27,8 @@ for (const link of document.querySelectorAll(".contents a, .skip")) {
 function fillList(node) {
   if (node.dataset.filled !== undefined) return;
   node.dataset.filled = "";
-  node.append(...data.lists[node.dataset.list].map(([position, nth]) => tile(position, nth, true)));
+  const listed = data.lists[node.dataset.list];
+  node.append(...listed.map(([position, nth]) => tile(position, nth, listed)));
 }
 
 const lists = [...document.querySelectorAll("[data-list]")];
@@ -54,5 +55,6 @@ addEventListener("beforeprint", () => {
     tiles += data.classes[Number(section.dataset.class)].samples.length;
   }
   document.body.classList.toggle("cut", tiles > PRINTED);
+  if (order?.value) while (ranked.childElementCount < Math.min(PRINTED, sequence.length)) more();
   lists.forEach(fillList);
 });

@@ -11,10 +11,14 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
-/** A class's pictures as data URIs, [after, before] a sample; they stay text until the class comes into view. */
+/** A class's pictures as data URIs, [after, before] a sample; they stay text until the class comes into view.
+    Those of its first sample are markup that shows without scripts; with them, a noscript holds it as text. */
 function picturesOf(position) {
   if (!pictureCache.has(position)) {
-    pictureCache.set(position, JSON.parse(document.getElementById(`pictures-${position}`).textContent));
+    const markup = document.querySelector(`#class-${position} > noscript`)?.textContent ?? "";
+    const first = [...markup.matchAll(/ src="([^"]*)"/g)].map(([, uri]) => uri);
+    const others = JSON.parse(document.getElementById(`pictures-${position}`).textContent);
+    pictureCache.set(position, first.length ? [first, ...others] : others);
   }
   return pictureCache.get(position);
 }
@@ -44,8 +48,10 @@ function inWords(judged) {
   return `: ${count("p")} present, ${count("w")} weak, ${count("m")} likely missing`;
 }
 
-/** One sample; with the class's name in it where it stands outside its class. */
-function tile(position, nth, named) {
+/** One sample. among: the list of places that it stands in outside its class; the class's name is in it then. */
+function tile(position, nth, among) {
+  const named = Boolean(among);
+  const enlarge = () => openDetails(position, nth, among);
   const klass = data.classes[position];
   const sample = klass.samples[nth];
   const [after, before] = picturesOf(position)[nth];
@@ -69,7 +75,8 @@ function tile(position, nth, named) {
 
   if (two) {
     flip.setAttribute("aria-pressed", "false");
-    flip.addEventListener("click", () => {
+    flip.addEventListener("click", (event) => {
+      if (event.detail && document.body.dataset.view === "beside") return enlarge(); // a click of the mouse, not the space bar
       pinned = !pinned;
       flip.setAttribute("aria-pressed", String(pinned));
       show(pinned ? "before" : "after");
@@ -77,19 +84,21 @@ function tile(position, nth, named) {
     flip.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && show("before"));
     flip.addEventListener("pointerleave", () => show(pinned ? "before" : "after"));
   } else {
-    flip.addEventListener("click", () => openDetails(position, nth));
+    flip.addEventListener("click", enlarge);
   }
   flip.addEventListener("keydown", (event) => {
     if (event.key === "Enter") {
       event.preventDefault();
-      openDetails(position, nth);
+      enlarge();
     }
   });
   const more = el("button", { type: "button", class: "more", "aria-haspopup": "dialog", "aria-label": `${klass.name}, number ${sample.index}: details` }, named ? `${klass.name} · ${sample.index}` : `No. ${sample.index}`);
-  more.addEventListener("click", () => openDetails(position, nth));
+  more.addEventListener("click", enlarge);
   const sides = el("div", { class: two ? "sides two" : "sides" });
   if (two) {
-    const still = el("div", { class: "side before" }, el("div", { class: "still" }, picture(before, "own")));
+    const partner = el("div", { class: "still" }, picture(before, "own"));
+    partner.addEventListener("click", enlarge);
+    const still = el("div", { class: "side before" }, partner);
     if (sample.before.marks) still.append(markList(klass, sample.before, "uninformed"));
     still.append(el("div", { class: "under" }, el("span", { class: "which" }, "uninformed")));
     sides.append(still);
@@ -137,6 +146,6 @@ function fill(section) {
     klass.phrases.forEach((text, k) => phrases.append(el("li", {}, el("span", { class: "mark", "aria-hidden": "true" }, String(k + 1)), data.texts[text])));
     section.append(phrases);
   }
-  section.append(el("div", { class: "tiles" }, ...klass.samples.map((_, nth) => tile(position, nth, false))));
+  section.append(el("div", { class: "tiles" }, ...klass.samples.map((_, nth) => tile(position, nth, null))));
   if (klass.concepts.length) section.append(ratedConcepts(klass));
 }

@@ -32,7 +32,7 @@ from concord.models.hub import model_path
 from concord.reef.dataset import real_set, test_set
 from concord.reef.text import PHRASES
 from concord.reef.world import DETAILS, SPECIES
-from concord.runs.store import read_manifest
+from concord.runs.directory import open_run
 from concord.storage import images
 
 Row = tuple[str, float, bool]
@@ -76,13 +76,9 @@ def real(per_species: int = 100) -> Groups:
 def made(run: Path, variant: str) -> Groups:
     """Images of a run, with the detector's truth."""
     detector = Classifier.from_pretrained(model_path("reef:detector"))
-    rows = read_manifest(run / variant)
-    for name in sorted({row["class_name"] for row in rows}):
-        pictures = []
-        for row in rows:
-            if row["class_name"] == name:
-                with Image.open(run / variant / row["file_name"]) as picture:
-                    pictures.append(picture.convert("RGB"))
+    samples = open_run(run).samples(variant)
+    for name in sorted({sample.class_name for sample in samples}):
+        pictures = [sample.image for sample in samples if sample.class_name == name]
         logits = [detector.logits(pixels) for pixels in images.batches(pictures)]
         yield name, pictures, torch.cat(logits).numpy() > 0
 

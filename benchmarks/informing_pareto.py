@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from informing_cost import EVALUATIONS, Count, clip_l, dit_xl, sd21_unclip
-from PIL import Image
 from record import RESULTS, head, write
 
 from concord.metrics.completeness import completeness, nuisance_diversity, teacher_accuracy
@@ -35,7 +34,7 @@ from concord.models.classifier import Classifier
 from concord.models.hub import model_path
 from concord.models.teachers import load_teacher
 from concord.recipe import Recipe, load
-from concord.runs.store import read_manifest
+from concord.runs.directory import open_run
 from concord.text import file_name
 from concord.workflows.distill import distill
 from concord.workflows.executors import open_recipe_data
@@ -142,12 +141,13 @@ def make(name: str, block: int, ipc: int, workers: int) -> tuple[Pictures, dict[
     if results["made"]:
         keys = ("made", "seconds_per_image", "uninformed_steps", "active_share")
         cost_file.write_text(json.dumps({key: results[key] for key in keys if key in results}))
-    rows = read_manifest(out / "images")
-    pictures = []
-    for row in rows:
-        with Image.open(out / "images" / row["file_name"]) as image:
-            pictures.append(image.convert("RGB"))
-    return Pictures(pictures, np.array([row["label"] for row in rows])), json.loads(cost_file.read_text())
+    return pictures(out), json.loads(cost_file.read_text())
+
+
+def pictures(out: Path, variant: str = "images") -> Pictures:
+    """A set of a run."""
+    samples = open_run(out).samples(variant)
+    return Pictures([sample.image for sample in samples], np.array([sample.label for sample in samples]))
 
 
 class Judge:
@@ -230,12 +230,12 @@ def main() -> None:
         beside = plain(name)
         before, cost = make(beside, block, ipc, options.workers)
         rows[beside] = {"cost": cost}
-        pictures, cost = make(name, block, ipc, options.workers)
-        scores = judge.compare(pictures, before)
+        images, cost = make(name, block, ipc, options.workers)
+        scores = judge.compare(images, before)
         row = {"overrides": list(overrides(name)), "cost": cost, "against_uninformed": scores}
         if options.what == "report" and first is not None:
-            row["against_first"] = judge.compare(pictures, first)
-        first = first or pictures
+            row["against_first"] = judge.compare(images, first)
+        first = first or images
         rows[name] = row
         print(_line(name, scores, cost), flush=True)
         write(path, record)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from informing_pareto import pictures
 from record import RESULTS, head, write
 
 from concord.metrics.completeness import completeness, nuisance_diversity
@@ -26,7 +26,6 @@ from concord.models.hub import model_path
 from concord.recipe import load
 from concord.reef.text import PHRASES
 from concord.reef.world import COUNTED, HELD_OUT, SPECIES
-from concord.runs.store import read_manifest
 from concord.storage import images
 from concord.workflows.distill import distill
 
@@ -62,12 +61,7 @@ def make(group: str, row: str, pairs: int, scratch: Path) -> Pictures:
     settings = [f"seed={SEED}", f"ipc={pairs // len(names)}", f"classes=[{', '.join(names)}]", *MAKE, ROWS[row]]
     out = scratch / group / row
     distill(load(recipe, settings), out)
-    rows = read_manifest(out / "images")
-    pictures = []
-    for one in rows:
-        with Image.open(out / "images" / one["file_name"]) as image:
-            pictures.append(image.convert("RGB"))
-    return Pictures(pictures, np.array([one["label"] for one in rows]))
+    return pictures(out)
 
 
 class Judge:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from informing_pareto import Judge
-from PIL import Image
+from informing_pareto import Judge, pictures
 from record import RESULTS, head, write
 from reef_generator import spread
 
@@ -23,18 +22,12 @@ from concord.models.hub import model_path
 from concord.reef import test_set
 from concord.reef.world import NUISANCES
 from concord.runs.draws import draws_in
-from concord.runs.store import read_manifest
 from concord.storage import images
 
 
 def pooled(draws: list[Path], variant: str) -> Pictures:
-    pictures, labels = [], []
-    for draw in draws:
-        for row in read_manifest(draw / variant):
-            with Image.open(draw / variant / row["file_name"]) as image:
-                pictures.append(image.convert("RGB"))
-            labels.append(row["label"])
-    return Pictures(pictures, np.array(labels))
+    sets = [pictures(draw, variant) for draw in draws]
+    return Pictures([image for one in sets for image in one.images], np.concatenate([one.labels for one in sets]))
 
 
 def real(per_species: int = 100) -> Pictures:

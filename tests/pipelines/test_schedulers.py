@@ -110,6 +110,19 @@ def abar(scheduler: Any, t: Any) -> float:
     return 1 / (1 + float(np.exp(np.interp(t, places, np.log(sigmas)))) ** 2)
 
 
+def recording(scheduler: Any) -> list[Tensor]:
+    """The predictions that a scheduler is given from now on, in a list that grows."""
+    given: list[Tensor] = []
+    step = scheduler.step
+
+    def recorded(output: Tensor, *args: Any, **further: Any) -> Any:
+        given.append(output)
+        return step(output, *args, **further)
+
+    scheduler.step = recorded
+    return given
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("word", [word for word in [*WORDS, *CLASSES] if word != "stock"])
 def test_eq_9_is_exact_for_every_solver(word: str, kind: Kind) -> None:
@@ -129,14 +142,7 @@ def test_eq_9_is_exact_for_every_solver(word: str, kind: Kind) -> None:
         seen.append((t, value.detach()))
         return Prediction(value, kind)
 
-    given: list[Tensor] = []
-    step = scheduler.step
-
-    def recorded(output: Tensor, *args: Any, **further: Any) -> Any:
-        given.append(output)
-        return step(output, *args, **further)
-
-    scheduler.step = recorded
+    given = recording(scheduler)
     draws = generators(SEEDS)
     sample(denoise, noise(draws, (4, 3, 3)).double(), scheduler, steps=5, guides=[Descend(towards)], generators=draws)
     assert len(given) == len(seen) >= 5
@@ -161,17 +167,12 @@ def test_eq_9_is_exact_for_every_flow(word: str) -> None:
     if word == "unipc":
         even = np.linspace(1, 0.001, 6)[:-1]
     mix, towards = torch.randn(4, 4).double() / 3, torch.randn(2, 4, 3, 3).double()
-    seen, given, step = [], list[Tensor](), scheduler.step
+    seen, given = [], recording(scheduler)
 
     def denoise(x: Tensor, t: Any) -> Prediction:
         seen.append((float(t) / 1000, torch.einsum("ij,bjhw->bihw", mix, x)))
         return Prediction(seen[-1][1], "flow_prediction")
 
-    def recorded(output: Tensor, *args: Any, **further: Any) -> Any:
-        given.append(output)
-        return step(output, *args, **further)
-
-    scheduler.step = recorded
     draws = generators(SEEDS)
     sample(denoise, noise(draws, (4, 3, 3)).double(), scheduler, steps=5, guides=[Descend(towards)], generators=draws)
     for index, ((told, value), output) in enumerate(zip(seen, given, strict=True)):

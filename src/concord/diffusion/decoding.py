@@ -121,15 +121,26 @@ def unpacked(pipeline: Any, latents: Tensor, size: tuple[int, int] | None = None
     return grid
 
 
-def _descaled(vae: Any, latents: Tensor) -> Tensor:
-    """From the scheduler's latents to the autoencoder's own."""
+def latent_statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float, float] | None:
+    """What lies between the autoencoder's own latents z and the scheduler's, (z - mean) * scale / deviation.
+
+    Mean and deviation are numbers, or (1, C, 1, 1) of the kind of `like`; None where both are the same.
+    """
     config = vae.config
     if type(vae).__name__ == "AutoencoderTiny":
-        return latents
+        return None
     scale, offset = float(config.scaling_factor), config.get("shift_factor")
     mean, deviation = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and deviation is not None:  # Playground 2.5
-        per_channel = [torch.tensor(v, dtype=latents.dtype, device=latents.device) for v in (mean, deviation)]
+        per_channel = [torch.tensor(v, dtype=like.dtype, device=like.device) for v in (mean, deviation)]
         m, s = (values.view(1, -1, 1, 1) for values in per_channel)
-        return latents * s / scale + m
-    return latents / scale + (float(offset) if offset is not None else 0.0)
+        return m, s, scale
+    return (float(offset) if offset is not None else 0.0), 1.0, scale
+
+
+def _descaled(vae: Any, latents: Tensor) -> Tensor:
+    """From the scheduler's latents to the autoencoder's own."""
+    if (statistics := latent_statistics(vae, latents)) is None:
+        return latents
+    mean, deviation, scale = statistics
+    return latents * deviation / scale + mean

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from concord.diffusion.decoding import autoencoder
+from concord.diffusion.decoding import autoencoder, latent_statistics
 
 
 @torch.no_grad()
@@ -30,14 +30,7 @@ def encode(pipeline: Any, pixels: Tensor, generators: Sequence[torch.Generator] 
 
 def _scaled(vae: Any, latents: Tensor) -> Tensor:
     """From the autoencoder's own latents to the scheduler's."""
-    config = vae.config
-    if type(vae).__name__ == "AutoencoderTiny":
+    if (statistics := latent_statistics(vae, latents)) is None:
         return latents
-    scale, offset = float(config.scaling_factor), config.get("shift_factor")
-    mean, deviation = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and deviation is not None:  # Playground 2.5
-        m, s = (
-            torch.tensor(v, dtype=latents.dtype, device=latents.device).view(1, -1, 1, 1) for v in (mean, deviation)
-        )
-        return (latents - m) * scale / s
-    return (latents - (float(offset) if offset is not None else 0.0)) * scale
+    mean, deviation, scale = statistics
+    return (latents - mean) * scale / deviation

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from concord.concepts.selection import embed_images
 from concord.data import ImageSet
 from concord.data.sampling import some_images
 from concord.metrics.measures import ALWAYS
-from concord.metrics.scorers import Percentile, Scorer, Vocabulary
+from concord.metrics.scorers import Percentile, Scorer, Vocabulary, percentile_by
 from concord.models.cache import ModelCache
 from concord.models.encoder import Encoder
-from concord.models.hub import model_path
 from concord.recipe import Recipe
 from concord.registry import METRICS, SCORERS
 from concord.runs.directory import Run
@@ -78,10 +77,7 @@ class Measuring:
         """Percentiles among real images: by the recipe's scorer, `scorer.encoder`, or the encoder that informs."""
         if isinstance(self.scorer, Percentile):
             return self.scorer
-        encoder, model = self.models.encoder, self.recipe.scorer.encoder
-        if model is not None:
-            encoder = Encoder.from_pretrained(model_path(model), device=self.models.device, key="scorer.encoder")
-        return Percentile(encoder, partial(self._embed_real, encoder))
+        return percentile_by(self.recipe.scorer.encoder, "scorer.encoder", self.models, self._embed_real)
 
     @cached_property
     def details(self) -> list[list[str]]:

@@ -132,9 +132,15 @@ def detector(recipe: Recipe, models: ModelCache, real: Real) -> Detector:
 
 def percentile(recipe: Recipe, models: ModelCache, real: Real) -> Percentile:
     """The scorer `percentile`: by the encoder of `scorer.model`, or the one that informs."""
-    if recipe.scorer.model is None:
-        return Percentile(models.encoder, partial(real, models.encoder))
-    encoder = Encoder.from_pretrained(model_path(recipe.scorer.model), device=models.device, key="scorer.model")
+    return percentile_by(recipe.scorer.model, "scorer.model", models, real)
+
+
+def percentile_by(model: str | None, key: str, models: ModelCache, real: Real) -> Percentile:
+    """Percentiles by an encoder, the recipe's `key`; None: by the one that informs."""
+    if model is None:
+        encoder = models.encoder
+    else:
+        encoder = Encoder.from_pretrained(model_path(model), device=models.device, key=key)
     return Percentile(encoder, partial(real, encoder))
 
 

@@ -7,7 +7,6 @@ them holds what space the images are in.
 
 import codecs
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from concord.data.order import KNOWN, names_in_order, relabelled
 from concord.data.space import SPACES, Space
 from concord.data.tensor_set import TensorForm, TensorImages, checked, damaged
 from concord.errors import ConcordError
+from concord.storage.torch_file import load_torch_file
 
 _RESULT = re.compile(r"res_[^_]+_([A-Za-z0-9]+)_.*\.pt")
 _HARMLESS: list[Any] = [
@@ -161,17 +161,5 @@ def _hard(path: Path, labels: Tensor) -> tuple[Tensor, Tensor | None, list[str]]
 
 
 def _read(path: Path) -> Any:
-    path.open("rb").close()
-    try:
-        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of pickles that are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as cause:  # a damaged file can raise anything, a KeyError included
-        way = f"where it is trusted, convert it once: {_CONVERT.replace('FILE', path.name)}"
-        foreign = re.search(r"GLOBAL ([\w.]+) was not", str(cause))
-        with path.open("rb") as file:
-            is_pickle = file.read(1) == b"\x80"
-        if foreign is None and not is_pickle:
-            raise ConcordError(f"{path} is no file of torch, or a torn one ({type(cause).__name__})") from cause
-        asks = f"its pickle asks for {foreign[1]}" if foreign else "it is a pickle of another kind than torch's"
-        raise ConcordError(f"{path} is refused: {asks}, and loading that could run foreign code; {way}") from cause
+    way = f"where it is trusted, convert it once: {_CONVERT.replace('FILE', path.name)}"
+    return load_torch_file(path, "file of torch", way, _HARMLESS, "it is a pickle of another kind than torch's")

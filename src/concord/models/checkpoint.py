@@ -1,17 +1,15 @@
 """Reading checkpoints of others: tensors only, whatever the pickle would like to run."""
 
 import argparse
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from concord.choices import Weights
 from concord.errors import ConcordError
+from concord.storage.torch_file import load_torch_file
 
 
 def read_checkpoint(path: Path, weights: Weights = "ema") -> dict[str, Tensor]:
@@ -51,16 +49,6 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickle(path: Path) -> Any:
-    path.open("rb").close()  # what the system refuses is an OSError here; below, one would mean a torn file
-    try:
-        # Training scripts store their parsed arguments beside the weights: a Namespace of plain values, and harmless.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as cause:  # a damaged file can raise anything, a KeyError included
-        foreign = re.search(r"GLOBAL ((?:\w+\.)+\w+)", str(cause))
-        if foreign is None:
-            raise ConcordError(f"{path} is no checkpoint of torch, or a torn one ({type(cause).__name__})") from cause
-        raise ConcordError(
-            f"{path} is refused: its pickle asks for {foreign[1]}, and loading that could run foreign code; only "
-            "tensors, plain containers and argparse.Namespace are read. Save the state dict alone, or as safetensors"
-        ) from cause
+    # Training scripts store their parsed arguments beside the weights: a Namespace of plain values, and harmless.
+    way = "only tensors, plain containers and argparse.Namespace are read. Save the state dict alone, or as safetensors"
+    return load_torch_file(path, "checkpoint of torch", way, [argparse.Namespace])

@@ -30,7 +30,7 @@ concepts.llm.retrieve < concepts.retrieval ; concepts.plan < methods.concept_pla
 concepts.selection < concepts.validity ; concepts.words < concepts.wording
 data < data ; data.align < data.matching ; data.checks < data.overlap data.survey ; data.class_lists < data.lists
 data.classes < data.classes ; data.parquet < data.rows ; data.parquet_columns < data.columns data.labels
-data.prefetch < data.ahead ; data.sampling < scoring.embeddings ; data.source < data.splits
+data.dsa < evaluation.dsa ; data.prefetch < data.ahead ; data.sampling < scoring.embeddings ; data.source < data.splits
 diffusion.attach < informing.attach ; diffusion.cfg < diffusion.guidance
 evaluation.augment < evaluation.augment ; evaluation.cells < evaluation.cells
 evaluation.check_teacher < evaluation.soundness ; evaluation.evaluate < evaluation.evaluating evaluation.trials

@@ -12,9 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
+from concord.data import dsa
 from concord.data.space import Space
 from concord.errors import ConcordError
-from concord.evaluation import dsa
 
 View = dict[str, Tensor]
 """All that is random about a batch, by name: small tensors on the CPU, which safetensors can hold."""
@@ -65,10 +65,7 @@ class Augment(BaseModel):
     @field_validator("dsa")
     @classmethod
     def _known(cls, strategy: str) -> str:
-        unknown = [name for name in strategy.split("_") if name not in dsa.FAMILIES] if strategy else []
-        if unknown:
-            raise ValueError(f'unknown operation "{unknown[0]}"; join some of {", ".join(dsa.FAMILIES)} by "_"')
-        return strategy
+        return dsa.known(strategy)
 
 
 def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Generator) -> View:

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from concord.evaluation import dsa
+from concord.data import dsa
 from concord.evaluation.augment import Augment, apply, draw
 
 MEAN, STD = torch.tensor([0.49, 0.48, 0.45]), torch.tensor([0.2, 0.21, 0.22])
@@ -148,3 +148,19 @@ def test_the_largest_number_below_one_never_reaches_past_the_last_choice() -> No
     u = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     counts = torch.arange(1, 4100)
     assert torch.equal((u * counts).long(), counts - 1)
+
+
+@pytest.mark.parametrize("family", dsa.FAMILIES)
+def test_one_draw_for_all_is_the_same_for_real_and_synthetic_images(family: str) -> None:
+    real, synthetic = (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (7, 2))
+    one = dsa.draw(family, 1, torch.Generator().manual_seed(4))
+    for images in (real, synthetic):
+        each = {**one, "dsa": one["dsa"].repeat(len(images), 1)}
+        assert torch.equal(dsa.apply(images, one, None, None), dsa.apply(images, each, None, None))
+
+
+@pytest.mark.parametrize("family", dsa.FAMILIES)
+def test_gradients_pass_through_every_family(family: str) -> None:
+    images = torch.randn(2, 3, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    view = view_of(family, torch.tensor([[0.3, 0.8, 0.6]], dtype=torch.float64))
+    assert torch.autograd.gradcheck(lambda x: dsa.apply(x, view, None, None), images)

@@ -1,8 +1,9 @@
-"""Differentiable Siamese augmentation (Zhao and Bilen 2021), as the condensation protocols evaluate with it.
+"""Differentiable Siamese augmentation (Zhao and Bilen 2021), as condensation matches with it and evaluates with it.
 
 Facts from github.com/VICO-UoE/DatasetCondensation, `utils.py`: of the strategy's families one is chosen for each batch
-(mode ``S``), and each image draws its own parameters (Siamese off). Everything acts on normalised pixels, where a
-blank is 0: the mean colour.
+(mode ``S``). In an evaluation each image draws its own parameters; where real and synthetic images are matched, all of
+both batches share one draw (Siamese): ``draw(strategy, 1, generator)``, applied to both. Everything acts on normalised
+pixels, where a blank is 0, the mean colour, and gradients pass through it.
 """
 
 import math
@@ -20,6 +21,14 @@ _SCALE = 1.2
 _DEGREES = 15.0
 
 
+def known(strategy: str) -> str:
+    """A strategy whose families are known; a ValueError names one that is not. An empty one changes nothing."""
+    unknown = [name for name in strategy.split("_") if name not in FAMILIES] if strategy else []
+    if unknown:
+        raise ValueError(f'unknown operation "{unknown[0]}"; join some of {", ".join(FAMILIES)} by "_"')
+    return strategy
+
+
 def draw(strategy: str, n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Draw `dsa_family`, () its place in `FAMILIES`, and `dsa`, (n, 3) in [0, 1): they fit any size of image."""
     names = strategy.split("_")
@@ -28,12 +37,15 @@ def draw(strategy: str, n: int, generator: torch.Generator) -> dict[str, Tensor]
 
 
 def apply(images: Tensor, view: dict[str, Tensor], mean: Tensor | None, std: Tensor | None) -> Tensor:
-    """Apply the drawn family to (N, 3, H, W) in [0, 1], normalised by mean and std (3,) meanwhile where given."""
-    family = list(FAMILIES.values())[int(view["dsa_family"])]
+    """Apply the drawn family to (N, C, H, W) in [0, 1], normalised by mean and std (C,) meanwhile where given.
+
+    view: a draw for each image, or one for all.
+    """
+    family, u = list(FAMILIES.values())[int(view["dsa_family"])], view["dsa"].expand(len(images), -1)
     if mean is None or std is None:
-        return family(images, view["dsa"])
+        return family(images, u)
     mean, std = mean.to(images).reshape(3, 1, 1), std.to(images).reshape(3, 1, 1)
-    return family((images - mean) / std, view["dsa"]) * std + mean
+    return family((images - mean) / std, u) * std + mean
 
 
 def _color(images: Tensor, u: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ NegativeKind = Literal["weighted", "random", "similar"]
 Norm = Literal["batch", "instance", "layer", "group", "none"]
 Pool = Literal["avg", "max", "none"]
 SchedulerName = Literal["ddim", "ddpm", "minimax", "stock", "dpm++", "unipc", "euler", "heun", "deis", "lcm", "tcd"]
+INITS = ("real", "noise", "herding")
+"""What an optimisation of pixels may begin from, beside the images of another set."""
 STARTS = ("noise", "real", "prototype")
 """What a sampling may begin from, beside the images of another set."""
 Unreadable = Literal["error", "skip"]

@@ -154,6 +154,19 @@ def decoded(images: Tensor, factor: int, grey: Tensor | float = 0.0) -> Tensor:
     return F.interpolate(parts.reshape(-1, channels, part, part), (side, side), mode="bilinear", align_corners=False)
 
 
+def encoded(parts: Tensor, factor: int) -> Tensor:
+    """Images (N factor^2, C, S, S), each brought to a part of an image (N, C, S, S): what `decoded` cuts out again.
+
+    Each is averaged over squares of factor x factor pixels; at a factor of 2 this is bilinear, as IDM has it. S is a
+    multiple of the factor.
+    """
+    if factor == 1:
+        return parts
+    count, channels, side = len(parts) // factor**2, *parts.shape[1:3]
+    small = F.avg_pool2d(parts, factor).view(count, factor, factor, channels, side // factor, side // factor)
+    return small.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, side, side)
+
+
 class _Class(BaseModel):
     folder: Annotated[str, Field(min_length=1)]
     name: str

@@ -20,26 +20,27 @@ from concord.text import counted
 class StartSet:
     """The images of a finished set, by class: sample i of a class begins from image i of it.
 
-    directory: of a run, whose classes are matched by folder or by name.
+    directory: of a run, whose classes are matched by folder or by name. key: of the recipe that names it. words: what
+    else that may say.
     Raises ConcordError: it holds no run.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, key: str = "pipeline.start", words: Sequence[str] = STARTS) -> None:
         if not Path(directory).is_dir():
-            words = ", ".join(STARTS)
-            raise ConcordError(f"pipeline.start: there is no directory {directory}; expected {words}, or a set's one")
-        self._directory, run = directory, open_run(directory)
+            listed = ", ".join(words)
+            raise ConcordError(f"{key}: there is no directory {directory}; expected {listed}, or a set's one")
+        self._directory, self._key, run = directory, key, open_run(directory)
         self._files: dict[str, list[str]] = {}
         for sample in run.samples():
             for name in {sample.folder, sample.class_name}:
                 self._files.setdefault(name, []).append(sample.file)
 
-    def require(self, entry: ClassEntry, wanted: int) -> None:
-        """Raise a ConcordError where a class has fewer images than are wanted: none is begun from twice."""
+    def require(self, entry: ClassEntry, ipc: int, each: int = 1) -> None:
+        """Raise a ConcordError where a class has too few images: none is begun from twice. each: images for each."""
         there = len(self._of(entry))
-        if there < wanted:
+        if there < ipc * each:
             raise ConcordError(
-                f"pipeline.start: {self._directory} has {counted(there, 'image')} of {entry.key}, and ipc={wanted} asks"
+                f"{self._key}: {self._directory} has {counted(there, 'image')} of {entry.key}, and ipc={ipc} asks"
                 " for more; grow that set first, or give a smaller ipc"
             )
 
@@ -51,7 +52,7 @@ class StartSet:
     def _of(self, entry: ClassEntry) -> list[str]:
         found = self._files.get(entry.folder) or self._files.get(entry.class_name)
         if not found:
-            raise ConcordError(f"pipeline.start: {self._directory} has no images of the class {entry.key}")
+            raise ConcordError(f"{self._key}: {self._directory} has no images of the class {entry.key}")
         return found
 
 

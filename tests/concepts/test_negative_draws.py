@@ -142,3 +142,35 @@ def test_chances_of_a_hundred_classes_sum_to_the_count() -> None:
 def test_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(ConcordError, match='did you mean "similar"'):
         checked_kind("similr")
+
+
+@pytest.mark.parametrize("classes", [2, 40, 70, 500])
+@pytest.mark.parametrize("weighting", ["weighted", "random", "similar"])
+def test_the_first_to_arrive_are_those_of_a_race_that_is_sorted_whole(classes: int, weighting: Kind) -> None:
+    """A set that was begun before must draw on as it was: the same classes and phrases, and the same numbers after."""
+
+    def whole(own: int, weights: np.ndarray, count: int, rng: np.random.Generator) -> list[tuple[int, str]]:
+        used, drawn = set(concepts[own]), list[tuple[int, str]]()
+        passes = [weights > 0, weights <= 0] if weighting == "similar" else [np.ones(classes, bool)]
+        for eligible in passes:
+            grown = True
+            while grown and len(drawn) < count:
+                grown, times = False, rng.exponential(size=classes)
+                keys = [(weights[c] <= 0, times[c] / (weights[c] if weights[c] > 0 else 1), c) for c in range(classes)]
+                for _, _, c in sorted(keys):
+                    left = [phrase for phrase in concepts[c] if phrase not in used]
+                    if c != own and eligible[c] and left and len(drawn) < count:
+                        drawn.append((c, left[rng.integers(len(left))]))
+                        used.add(drawn[-1][1])
+                        grown = True
+        return drawn
+
+    for seed in range(30):
+        world = np.random.default_rng(seed)
+        concepts = [[f"p{n}" for n in world.integers(0, 3 * classes, world.integers(0, 4))] for _ in range(classes)]
+        own, count = int(world.integers(classes)), int(world.choice([1, 5, 20, 2 * classes]))
+        weights = class_weights(world.uniform(-0.5, 1, classes).round(2).tolist(), own, weighting)
+        mine, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+        drawn = draw_negatives(concepts, own, weights, count, mine, weighting)
+        assert drawn == whole(own, weights, count, theirs)
+        assert mine.integers(2**62) == theirs.integers(2**62)

@@ -1,6 +1,6 @@
 """Negatives: concepts of other classes, drawn once per sample and fixed over its steps (paper, Sec. 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -9,6 +9,10 @@ import numpy as np
 from concord.choices import NegativeKind as Kind
 from concord.errors import ConcordError
 from concord.text import nearest
+
+
+FIRST = 16
+"""Classes that are put in order ahead of all others; a sample draws some five."""
 
 
 def checked_kind(word: str) -> Kind:
@@ -29,7 +33,8 @@ def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted"
     if kind == "weighted":
         return np.where(others, np.maximum(0, cosine), 0)
     if kind == "similar":
-        ranked = sorted(np.flatnonzero(others), key=lambda c: -cosine[c])
+        ranked = np.flatnonzero(others)
+        ranked = ranked[np.argsort(-cosine[ranked], kind="stable")]
         return np.isin(np.arange(len(cosine)), ranked[:k]).astype(float)
     return others.astype(float)
 
@@ -60,23 +65,38 @@ def draw_negatives(
             before = len(drawn)
             for c in _race(weights, rng):
                 left = [phrase for phrase in concepts[c] if phrase not in used]
-                if c == own or not eligible[c] or not left or len(drawn) == count:
+                if c == own or not eligible[c] or not left:
                     continue
                 phrase = left[rng.integers(len(left))]
                 used.add(phrase)
-                drawn.append((int(c), phrase))
+                drawn.append((c, phrase))
+                if len(drawn) == count:
+                    return drawn
     return drawn
 
 
-def _race(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _race(weights: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
     """All classes in an order drawn without replacement by weight; those of weight 0 last, all alike.
 
     Sorting by Exp(1) / weight is such a draw: the first to arrive in a race of exponential clocks is class c with
-    probability weight / sum, and the clocks that still run have no memory.
+    probability weight / sum, and the clocks that still run have no memory. Each class has its clock, drawn at once
+    whatever is taken; but only the first to arrive are put in order, as hardly a sample asks for more.
     """
     likely = np.asarray(weights) > 0
     times = rng.exponential(size=len(weights)) / np.where(likely, weights, 1)
-    return np.lexsort((times, ~likely))
+    for classes in (np.flatnonzero(likely), np.flatnonzero(~likely)):
+        for some in _parted(times[classes]):
+            yield from classes[some].tolist()
+
+
+def _parted(times: np.ndarray) -> Iterator[np.ndarray]:
+    """The places of times in ascending order, equal ones by their place: at most `FIRST`, then all others."""
+    if len(times) <= 4 * FIRST:
+        yield np.argsort(times, kind="stable")
+        return
+    bound = np.partition(times, FIRST)[FIRST]
+    for places in (np.flatnonzero(times < bound), np.flatnonzero(times >= bound)):
+        yield places[np.argsort(times[places], kind="stable")]
 
 
 def inclusion(weights: np.ndarray, own: int, count: int, kind: Kind = "weighted") -> np.ndarray:

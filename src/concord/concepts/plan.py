@@ -34,6 +34,7 @@ class ConceptPlan:
     def __init__(self, recipe: Recipe, data: ImageSet, models: ModelCache) -> None:
         self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
+        self._weights: dict[int, np.ndarray] = {}
 
     @property
     def used(self) -> bool:
@@ -84,21 +85,35 @@ class ConceptPlan:
         return [[concept.phrase for concept in concepts if concept.kept] for concepts in self.selection]
 
     @cached_property
+    def _positives(self) -> list[tuple[str, ...]]:
+        """The same as texts."""
+        return [
+            tuple(concept_text(name, phrase) for phrase in of_class)
+            for name, of_class in zip(self._names, self.kept, strict=True)
+        ]
+
+    @cached_property
     def similarity(self) -> np.ndarray:
         """Cosine between the embeddings of the bare class names, (C, C)."""
         return name_similarity(self._models.encoder, self._names)
+
+    def _weights_of(self, class_index: int) -> np.ndarray:
+        """How likely each class gives a negative of a class, (C,); kept, as each of its samples asks."""
+        if class_index not in self._weights:
+            settings, cosine = self._recipe.concepts.negatives, self.similarity[class_index]
+            self._weights[class_index] = class_weights(cosine.tolist(), class_index, settings.kind, settings.k)
+        return self._weights[class_index]
 
     def draw(self, class_index: int, seed: int) -> Drawn:
         """The concepts of one sample: its class's kept ones, and negatives drawn by its seed."""
         if not self.used:
             return Drawn()
         settings = self._recipe.concepts.negatives
-        weights = class_weights(self.similarity[class_index], class_index, settings.kind, settings.k)
-        rng, own = np.random.default_rng(seed), self.kept[class_index]
+        rng, own, weights = np.random.default_rng(seed), self.kept[class_index], self._weights_of(class_index)
         drawn = draw_negatives(self.kept, class_index, weights, settings.count, rng, settings.kind)
         others = [phrase for _, phrase in drawn]
         return Drawn(
-            tuple(concept_text(self._names[class_index], phrase) for phrase in own),
+            self._positives[class_index],
             tuple(concept_text(self._names[c], phrase) for c, phrase in drawn),
             # After the negatives, which are those that they were before prompts held concepts.
             {"{concept}": own[rng.integers(len(own))], "{concepts}": ", ".join(own)} if own else {},

@@ -7,6 +7,7 @@ so that plural and uncountable names (shoes, fried rice) read as well.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from concord.errors import ConcordError
 
@@ -56,7 +57,7 @@ def prompt(
     The order depends on the recipe's seed and the class's key, so a prompt does not change with the number of images.
     concepts: what fills the slots `{concept}` and `{concepts}`. Raises ConcordError: one asks for what there is not.
     """
-    order = sorted(templates, key=lambda t: hashlib.sha256(f"{seed}\0{class_key}\0{t}".encode()).digest())
+    order = _order(tuple(templates), class_key, seed)
     template, texts = order[index % len(order)], {SLOT: class_name, **(concepts or {})}
 
     def text(slot: re.Match[str]) -> str:
@@ -68,3 +69,9 @@ def prompt(
         return texts[slot[0]]
 
     return re.sub(r"\{[^{}]*\}", text, template)  # in one pass: what fills a slot is not looked at again
+
+
+@lru_cache(maxsize=2**15)
+def _order(templates: tuple[str, ...], class_key: str, seed: int) -> list[str]:
+    """The templates in the order of a class; kept, since a plan goes through all classes again and again."""
+    return sorted(templates, key=lambda t: hashlib.sha256(f"{seed}\0{class_key}\0{t}".encode()).digest())

@@ -91,9 +91,9 @@ class Store:
 
     def has(self, sample: Sample, entry: ClassEntry) -> bool:
         """Say whether the sample is finished, and is what the plan says today."""
-        row = self.rows.get(sample.place)
-        planned = self._planned(sample, entry)
-        return row is not None and {key: value for key, value in row.items() if key not in _FOUND} == planned
+        if (row := self.rows.get(sample.place)) is None:
+            return False
+        return {key: value for key, value in row.items() if key not in _FOUND} == self._planned(sample, entry)
 
     def add(
         self,

@@ -59,3 +59,18 @@ def test_uneven_supplies_are_met_exactly_in_batches_of_one(counts: list[int]) ->
 
     places = [s.place for batch in batches(limited, counts, 1) for s in batch.samples]
     assert sorted(places) == [(c, i) for c, n in enumerate(counts) for i in range(n)]
+
+
+def test_what_is_there_is_not_planned_again() -> None:
+    """A resumed run of a million samples must not plan what it has, nor what it does not make yet."""
+    asked: list[tuple[int, int]] = []
+
+    def sample(class_index: int, index: int) -> Sample:
+        asked.append((class_index, index))
+        return Sample(class_index, index, 0)
+
+    plan = batches(sample, [100, 100], 4, lambda class_index, index: index in (3, 50))
+    first = next(plan)
+    assert [s.place for s in first.samples] == [(0, 2), (1, 2), (0, 3), (1, 3)]
+    assert asked == [(0, 0), (1, 0), *(s.place for s in first.samples)]  # the first of each class tells its checkpoint
+    assert [batch.number for batch in plan] == [25]

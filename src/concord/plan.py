@@ -71,12 +71,26 @@ def sample_seed(seed: int, class_key: str, index: int | str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{class_key}\0{index}".encode()).digest()[:6], "big")
 
 
-def batches(sample: Callable[[int, int], Sample], counts: Sequence[int], batch_size: int) -> Iterator[Batch]:
+def _any(class_index: int, index: int) -> bool:
+    return True
+
+
+def batches(
+    sample: Callable[[int, int], Sample],
+    counts: Sequence[int],
+    batch_size: int,
+    lacking: Callable[[int, int], bool] = _any,
+) -> Iterator[Batch]:
     """Yield the batches that hold at least one wanted sample, by checkpoint, then index, then class.
 
-    sample: gives the sample of (class_index, index). A batch that the counts cut asks it for samples beyond them, so a
-    method with a limited supply has batches of one. counts: wanted samples of each class, each at least 1. batch_size:
-    samples a batch.
+    Each is planned when it is asked for, and one of which nothing is lacking is not planned at all.
+
+    Args:
+        sample: gives the sample of (class_index, index). A batch that the counts cut asks it for samples beyond them,
+            so a method with a limited supply has batches of one.
+        counts: wanted samples of each class, each at least 1.
+        batch_size: samples a batch.
+        lacking: whether the sample of (class_index, index), within the counts, is still to be made.
     """
     by_checkpoint: dict[str, list[int]] = {}
     for class_index in range(len(counts)):
@@ -85,6 +99,6 @@ def batches(sample: Callable[[int, int], Sample], counts: Sequence[int], batch_s
         end = len(classes) * max(counts[c] for c in classes)
         for start in range(0, end, batch_size):
             places = [divmod(position, len(classes)) for position in range(start, start + batch_size)]
-            if any(index < counts[classes[nth]] for index, nth in places):
+            if any(index < counts[classes[nth]] and lacking(classes[nth], index) for index, nth in places):
                 samples = tuple(sample(classes[nth], index) for index, nth in places)
                 yield Batch(checkpoint, start // batch_size, samples)

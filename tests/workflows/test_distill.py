@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
-from toy import toy_recipe, tree
+from toy import Toy, toy_recipe, tree
 
+from concord.data import open_data
 from concord.errors import ConcordError
 from concord.events import Silent
+from concord.plan import Sample
 from concord.recipe import Recipe, load, validate
 from concord.runs import store
 from concord.storage import atomic
@@ -37,13 +41,13 @@ def test_bytes_are_the_same_in_whatever_order_batches_run(
     recipe = toy_recipe(photos)
     distill(recipe, tmp_path / "straight")
 
-    def shuffled(*given: Any) -> list[executors.Job]:
-        jobs = pending(*given)
-        random.Random(seed).shuffle(jobs)
-        return jobs
+    class Shuffled(execute.Pending):
+        def __iter__(self) -> Iterator[executors.Job]:
+            jobs = [*super().__iter__()]
+            random.Random(seed).shuffle(jobs)
+            return iter(jobs)
 
-    pending = execute.pending
-    monkeypatch.setattr(execute, "pending", shuffled)
+    monkeypatch.setattr(execute, "Pending", Shuffled)
     distill(recipe, tmp_path / "shuffled")
     assert tree(tmp_path / "shuffled") == tree(tmp_path / "straight")
 
@@ -59,6 +63,46 @@ def test_a_grown_set_equals_the_set_made_at_once(tmp_path: Path, photos: Path, b
     assert tree(tmp_path / "grown") == tree(tmp_path / "once")
     rows = store.read_manifest(tmp_path / "once" / "images")
     assert grown["uninformed_steps"] == sum(row["scores"]["uninformed_steps"] for row in rows)
+
+
+@pytest.mark.usefixtures("toy")
+def test_images_that_are_planned_otherwise_now_are_made_again_and_their_rows_go_at_once(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Otherwise(Toy):
+        def sample(self, class_index: int, index: int) -> Sample:
+            return replace(super().sample(class_index, index), prompt="another")
+
+    written: list[Path] = []
+    rewrite = store.Store._rewrite
+    monkeypatch.setattr(store.Store, "_rewrite", lambda self: (written.append(self.root), rewrite(self))[1])
+    distill(toy_recipe(photos, ipc=3), tmp_path / "o")
+    written.clear()
+    monkeypatch.setattr(execute, "build", Otherwise)
+    (tmp_path / "o" / "checksums.json").unlink()
+    again = distill(toy_recipe(photos, ipc=4), tmp_path / "o")
+    assert (again["made"], again["kept"]) == (12, 0)
+    # Once to drop all, and once to put them in order: for each row it would take hours at a hundred thousand.
+    assert Counter(written) == {tmp_path / "o" / variant: 2 for variant in Toy.variants}
+    distill(toy_recipe(photos, ipc=4), tmp_path / "once")
+    assert tree(tmp_path / "o") == tree(tmp_path / "once")
+
+
+def test_no_more_is_planned_than_is_made(tmp_path: Path, photos: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Asked(Toy):
+        def sample(self, class_index: int, index: int) -> Sample:
+            asked.append((class_index, index))
+            return super().sample(class_index, index)
+
+    recipe = toy_recipe(photos, ipc=1000)
+    data = open_data(str(photos))
+    stores = {"images": store.Store(tmp_path / "images", recipe.format)}
+    jobs = execute.pending(Asked(recipe, data), [1000] * 3, data.classes, stores)
+    assert (jobs.images, len(jobs), asked) == (3000, 750, [])
+    assert next(iter(jobs)).batch.number == 0
+    assert len(asked) == len(data.classes) + recipe.batch_size
 
 
 @pytest.mark.usefixtures("toy")

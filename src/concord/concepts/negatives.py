@@ -10,7 +10,6 @@ from concord.choices import NegativeKind as Kind
 from concord.errors import ConcordError
 from concord.text import nearest
 
-
 FIRST = 16
 """Classes that are put in order ahead of all others; a sample draws some five."""
 

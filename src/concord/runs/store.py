@@ -105,9 +105,7 @@ class Store:
         soft: np.ndarray | None = None,
     ) -> None:
         """Store one finished image, and its pixels without rounding where they are given; then its row."""
-        if sample.place in self.rows:  # it was planned otherwise then: the row goes before its image does
-            del self.rows[sample.place]
-            self._rewrite()
+        self.drop([sample.place] if sample.place in self.rows else [])
         row = {**self._planned(sample, entry), "scores": dict(scores), **sum_of(data)}
         if tensor is not None:
             array = _npy(tensor)
@@ -155,6 +153,13 @@ class Store:
                     (self.root / row["file_name"]).unlink(missing_ok=True)
                     self._tensor_file(row["file_name"]).unlink(missing_ok=True)
         self._rewrite()
+
+    def drop(self, places: Sequence[tuple[int, int]]) -> None:
+        """Take out the rows of images that are planned otherwise now; a row goes before its image is replaced."""
+        for place in places:
+            del self.rows[place]
+        if places:
+            self._rewrite()
 
     def finish(self) -> None:
         """Put the manifest into the order of label and index."""

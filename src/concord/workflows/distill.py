@@ -9,7 +9,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,8 @@ def distill(
         if jobs:
             for name in ("results.json", TENSORS, CHECKSUMS):  # they would speak of the smaller set
                 (out / name).unlink(missing_ok=True)
+            for variant, store in stores.items():
+                store.drop(jobs.otherwise[variant])
         concepts = maker.record() if isinstance(maker, Resumes) else None
         if concepts is not None:
             write_json(out / "concepts.json", concepts)
@@ -115,7 +118,7 @@ def distill(
             _keep_form(out, maker)
         executor = processes(recipe, device, workers) if workers > 1 else here(maker)
         making = time.perf_counter()
-        made = _make(executor, jobs, recipe, data.classes, stores, progress)
+        made = _make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
         making = time.perf_counter() - making
         for store in stores.values():
             store.finish()
@@ -185,29 +188,61 @@ def _finished(out: Path, start: float) -> dict[str, Any] | None:
         return {**run.results, **times, "made": 0, "kept": run.results["images"]}
 
 
-def pending(method: Method, counts: Sequence[int], classes: ClassTable, stores: Mapping[str, Store]) -> list[Job]:
-    """Return the batches that a store lacks something of, in the plan's order; a pair of variants lies together."""
-    jobs = []
-    for batch in batches(method.sample, list(counts), method.batch_size):
-        wanted = [s for s in batch.samples if s.index < counts[s.class_index]]
+@dataclass(frozen=True)
+class Pending:
+    """The jobs that stores lack, in the plan's order; a pair of variants lies together.
+
+    They are planned batch by batch as they are asked for, so that a long plan takes no memory. `len` is about how many
+    there are, and 0 where there are none. otherwise: places of each store whose images are planned otherwise now; their
+    rows must be dropped first. images: how many are to be made of all variants.
+    """
+
+    method: Method
+    counts: Sequence[int]
+    stores: Mapping[str, Store]
+    otherwise: Mapping[str, Sequence[tuple[int, int]]]
+    images: int
+
+    def __len__(self) -> int:
+        return -(-self.images // self.method.batch_size)
+
+    def __iter__(self) -> Iterator[Job]:
+        def lacking(class_index: int, index: int) -> bool:
+            return any((class_index, index) not in store.rows for store in self.stores.values())
+
+        for batch in batches(self.method.sample, list(self.counts), self.method.batch_size, lacking):
+            wanted = [s for s in batch.samples if s.index < self.counts[s.class_index]]
+            for variant, store in self.stores.items():
+                if keep := tuple(s for s in wanted if s.place not in store.rows):
+                    yield Job(variant, batch, keep)
+
+
+def pending(method: Method, counts: Sequence[int], classes: ClassTable, stores: Mapping[str, Store]) -> Pending:
+    """Return what the stores lack, each trimmed to the counts. Of what they have, each sample is planned once more."""
+    there = sorted({place for store in stores.values() for place in store.rows})
+    otherwise: dict[str, list[tuple[int, int]]] = {variant: [] for variant in stores}
+    for class_index, index in there:
+        sample = method.sample(class_index, index)
         for variant, store in stores.items():
-            keep = tuple(s for s in wanted if not store.has(s, classes[s.class_index]))
-            if keep:
-                jobs.append(Job(variant, batch, keep))
-    return jobs
+            if sample.place in store.rows and not store.has(sample, classes[class_index]):
+                otherwise[variant].append(sample.place)
+    images = sum(sum(counts) - len(store.rows) + len(otherwise[variant]) for variant, store in stores.items())
+    return Pending(method, counts, stores, otherwise, images)
 
 
 def _make(
     executor: Executor,
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
+    images: int,
     recipe: Recipe,
     classes: ClassTable,
     stores: Mapping[str, Store],
     progress: Progress,
 ) -> dict[str, int]:
+    """Make `images` images, of all variants, by these jobs; return how many were made of each variant."""
     made = dict.fromkeys(stores, 0)
     there = sum(len(store.rows) for store in stores.values())
-    progress.begin(there + sum(len(job.keep) for job in jobs), there)
+    progress.begin(there + images, there)
 
     def add(batch: Sequence[Finished]) -> None:
         for one in batch:

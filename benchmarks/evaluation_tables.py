@@ -1,8 +1,10 @@
-"""Tables of accuracies: CIFAR-10 against the field's, clothing photographs, and reef.
+"""Tables of accuracies: CIFAR-10 against the field's, clothing photographs, and reef in several ways.
 
     python benchmarks/evaluation_tables.py cifar10 --data DIR    # DIR/train.parquet, DIR/test.parquet
     python benchmarks/evaluation_tables.py clothing --data DIR   # DIR/train, DIR/validation: a folder a class
     python benchmarks/evaluation_tables.py reef
+    python benchmarks/evaluation_tables.py ways     # reef in few steps: beginnings and guides
+    python benchmarks/evaluation_tables.py prompts --data DIR   # as clothing's, with DIR/bank.json: wants a GPU
 
 Everything goes through the command line, as a user would do it; the commands are in the record, and a killed benchmark
 goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work;
@@ -66,34 +68,30 @@ class Table:
     not_run: tuple[str, ...] = ()
 
 
+DRAWS = (0, 1, 2)
+"""Seeds of the sets that are drawn."""
+REGIMES = ("protocol=rded,fixed,hard", "judge=rded", "resize_first=false")
+"""Soft, fixed and hard labels. Minimax's hard protocol has up to 3000 epochs, reads the accuracy a hundred times and
+crops from images that were brought to the student's size: all three are as in RDED's here."""
+
+
 def cifar10(data: Path, work: Path) -> Table:
-    """ConvNet-3 with the DC protocol; random sets are drawn anew for each seed, as there."""
+    """ConvNet-3 with the DC protocol: three draws of random images; several students of herding and k-center."""
     train, teacher = str(data / "train.parquet"), str(work / "teacher.safetensors")
     common = ("student=convnet-3", "protocol=dc", "dtype=bfloat16")
-    small = (*common, "ipc=1,10")
-    chosen = ("data=" + train, "size=null", "ipc=50")
-    sets = [
-        Set(
-            f"random-{draw}",
-            ("photos", *chosen, "method=random", f"seed={draw}"),
-            ((*small, f"seeds=[{draw}]"), *(((*common, "ipc=50", f"seeds=[{draw}]"),) if draw == 0 else ())),
-        )
-        for draw in range(3)
-    ]
-    for method in ("herding", "k_center"):
-        for space in ("teacher", "pixels"):
-            runs = ((*small, "seeds=2"),)
-            features = ("features=teacher", f"teacher={teacher}") if space == "teacher" else ("features=pixels",)
-            sets.append(
-                Set(
-                    f"{method}-{space}",
-                    ("photos", *chosen, f"method={method}", *features),
-                    runs if space == "teacher" else ((*common, "ipc=10", "seeds=1"),),
-                )
-            )
+    chosen = ("photos", f"data={train}", "size=null", "ipc=50")
+    by_teacher = ("features=teacher", f"teacher={teacher}")
     return Table(
         str(data / "test.parquet"),
-        tuple(sets),
+        (
+            Set("random", (*chosen, "method=random"), ((*common, "ipc=1,10,50", "seeds=1"),), draws=DRAWS),
+            Set(
+                "herding",
+                (*chosen, "method=herding", *by_teacher),
+                ((*common, "ipc=1,10", "seeds=3"), (*common, "ipc=50", "seeds=2")),
+            ),
+            Set("k_center", (*chosen, "method=k_center", *by_teacher), ((*common, "ipc=1,10", "seeds=2"),)),
+        ),
         (train, "student=convnet-3", "epochs=6", "batch=256", "dtype=bfloat16"),
         {
             "source": "Zhao et al. 2021 (DC), Table 1, top-1 mean ± std in percent",
@@ -101,36 +99,28 @@ def cifar10(data: Path, work: Path) -> Table:
             "herding": {"1": "21.5 ± 1.2", "10": "31.6 ± 0.7", "50": "40.4 ± 0.6"},
             "k_center": {"1": "21.5 ± 1.3", "10": "14.7 ± 0.9", "50": "27.0 ± 1.4"},
         },
-        ("herding and k-center at IPC 50", "more than one draw of random images at IPC 50"),
+        ("k-center at IPC 50",),
     )
 
 
 def clothing(data: Path, work: Path) -> Table:
-    """ConvNet-4 of width 64 at 64 px with RDED's protocol, by a teacher of width 128."""
+    """ConvNet-4 of width 32 at 64 px in three regimes of labels, by a teacher of width 128; draws of what is drawn."""
     train, teacher = str(data / "train"), str(work / "teacher.safetensors")
-    common = ("student=convnet-4", "width=64", "size=64", "protocol=rded", "dtype=bfloat16", f"teacher={teacher}")
+    common = ("student=convnet-4", "width=32", "size=64", "dtype=bfloat16", f"teacher={teacher}", *REGIMES)
     made = ("photos", f"data={train}", "size=64", "ipc=10", f"teacher={teacher}")
-    runs = ((*common, "ipc=1", "seeds=3"), (*common, "ipc=10", "seeds=2"))
-    fewer = (runs[0], (*common, "ipc=10", "seeds=1"))
-    methods = {
-        "k_center": ("method=k_center", "features=teacher"),
-        "herding": ("method=herding", "features=teacher"),
-        "rded": ("method=rded",),
-    }
+    drawn = tuple((*common, f"ipc={ipc}", "epochs=300", "seeds=1") for ipc in (1, 10))
+    one = tuple((*common, f"ipc={ipc}", "epochs=300", f"seeds={n}") for ipc, n in ((1, 3), (10, 2)))
     return Table(
         str(data / "validation"),
         (
-            Set("random", (*made, "method=random"), runs),
-            *(Set(name, (*made, *how), fewer) for name, how in methods.items()),
+            Set("random", (*made, "method=random"), drawn, draws=DRAWS),
+            Set("rded", (*made, "method=rded"), drawn, draws=DRAWS),
+            Set("herding", (*made, "method=herding", "features=teacher"), one),
+            Set("k_center", (*made, "method=k_center", "features=teacher"), one),
             Set("full", ("photos", f"data={train}", "size=64", "method=full"), ((*common, "epochs=20", "seeds=1"),)),
         ),
         (train, "student=convnet-4", "size=64", "epochs=40", "batch=100", "dtype=bfloat16"),
-        not_run=(
-            "width 128",
-            "IPC 50",
-            "ConvNet-5 at 128 px",
-            "ResNet-18 at 224 px: these want a GPU",
-        ),
+        not_run=("IPC 50", "ConvNet-5 at 128 px", "ResNet-18 at 224 px: these want a GPU"),
     )
 
 
@@ -138,9 +128,7 @@ def reef(data: Path, work: Path) -> Table:
     """ConvNet-3 of width 32 at 32 px in three regimes of labels: three draws of made and of random real images."""
     teacher = str(work / "teacher.safetensors")
     common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", f"teacher={teacher}")
-    # Minimax's hard protocol has up to 3000 epochs, reads the accuracy a hundred times and crops from images that were
-    # brought to the student's size: all three are as in RDED's here.
-    protocols = (*common, "protocol=rded,fixed,hard", "judge=rded", "resize_first=false")
+    protocols = (*common, *REGIMES)
     made = tuple((*protocols, f"ipc={ipc}", f"epochs={epochs}") for ipc, epochs in ((1, 300), (10, 300), (50, 60)))
     beside = tuple((*run, "beside=random,herding") for run in made)
     distill, draws = ("reef", "ipc=50"), (6000, 6001, 6002)
@@ -156,7 +144,62 @@ def reef(data: Path, work: Path) -> Table:
     )
 
 
-TABLES = {"cifar10": cifar10, "clothing": clothing, "reef": reef}
+def ways(data: Path, work: Path) -> Table:
+    """Reef in few steps: beginnings and guides, over three draws, in three regimes of labels."""
+    teacher = str(work / "teacher.safetensors")
+    common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", f"teacher={teacher}", *REGIMES)
+    epochs = {10: 300, 50: 60, 100: 30}
+    runs = tuple((*common, f"ipc={ipc}", f"epochs={n}") for ipc, n in epochs.items())
+    beside = tuple((*run, "beside=random,herding") for run in runs)
+    draws = (6000, 6001, 6002)
+
+    def guided(name: str, guides: str) -> Set:
+        return Set(name, ("reef-few", "ipc=50", "uninformed=false", f"guides={guides}"), runs[:2], draws=draws)
+
+    few, real = ("reef-few", "ipc=100"), ("reef-few", "ipc=100", "pipeline.start=real")
+    return Table(
+        "reef-test",
+        (
+            Set("noise", few, beside, draws=draws),
+            Set("noise, uninformed", few, runs, part="uninformed", of="noise", draws=draws),
+            Set("real start", real, runs, draws=draws),
+            Set("real start, uninformed", real, runs, part="uninformed", of="real start", draws=draws),
+            Set("random", few, (), part="beside/random", of="noise"),
+            Set("herding", few, (), part="beside/herding", of="noise"),
+            guided("modes", "[modes]"),
+            guided("repulsion", "[repulsion]"),
+            guided("modes and repulsion", "[modes, {name: repulsion, strength: 0.05}]"),
+        ),
+        ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", "dtype=bfloat16"),
+    )
+
+
+def prompts(data: Path, work: Path) -> Table:
+    """Photographs by a text-to-image model: concepts in its prompts, as what informs, as both, and not at all."""
+    made = (
+        "custom-ip",
+        f"data={data / 'train'}",
+        "ipc=10",
+        "uninformed=true",
+        "concepts.bank=" + str(data / "bank.json"),
+    )
+    prompted = (
+        'pipeline.prompts=["a photo of a {class} with {concepts}"]',
+        "pipeline.negative_prompts=[{concept}]",
+    )
+    student = ("student=resnet-18", "protocol=hard", "ipc=1,10", "seeds=1")
+    return Table(
+        str(data / "validation"),
+        (
+            Set("informed", made, (student,), draws=DRAWS),
+            Set("neither", made, (student,), part="uninformed", of="informed", draws=DRAWS),
+            Set("both", (*made, *prompted), (student,), draws=DRAWS),
+            Set("prompted", made, (student,), part="uninformed", of="both", draws=DRAWS),
+        ),
+    )
+
+
+TABLES = {"cifar10": cifar10, "clothing": clothing, "reef": reef, "ways": ways, "prompts": prompts}
 
 
 def concord(arguments: Sequence[str], log: list[str], work: Path, collect: bool = False) -> None:
@@ -192,11 +235,26 @@ def measure(name: str, data: Path, work: Path, collect: bool = False) -> dict[st
             folders = [str(place) for place in one.places(work)]
             concord(["evaluate", *folders, "--test", table.test, *run, "--quiet"], commands, work, collect)
     sets: dict[str, list[dict[str, Any]]] = {}
+    measured: dict[str, list[dict[str, Any]]] = {}
     for one in table.sets:
         for place in one.places(work):
+            if found := measures(place, one):
+                measured.setdefault(one.name, []).append(found)
             if (place / "evaluation.json").is_file():
                 sets.setdefault(one.name, []).extend(cells(place))
+    record |= {"measured": measured} if measured else {}
     return record | {"sets": sets, "published": table.published, "not_run": list(table.not_run), "commands": commands}
+
+
+def measures(place: Path, one: Set) -> dict[str, Any]:
+    """What results.json has of a made set's images: none of real ones."""
+    results = (place.parent if one.part == "uninformed" else place) / "results.json"
+    values = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    name = "uninformed" if one.part == "uninformed" else "informed"
+    found = dict((values.get("completeness") or {}).get(name, {}))
+    if diversity := (values.get("nuisance_diversity") or {}).get(name):
+        found["nuisance_diversity"] = diversity
+    return found
 
 
 def cells(folder: Path) -> list[dict[str, Any]]:
@@ -229,7 +287,7 @@ def main() -> None:
             values = [value for draw in draws for value in draw["values"]]
             deviation = stdev(values) if len(values) > 1 else 0.0
             many = f"({len(draws)} draws x {len(values) // len(draws)})"
-            print(f"{name:<18} {key[0]:<6} IPC {key[1]}: {mean(values):.1f} ± {deviation:.1f} {many}")
+            print(f"{name:<24} {key[0]:<6} IPC {key[1]}: {mean(values):.1f} ± {deviation:.1f} {many}")
 
 
 if __name__ == "__main__":

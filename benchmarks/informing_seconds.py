@@ -25,7 +25,6 @@ from unittest.mock import patch
 
 import torch
 from diffusers import DDIMScheduler
-from informing_pareto import BASE, SETTINGS
 from record import RESULTS, head, write
 
 from concord.guidance import total
@@ -34,7 +33,10 @@ from concord.pipelines.base import Planned
 from concord.recipe import load
 from concord.workflows.executors import open_recipe_data
 
-EXACT = "exact-half-w300"
+EXACT = (
+    *("informing.mode=exact", "informing.decoder=full", "informing.weight=300", "informing.window=[0.5, 1]"),
+    *("informing.every=1", "informing.between=none"),
+)
 """The exact mode at its best (docs/reef.md), timed in the same rounds."""
 
 
@@ -110,7 +112,7 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
         "final": plain(lambda: model.decode(latents)),
         "gradient": gradient,
     }
-    exact = Generate(load("reef", ["threads=1", *BASE, *SETTINGS[EXACT]]), open_recipe_data(recipe))
+    exact = Generate(load("reef", ["threads=1", *EXACT]), open_recipe_data(recipe))
     runs: dict[str, Callable[[], object]] = {
         "uninformed": lambda: method.make(batch, "uninformed"),
         "informed": lambda: method.make(batch, "images"),

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from informing_pareto import pictures
 from record import RESULTS, head, write
+from reef_judges import pictures
 
 from concord.metrics.completeness import completeness, nuisance_diversity
 from concord.metrics.measure_run import Pictures

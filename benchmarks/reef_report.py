@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from informing_pareto import Judge, pictures
 from record import RESULTS, head, write
 from reef_generator import spread
+from reef_judges import Judge, pictures
 
 from concord.metrics.measure_run import Pictures
 from concord.models.classifier import Classifier

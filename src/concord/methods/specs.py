@@ -13,9 +13,11 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
     tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
     embeds = recipe.uses_concepts or (informing.enabled and weights.class_name)
     embeds = embeds or recipe.pipeline.from_images  # near copies are looked for
+    adapter = recipe.pipeline.ip_adapter
     named = {
         "pipeline.tiny_decoder": tiny,
-        "pipeline.ip_adapter": recipe.pipeline.ip_adapter.model if recipe.pipeline.ip_adapter else None,
+        "pipeline.ip_adapter": adapter.model if adapter else None,
+        "pipeline.ip_adapter.image_encoder": adapter.image_encoder if adapter else None,
         "encoder": recipe.encoder if embeds else None,
         "informing.classifier": informing.classifier if informing.enabled and weights.classifier else None,
         "scorer.model": None,

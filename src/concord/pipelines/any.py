@@ -11,6 +11,7 @@ from concord.diffusion.decoding import vae_scale_factor
 from concord.diffusion.sampler import Guide
 from concord.errors import ConcordError
 from concord.pipelines.base import WHOLE, FrozenPipeline
+from concord.pipelines.ip_adapter import call_options
 from concord.pipelines.planned import Planned
 from concord.pipelines.schedulers import named_scheduler
 from concord.pipelines.starts import start_images
@@ -54,6 +55,8 @@ class AnyPipeline(FrozenPipeline):
             }
         if self.size is not None and (self.image_strength is None or "height" in known):
             options |= {"height": self.size, "width": self.size}  # some take the image's size instead
+        if batch.settings.ip_adapter is not None:
+            options |= call_options(self.pipeline, batch.sources)
         if batch.settings.guidance.window != WHOLE:
             raise ConcordError(
                 f"`pipeline.guidance.window` needs concord's own sampler, and {type(self.pipeline).__name__} is called"

@@ -15,7 +15,7 @@ from concord.diffusion.decoding import vae_scale_factor
 from concord.errors import ConcordError
 from concord.pipelines.any import AnyPipeline
 from concord.pipelines.base import WHOLE, Conditioned, Family, Network, fitting
-from concord.pipelines.ip_adapter import image_prompts
+from concord.pipelines.ip_adapter import image_prompts, image_prompts_sd3
 from concord.pipelines.load import family_of
 from concord.pipelines.planned import Planned
 from concord.pipelines.specs import TEXT
@@ -159,12 +159,15 @@ def _sd3(model: Text, asked: Asked) -> Network:
         negative_prompt=asked.negatives,
     )
     text, projected = _doubled(negative, positive, guided), _doubled(negative_pooled, pooled, guided)
+    images = None if asked.images is None else image_prompts_sd3(model.pipeline, asked.images, guided)
     return lambda x, t: (
         model.denoiser(
             x,
             timestep=t.expand(len(x)),
             encoder_hidden_states=_fit(text, x),
             pooled_projections=_fit(projected, x),
+            # A new one each time: the transformer takes it apart.
+            joint_attention_kwargs=None if images is None else {"ip_adapter_image_embeds": _fit(images, x)},
         ).sample
     )
 

@@ -1,7 +1,7 @@
 """Settings that cannot act: what somebody set and nothing will read is refused, not passed over in silence.
 
-A recipe has layers: its file, and over it what the command line sets. What a later layer made idle is no mistake: the
-file of `reef` sets `informing.strength`, and whoever asks for `informing.mode=exact` over it did not.
+A recipe has layers: what its file extends, the file, and over it what the command line sets. What a later layer made
+idle is no mistake: the file of `reef` sets `informing.strength`, and who sets `informing.mode=exact` over it did not.
 """
 
 import re
@@ -16,7 +16,7 @@ from concord.recipe.model import LATER, Recipe, default
 from concord.recipe.sections import CONCEPT_SLOTS
 from concord.settings import keys
 
-UNSAID, FILE, TYPED = -1, 0, 1
+UNSAID, EXTENDED, FILE, TYPED = -2, -1, 0, 1
 """The layers."""
 _MEASURES = {"encoder", "scorer", "nuisance"}
 """What `metrics` may read, whatever the method does."""
@@ -175,8 +175,12 @@ def refused(recipe: Recipe, said: Mapping[str, int]) -> list[str]:
     return [f"{', '.join(key for key in found if found[key] == why)}: {why}" for why in dict.fromkeys(found.values())]
 
 
-def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, int]:
+def layers(
+    model: type[BaseModel], values: Mapping[str, Any], overrides: Sequence[str], below: Mapping[str, Any] | None = None
+) -> dict[str, int]:
     """Return the dotted keys that a recipe's plain values, or ``key=value`` texts over them, set, with their layer.
+
+    below: the values of what the recipe extends.
 
     Values that spell every key out are a recipe's that was written down (`to_yaml`): nobody set them.
     """
@@ -185,6 +189,7 @@ def layers(model: type[BaseModel], values: Mapping[str, Any], overrides: Sequenc
     found = {key: FILE for key in leaves if _has(values, key.split("."))}
     if {key for key in leaves if not any(f"{key}.".startswith(f"{later}.") for later in LATER)} <= found.keys():
         found = {}
+    found = {key: EXTENDED for key in leaves if _has(below, key.split("."))} | found
     for typed in (text.partition("=")[0].strip() for text in overrides):
         for key in leaves:
             if f"{typed}.".startswith(f"{key}.") or f"{key}.".startswith(f"{typed}."):

@@ -12,6 +12,8 @@ from concord.registry import GUIDES, METHODS, OURS, SCORERS, Registry
 Json = dict[str, Any]
 _BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
 _TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false", "object": "keys and values"}
+_EXTENDS = """Of a file alone: recipes, bundled or files, that this one is laid over, each over the one before; sections
+are merged key by key, lists replaced."""
 HEAD = """# Every key of a recipe
 
 A recipe is one YAML file that decides everything a run does. A key left out takes its default. On the command line
@@ -81,6 +83,9 @@ def schema(plugins: bool = True) -> Json:
     properties["guides"]["items"] = {
         "anyOf": [guide, {"type": "object", "properties": {"name": guide}, "required": ["name"]}]
     }
+    one = {"type": "string"}
+    extends = {"anyOf": [one, {"type": "array", "items": one}], "default": [], "description": _EXTENDS}
+    whole["properties"] = {"extends": extends, **properties}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "title": "concord recipe"}
 
 

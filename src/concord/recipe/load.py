@@ -22,6 +22,10 @@ HEADER = (
     "# Resolved by concord. The same recipe continues or grows what lies here; see results.json for what it gave.\n"
 )
 """The head of the recipe that a run leaves."""
+EXTENDS = "extends"
+"""The key of a recipe's file that names what it is laid over; it is gone once the recipe is read."""
+PARTS = ("parts/few-steps",)
+"""What comes with the package to be extended, and is no recipe by itself."""
 
 
 def bundled() -> list[str]:
@@ -57,24 +61,11 @@ def parse(
     Raises:
         ConcordError: as `load`.
     """
-    try:
-        values = read_yaml(text)
-    except ValueError as error:
-        raise ConcordError(f"{where} {error}") from None
-    if not isinstance(values, dict):
-        raise ConcordError(f'{where}: expected keys and values, as in "method: dit"')
-    values.setdefault("name", name)
-    data = values.get("data")
-    if folder is not None and isinstance(data, str) and data and data not in DATASETS and (folder / data).exists():
-        values["data"] = str(folder / data)
-    if "pipeline" in values:  # before anything is set over it
-        values["pipeline"] = spelled_guidance(values["pipeline"])
-    # What concord resolved spells every key out: nobody set those that cannot act.
-    own = {} if text.startswith(HEADER.partition(".")[0]) else copy.deepcopy(values)
+    values, own, base = _values(text, name, where, folder)
     for typed in sorted(overrides, key=lambda typed: typed.partition("=")[0].strip() != "method"):
         override(recipe_class(values.get("method")), values, typed)
     recipe = validate(values, where)
-    if found := refused(recipe, layers(type(recipe), own, overrides)):
+    if found := refused(recipe, layers(type(recipe), own, overrides, base)):
         raise ConcordError(f"{where}: {'; '.join(found)}")
     return recipe
 
@@ -100,10 +91,55 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
+def _values(
+    text: str, name: str, where: str, folder: Path | None, trail: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return a recipe's plain values; those that its text sets itself; and those of the recipes that it extends."""
+    try:
+        own = read_yaml(text)
+    except ValueError as error:
+        raise ConcordError(f"{where} {error}") from None
+    if not isinstance(own, dict):
+        raise ConcordError(f'{where}: expected keys and values, as in "method: dit"')
+    named = own.pop(EXTENDS, [])
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise ConcordError(
+            f"{where}: {EXTENDS}: expected the name or file of a recipe, or a list of them, got {named!r}"
+        )
+    data = own.get("data")
+    if folder is not None and isinstance(data, str) and data and data not in DATASETS and (folder / data).exists():
+        own["data"] = str(folder / data)
+    if "pipeline" in own:  # before anything is set over it
+        own["pipeline"] = spelled_guidance(own["pipeline"])
+    base: dict[str, Any] = {}
+    for one in named:
+        path = folder / one if folder is not None and (folder / one).is_file() else Path(one)
+        further, called, place = _text(str(path) if one not in bundled() else one)
+        if (key := str(place / called if place else called)) in trail:
+            raise ConcordError(f"{where}: {EXTENDS}: {one} extends itself, by way of {', '.join(trail)}")
+        base = _merged(base, _values(further, called, f'recipe "{one}"', place, (*trail, key))[0])
+    base.pop("name", None)
+    values = _merged(base, own)
+    values.setdefault("name", name)
+    # What concord resolved spells every key out: nobody set those that cannot act.
+    resolved = text.startswith(HEADER.partition(".")[0])
+    return values, {} if resolved else copy.deepcopy(own), base
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with others set over them, key by key within a section; a list is replaced as a whole."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
 def _text(name_or_path: str) -> tuple[str, str, Path | None]:
     """Return the YAML text of a recipe, the name it has when it bears none itself, and the folder of its file."""
     path = Path(name_or_path).expanduser()
-    if name_or_path in bundled():
+    if name_or_path in bundled() or name_or_path in PARTS:
         file = package_files.files("concord") / "recipes" / f"{name_or_path}.yaml"
         return file.read_text(encoding="utf-8"), name_or_path, None
     if path.is_dir() and (path / "recipe.yaml").is_file():

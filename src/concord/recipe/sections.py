@@ -101,6 +101,9 @@ class IpAdapter(Part):
     """The adapter's file there, of the kind of model that it is for."""
     scale: Fraction = 0.6
     """How much the image says beside the prompt, 0 to 1."""
+    image_encoder: str | None = None
+    """Directory or hub id of what reads the images, where the adapter comes without it: a CLIP vision model for FLUX,
+    a SigLIP vision model for SD 3; null: the one beside the weights."""
 
     @field_validator("weight_name")
     @classmethod
@@ -122,7 +125,7 @@ class Pipeline(Part):
     """Further ids of the same model: the first that is on this machine is taken, else the first that the hub has, and
     the recipe that a run leaves names that one alone."""
     ip_adapter: IpAdapter | None = None
-    """Of `text`: condition each sample on a real image of its class, too, by IP-Adapter (SD 1.5, SDXL), as in
+    """Of `text`: condition each sample on a real image of its class, too, by IP-Adapter (SD 1.5, SDXL, SD 3, FLUX): as in
     `{model: h94/IP-Adapter, weight_name: models/ip-adapter_sd15.safetensors, scale: 0.6}`; null does not."""
     checkpoints: dict[str, str | list[str]] = {}
     """Of `minimax`: a directory that `concord convert` wrote, to its classes: folders, names or WordNet ids, a class

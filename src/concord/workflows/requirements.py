@@ -140,7 +140,7 @@ def check_sampling(recipe: Recipe) -> None:
     settings, informing = recipe.pipeline, recipe.informing
     if settings.model is None or recipe.is_real:
         return
-    from concord.pipelines.ip_adapter import WIRED
+    from concord.pipelines.ip_adapter import unfitting
     from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler
 
     for key, why in impossible(recipe):
@@ -151,9 +151,10 @@ def check_sampling(recipe: Recipe) -> None:
         raise ConcordError(f"pipeline.start: no prototypes of a {found}, which is called as it is; take start=real")
     if settings.ip_adapter is not None:
         found = pipeline_class(settings.model)
-        if (found is not None and found not in WIRED) or stock_call:
-            what = "the stock image-to-image call: say pipeline.start=real" if stock_call else f"a {found}"
-            raise ConcordError(f"pipeline.ip_adapter is for {' and '.join(WIRED)} in the own sampler, not for {what}")
+        if found is not None and (unfit := unfitting(found, settings.ip_adapter)):
+            raise ConcordError(unfit)
+        if stock_call:
+            raise ConcordError("pipeline.ip_adapter is not for the stock image-to-image call: say pipeline.start=real")
     exact = wired and not stock_call
     if informing.enabled and informing.mode != "fast" and not exact:
         found = pipeline_class(settings.model)

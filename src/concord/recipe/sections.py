@@ -125,8 +125,8 @@ class Pipeline(Part):
     """Further ids of the same model: the first that is on this machine is taken, else the first that the hub has, and
     the recipe that a run leaves names that one alone."""
     ip_adapter: IpAdapter | None = None
-    """Of `text`: condition each sample on a real image of its class, too, by IP-Adapter (SD 1.5, SDXL, SD 3, FLUX): as in
-    `{model: h94/IP-Adapter, weight_name: models/ip-adapter_sd15.safetensors, scale: 0.6}`; null does not."""
+    """Of `text`: condition each sample on a real image of its class, too, by IP-Adapter (SD 1.5, SDXL, SD 3, FLUX),
+    as in `{model: h94/IP-Adapter, weight_name: models/ip-adapter_sd15.safetensors, scale: 0.6}`; null does not."""
     checkpoints: dict[str, str | list[str]] = {}
     """Of `minimax`: a directory that `concord convert` wrote, to its classes: folders, names or WordNet ids, a class
     list's name, a range of ImageNet ids as in `0-19`, or `all`."""

@@ -72,9 +72,13 @@ def memory(tiny: bool, rounds: int = 3) -> list[dict[str, Any]]:
         found: dict[str, list[float]] = {"kept": [], "given_back": []}
         for _ in range(rounds):
             for name, taken in found.items():
-                taken += spread(fresh, [(case, name == "kept")], 1, torch.set_num_threads, (1,))
+                taken += spread(fresh, [(case, name == "kept")], 1, one_thread)
         rows.append({**asdict(case), "norm": "batch", "ms": {name: quartiles(taken) for name, taken in found.items()}})
     return rows
+
+
+def one_thread(rank: int) -> None:
+    torch.set_num_threads(1)
 
 
 def fresh(job: tuple[Case, bool]) -> float:
@@ -111,7 +115,7 @@ def seeds(tiny: bool, rounds: int = 2) -> dict[str, Any]:
             torch.set_num_threads(1)
 
     def in_processes() -> None:
-        for _ in spread(training, jobs, 2, torch.set_num_threads, (1,)):
+        for _ in spread(training, jobs, 2, one_thread):
             pass
 
     clock = Clock("cpu")

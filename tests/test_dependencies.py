@@ -47,7 +47,9 @@ def imported() -> tuple[set[str], set[str]]:
 
 def test_what_is_imported_is_named_and_what_is_named_is_imported() -> None:
     core = names(PROJECT["dependencies"])
-    extras = set().union(*(names(PROJECT["optional-dependencies"][extra]) for extra in ("timm", "llm", "hub", "heif")))
+    extras = set().union(
+        *(names(PROJECT["optional-dependencies"][extra]) for extra in ("timm", "llm", "hub", "heif", "cluster"))
+    )
     head, inside = imported()
     assert head <= core
     assert inside <= core | extras

@@ -438,3 +438,20 @@ def test_a_recipe_that_cannot_work_leaves_no_trace(tmp_path: Path, photos: Path)
     with pytest.raises(ConcordError, match="fewer images"):
         distill(real(photos, ipc=50), tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+def test_more_workers_than_gpus_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(execute, "resolved", lambda recipe: (recipe, "cuda"))
+    recipe = load("reef", ["workers=16"])
+    with pytest.raises(ConcordError, match=r"workers=16, and this machine has 8 GPUs.*workers=8, or --share-gpus"):
+        distill(recipe, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+    executors.require_gpus(recipe, "cuda", share_gpus=True)
+    executors.require_gpus(recipe.model_copy(update={"workers": 8}), "cuda", share_gpus=False)
+    with pytest.raises(ConcordError, match="this machine has 1 GPU to work on"):
+        executors.require_gpus(recipe, "cuda:3", share_gpus=False)

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,11 @@ def distill(
     workers: Annotated[
         int | None, Option(min=1, help="Processes; as many as the machine can hold if not given.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="Make images on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
+    share_gpus: Annotated[bool, Option("--share-gpus", help="Let there be more workers than GPUs.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be made, and what it needs.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
@@ -55,6 +61,9 @@ def distill(
     texts = [*(overrides or []), *([f"workers={workers}"] if workers else [])]
     seeds = next((text.partition("=")[2] for text in texts if re.fullmatch(r"seed=\d+(,\d+)+", text)), "")
     drawn = list(dict.fromkeys(map(int, seeds.split(",")))) if seeds else [None]
+    if dry_run and cluster:
+        raise ConcordError("--dry-run is about this machine, and starts nothing on a cluster: leave --cluster out")
+    how = _How(typed=recipe, cluster=cluster, share_gpus=share_gpus, dry_run=dry_run, quiet=quiet, as_json=as_json)
     found = []
     for seed in drawn:
         settings = load(recipe, [f"seed={seed}" if text == f"seed={seeds}" else text for text in texts])
@@ -62,30 +71,43 @@ def distill(
         if seed is not None and (where / "recipe.yaml").exists():
             raise ConcordError(f"{where} holds one set: draws lie in a directory of their own; give another --out")
         place = draw_path(where, seed) if seed is not None else where
-        found.append(_made(settings, place, recipe, dry_run, quiet, as_json))
+        found.append(_made(settings, place, how))
     if as_json:
         print_json(found[0] if len(drawn) == 1 else {"draws": found})
 
 
-def _made(settings: "Recipe", where: Path, typed: str, dry_run: bool, quiet: bool, as_json: bool) -> Mapping[str, Any]:
-    """One set, made or planned, and shown unless it goes to programs. typed: the recipe as the user named it."""
+@dataclass(frozen=True)
+class _How:
+    """What the command line says beside the recipe and the place. typed: the recipe as the user named it."""
+
+    typed: str
+    cluster: str | None
+    share_gpus: bool
+    dry_run: bool
+    quiet: bool
+    as_json: bool
+
+
+def _made(settings: "Recipe", where: Path, how: _How) -> Mapping[str, Any]:
+    """One set, made or planned, and shown unless it goes to programs."""
     with user_errors(where):
-        if dry_run:
+        if how.dry_run:
             from concord.cli.distill_views import show_preview
             from concord.workflows.preview import preview, record
 
             plan = preview(settings, where)
-            if not as_json:
-                show_preview(plan, typed)
+            if not how.as_json:
+                show_preview(plan, how.typed)
             return record(plan)
         from concord.cli.distill_views import show_results
         from concord.cli.progress import Bar
         from concord.events import Silent
+        from concord.storage.cluster import connected
         from concord.workflows.distill import distill as run
 
-        bar = nullcontext(Silent()) if quiet else Bar(settings, where, Console(stderr=as_json))
-        with bar as progress:
-            results = run(settings, where, progress)
-        if not (as_json or quiet):
+        bar = nullcontext(Silent()) if how.quiet else Bar(settings, where, Console(stderr=how.as_json))
+        with connected(how.cluster) if how.cluster else nullcontext() as cluster, bar as progress:
+            results = run(settings, where, progress, cluster=cluster, share_gpus=how.share_gpus)
+        if not (how.as_json or how.quiet):
             show_results(results, where)
         return results

@@ -292,7 +292,7 @@ def run(
         progress.note(f"one training at a time: {NO_ROOM}")
         workers = 1
     if workers < 2:
-        _begin(counter)
+        _begin(0, counter)
         trials: Iterator[tuple[str, Trial]] = map(train_cell, units)
     else:
         given = counter, max(1, cores() // workers)
@@ -325,7 +325,7 @@ _counter: Any = None
 """Images that were seen by all trainings of this call, across processes."""
 
 
-def _begin(counter: Any, threads: int | None = None) -> None:
+def _begin(rank: int, counter: Any, threads: int | None = None) -> None:
     global _counter
     _counter = counter
     if threads is not None:

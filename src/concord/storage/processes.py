@@ -1,16 +1,17 @@
-"""Work spread over processes: spawned, deaf to ctrl-c, and gone when their parent is, however it ends."""
+"""Work spread over processes: spawned, deaf to ctrl-c, replaced when they end, and gone when their parent is."""
 
+import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from concord.errors import ConcordError
+from concord.storage.crew import Answer, Died, Hand, attempt, deal, unheard
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -23,51 +24,96 @@ def spread(
     work: Callable[[Job], Result],
     jobs: Iterable[Job],
     workers: int,
-    begin: Callable[..., None],
+    begin: Callable[..., Any],
     given: tuple[Any, ...] = (),
+    told: Callable[[str], None] = unheard,
 ) -> Iterator[Result]:
-    """Yield results as they come; at most two jobs a worker wait, so that a plan of a million needs no memory.
-
-    work: a function of a module. begin, given: called with these in each process before its first job.
-    Raises ConcordError: a worker was ended from outside, or there is no memory to share with it.
-    """
-    pool = ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=_start, initargs=(begin, given))
-    queue = iter(jobs)
-    running: set[Future[Result]] = set()
+    """Yield results as they come; see `concord.storage.crew.Spread`."""
     try:
-        while True:
-            for job in islice(queue, 2 * workers - len(running)):
-                running.add(pool.submit(work, job))
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                running.remove(future)
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise ConcordError(
-            f"one of {workers} worker processes was ended from outside, often for want of memory;"
-            " give the same command again with fewer workers: what is finished stays"
-        ) from error
-    except BaseException as error:
-        # A job may take minutes: after an error or ctrl-c nobody waits for it.
-        for process in dict(getattr(pool, "_processes", None) or {}).values():
-            process.terminate()
-        if isinstance(error, RuntimeError) and "shared memory" in str(error):
+        yield from deal(_Processes(work, begin, given), jobs, workers, told)
+    except RuntimeError as error:
+        if "shared memory" in str(error):
             raise ConcordError(f"{NO_ROOM}; make it larger, or give workers=1") from error
         raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(begin: Callable[..., None], given: tuple[Any, ...]) -> None:
+class _Processes:
+    """Spawned processes of this machine."""
+
+    def __init__(self, work: Callable[..., Any], begin: Callable[..., Any], given: tuple[Any, ...]) -> None:
+        self._what = work, begin, given
+
+    def hire(self, rank: int) -> "_Process":
+        return _Process(rank, *self._what)
+
+    def listen(self, hands: Collection[Hand]) -> list[tuple[Hand, Answer | Died]]:
+        by_pipe = {hand.pipe: hand for hand in hands if isinstance(hand, _Process)}
+        return [(by_pipe[pipe], by_pipe[pipe].answer()) for pipe in wait(by_pipe) if isinstance(pipe, Connection)]
+
+
+class _Process:
+    """One process at the other end of a pipe: of a pool's queue the parent holds both ends, and would wait for ever for
+    the rest of an answer whose writer was killed."""
+
+    def __init__(self, rank: int, *what: Any) -> None:
+        self.rank = rank
+        self.pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_serve, args=(theirs, rank, *what), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def take(self, job: Any) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: so says its next answer
+            self.pipe.send(job)
+
+    def answer(self) -> Answer | Died:
+        try:
+            answer: Answer = self.pipe.recv()
+            return answer
+        except (EOFError, OSError):
+            self._process.join(5)
+            return Died(_ending(self._process.exitcode))
+
+    def end(self) -> None:
+        # A job may take minutes: after an error or ctrl-c nobody waits for it.
+        self._process.terminate()
+        self._process.join()
+        self.pipe.close()
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return "it left" if code is None else f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _serve(
+    pipe: Connection, rank: int, work: Callable[..., Any], begin: Callable[..., Any], given: tuple[Any, ...]
+) -> None:
+    """A worker process: it reads while it works, so that neither side waits for the other to read."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    begin(*given)
+    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            while True:
+                jobs.put(pipe.recv())
+        except (EOFError, OSError):
+            os._exit(1)  # the parent is gone: killed, it could not say so
+
+    threading.Thread(target=read, daemon=True).start()
+    _send(pipe, attempt(begin, rank, *given))
+    while True:
+        _send(pipe, attempt(work, jobs.get()))
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, it could not say so, and the pool would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+def _send(pipe: Connection, answer: Answer) -> None:
+    try:
+        pipe.send(answer)
+    except (BrokenPipeError, ConnectionResetError):
         os._exit(1)
+    except Exception as error:  # what cannot travel
+        pipe.send(Answer(error=RuntimeError(f"no answer could be sent: {error!r}")))

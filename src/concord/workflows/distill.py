@@ -30,9 +30,21 @@ from concord.runs.store import Row, Store
 from concord.runs.verify import damage, seal
 from concord.storage.atomic import disk_errors, lock, write_json
 from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
+from concord.storage.cluster import Cluster
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype, version
-from concord.workflows.executors import Executor, Finished, Job, here, open_recipe_data, processes, worker_count
+from concord.workflows.executors import (
+    Executor,
+    Finished,
+    Job,
+    Team,
+    here,
+    open_recipe_data,
+    processes,
+    require_gpus,
+    team,
+    worker_count,
+)
 from concord.workflows.requirements import require_models, with_model
 
 if TYPE_CHECKING:
@@ -62,16 +74,22 @@ def distill(
     *,
     data: ImageSet | None = None,
     method: Callable[[Recipe, ImageSet], Method] | None = None,
+    cluster: Cluster | None = None,
+    share_gpus: bool = False,
 ) -> dict[str, Any]:
     """Make the recipe's set in `out`, or what is missing of it; return what results.json holds.
 
     With more than one worker, processes are spawned: a script that calls this needs the usual ``if __name__ ==
     "__main__":``. data, method: an image set, and what builds a method, instead of the recipe's; with either, one
-    process makes all. A ConcordError: anything the user can put right; the same call goes on from there.
+    process makes all. cluster: whose nodes make the images (`concord.storage.cluster.connected`). share_gpus: there may
+    be more workers than GPUs. A ConcordError: anything the user can put right; the same call goes on from there.
     """
     progress = progress or Silent()
     start, recipe = time.perf_counter(), with_model(recipe, out)
     own = data is not None or method is not None
+    many = None if cluster is None else _team(cluster, recipe, own, share_gpus)
+    if many is not None:
+        recipe = many.recipe
     sealed = {} if own else read_checksums(out)
     if not sealed and needs_torch(recipe) and method is None:
         require_models(recipe)
@@ -86,14 +104,18 @@ def distill(
     if sealed and needs_torch(recipe):
         require_models(recipe)
     recipe, device = resolved(recipe)
+    if many is None and not own:
+        require_gpus(recipe, device, share_gpus)
     for note in begin.check(out, recipe, data):
         progress.note(note)
     maker = (method or build)(recipe, data)
+    if many is not None and isinstance(maker, Fits):
+        raise ConcordError(f"method {recipe.method} fits all images together, in one process: leave the cluster out")
     counts = [maker.count(entry.label, recipe.ipc) for entry in data.classes]
     # Up to here nothing is written: a recipe that cannot work leaves no trace.
     with lock(out), _threads(recipe):
         begin.check(out, recipe, data)  # again: another run may just have begun here
-        begin.begin(out, recipe, data, device)
+        begin.begin(out, recipe, data, many.device if many else device)
         stores = {variant: Store(out / variant, recipe.format) for variant in maker.variants}
         for store in stores.values():
             store.trim(counts)
@@ -110,13 +132,16 @@ def distill(
         concepts = maker.record() if isinstance(maker, Resumes) else None
         if concepts is not None:
             write_json(out / "concepts.json", concepts)
-        workers = 1 if own or isinstance(maker, Fits) else worker_count(recipe, len(jobs), device)
         if isinstance(maker, Fits) and jobs:
             progress.stage("fitting")
             maker.fit(out / FITTED, progress)
         if isinstance(maker, InTensors) and jobs:
             _keep_form(out, maker)
-        executor = processes(recipe, device, workers) if workers > 1 else here(maker)
+        if many is not None:
+            executor = many.executor(data, len(jobs), progress.note)
+        else:
+            workers = 1 if own or isinstance(maker, Fits) else worker_count(recipe, len(jobs), device)
+            executor = processes(recipe, device, workers, progress.note) if workers > 1 else here(maker)
         making = time.perf_counter()
         made = _make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
         making = time.perf_counter() - making
@@ -157,6 +182,12 @@ def distill(
             shutil.rmtree(out / FITTED, ignore_errors=True)
         seal(out, of)
     return {"schema": 1, **results, **call}
+
+
+def _team(cluster: Cluster, recipe: Recipe, own: bool, share_gpus: bool) -> Team:
+    if own:
+        raise ConcordError("an image set or a method of one's own is made by this process: leave the cluster out")
+    return team(cluster, recipe, share_gpus)
 
 
 def measured_from(recipe: Recipe, data: ImageSet) -> str:

@@ -5,20 +5,26 @@ An executor makes every job whole and hands out what is kept of it, in any order
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from concord.data import ImageSet, open_data, restrict
+from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.base import Method
 from concord.models.hub import find_model, size_of
 from concord.plan import Batch, Sample
 from concord.recipe import Format, Recipe, models
+from concord.runs import begin
+from concord.storage.cluster import Cluster
+from concord.storage.crew import Spread, unheard
 from concord.storage.images import encode
-from concord.storage.processes import CONTEXT, spread
-from concord.system import cores, memory
+from concord.storage.processes import spread
+from concord.system import cores, memory, resolve_dtype, version
+from concord.text import counted
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,9 @@ class Job:
     variant: str
     batch: Batch
     keep: tuple[Sample, ...]
+
+    def __str__(self) -> str:
+        return f"batch {self.batch.number} of {' '.join((self.variant, self.batch.checkpoint)).rstrip()}"
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,100 @@ def here(method: Method) -> Executor:
     return lambda jobs: (_make(method, job) for job in jobs)
 
 
-def processes(recipe: Recipe, device: str, workers: int) -> Executor:
-    """Jobs are made in spawned processes of this machine, each with a method of its own; GPUs are dealt out in turn."""
-    return lambda jobs: spread(_work, jobs, workers, _start, (recipe, device, CONTEXT.Value("i", 0)))
+def spread_by(
+    engine: Spread, recipe: Recipe, device: str, workers: int, told: Callable[[str], None] = unheard, *facts: Any
+) -> Executor:
+    """Jobs are made by workers of an engine, each with a method of its own; GPUs of one machine are dealt out in turn.
+
+    facts: what a worker on another machine must find as it is here, see `facts_of`.
+    """
+    return lambda jobs: engine(_work, jobs, workers, _start, (recipe, device, *facts), told)
+
+
+processes = partial(spread_by, spread)
+"""Jobs are made in spawned processes of this machine."""
+
+
+def facts_of(recipe: Recipe, data: ImageSet) -> dict[str, Any]:
+    """What decides bytes beside the recipe, and must be the same on each machine: versions, and the real images."""
+    return {"concord": version(), **begin.versions(), recipe.data: data.fingerprint}
+
+
+@dataclass(frozen=True)
+class Team:
+    """The workers of a cluster for one recipe: how many, on which device, in which precision."""
+
+    cluster: Cluster
+    recipe: Recipe
+    device: str
+
+    def executor(self, data: ImageSet, jobs: int, told: Callable[[str], None]) -> Executor:
+        """Jobs are made on the nodes, by as many workers as the recipe says or as there is room for."""
+        asked, has = self.recipe.workers, self.cluster.resources()
+        workers = max(1, min(self.most if asked == "auto" else asked, jobs))
+        told(
+            f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster, device {self.device}"
+        )
+        return spread_by(self.cluster.spread, self.recipe, self.device, workers, told, facts_of(self.recipe, data))
+
+    @property
+    def most(self) -> int:
+        """Workers that the cluster has room for now."""
+        has = self.cluster.resources()
+        named = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+        return max(1, min(int(has.get(named[key], 0) // need) for key, need in self.cluster.each.items() if need))
+
+
+def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False) -> Team:
+    """Decide by what a cluster has: a worker a GPU where there are some, else one for each `threads` of its cores.
+
+    Raises:
+        ConcordError: the recipe asks for a device that it has not.
+    """
+    if not needs_torch(recipe):
+        return Team(cluster, recipe, "cpu")
+    gpus = cluster.resources().get("GPU", 0.0)
+    if recipe.device not in ("auto", "cuda", "cpu"):
+        raise ConcordError(
+            f"device={recipe.device} names a device of this machine; with --cluster give cuda, cpu or auto"
+        )
+    if recipe.device == "cuda" and not gpus:
+        raise ConcordError(f"device=cuda, and the cluster at {cluster.address} has no GPU; give device=auto")
+    if gpus and recipe.device != "cpu":
+        share = 1.0
+        if isinstance(recipe.workers, int) and recipe.workers > gpus:
+            _require(recipe.workers, int(gpus), share_gpus, f"the cluster at {cluster.address}")
+            share = gpus / recipe.workers
+        each, device = {"num_cpus": 1.0, "num_gpus": share}, "cuda"
+    else:
+        each, device = {"num_cpus": float(recipe.threads), "memory": float(_memory_of(recipe))}, "cpu"
+    cluster = replace(cluster, each=each)
+    # This process plans and measures, on what it has; which may be no GPU, on the head of a cluster.
+    settled = {
+        "dtype": cluster.call(resolve_dtype, recipe.dtype, device),
+        "device": "cpu" if device == "cpu" else "auto",
+    }
+    return Team(cluster, recipe.model_copy(update=settled), device)
+
+
+def require_gpus(recipe: Recipe, device: str, share_gpus: bool) -> None:
+    """Refuse more workers than GPUs of this machine, unless they shall share them.
+
+    Raises:
+        ConcordError: it says so.
+    """
+    if device.startswith("cuda") and isinstance(recipe.workers, int) and needs_torch(recipe):
+        import torch
+
+        _require(recipe.workers, torch.cuda.device_count() if device == "cuda" else 1, share_gpus, "this machine")
+
+
+def _require(workers: int, gpus: int, share_gpus: bool, where: str) -> None:
+    if workers > gpus and not share_gpus:
+        raise ConcordError(
+            f"workers={workers}, and {where} has {counted(gpus, 'GPU')} to work on: several would share one, each with"
+            f" its own copy of the models; give workers={gpus}, or --share-gpus where the memory is enough"
+        )
 
 
 def open_recipe_data(recipe: Recipe) -> ImageSet:
@@ -76,10 +176,14 @@ def worker_count(recipe: Recipe, jobs: int, device: str) -> int:
         return max(1, min(torch.cuda.device_count() if device == "cuda" else 1, jobs))
     if device != "cpu":
         return 1
+    return max(1, min(cores() // recipe.threads, jobs // 2, int(0.7 * memory() / _memory_of(recipe))))
+
+
+def _memory_of(recipe: Recipe) -> int:
+    """Bytes that a worker on a CPU takes, about."""
     paths = [find_model(model) for model in models(recipe).values()]
     # Weights are stored in half precision as a rule and computed with in single; a gigabyte for the libraries.
-    each = 2**30 + 2 * sum(size_of(path) for path in paths if path is not None)
-    return max(1, min(cores() // recipe.threads, jobs // 2, int(0.7 * memory() / each)))
+    return 2**30 + 2 * sum(size_of(path) for path in paths if path is not None)
 
 
 def _make(method: Method, job: Job) -> list[Finished]:
@@ -95,32 +199,39 @@ def _make(method: Method, job: Job) -> list[Finished]:
 
 @dataclass
 class _Worker:
-    """What a worker process knows; the method is built with the first job, so that its errors reach the parent."""
+    """What a worker knows; the method is built with the first job."""
 
     recipe: Recipe
+    data: ImageSet | None = None
     method: Method | None = None
 
 
 _worker: _Worker | None = None
 
 
-def _start(recipe: Recipe, device: str, rank: Any) -> None:
+def _start(rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None) -> None:
+    """Begin a worker. facts: what its machine must have, too; None on the machine that asks."""
     global _worker
     if needs_torch(recipe):
         import torch
 
         torch.set_num_threads(recipe.threads)
         if device == "cuda":
-            with rank.get_lock():
-                device = f"cuda:{rank.value % torch.cuda.device_count()}"
-                rank.value += 1
+            device = f"cuda:{rank % torch.cuda.device_count()}"
     _worker = _Worker(recipe.model_copy(update={"device": device}))
+    if facts is not None:
+        _worker.data = open_recipe_data(recipe)
+        found = facts_of(recipe, _worker.data)
+        if wrong := [
+            f"{key} is {found.get(key)}, expected {facts[key]}" for key in facts if found.get(key) != facts[key]
+        ]:
+            raise ConcordError(f"{'; '.join(wrong)}: bytes would differ; every node needs the same packages and images")
 
 
 def _work(job: Job) -> list[Finished]:
     if _worker is None:
-        raise RuntimeError("the worker process was not started by _start")
+        raise RuntimeError("the worker was not started by _start")
     if _worker.method is None:
-        _worker.method = build(_worker.recipe, open_recipe_data(_worker.recipe))
+        _worker.method = build(_worker.recipe, _worker.data or open_recipe_data(_worker.recipe))
     # The parent gets bytes: an image is many times as large, and encoding by one process would hold the others up.
     return [one.encoded(_worker.recipe.format) for one in _make(_worker.method, job)]

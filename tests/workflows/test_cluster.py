@@ -1,0 +1,91 @@
+"""A cluster of three nodes on this machine: what dies there costs its batches only, and the set does not tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from toy import tree
+
+from concord.errors import ConcordError
+from concord.events import Silent
+from concord.recipe import Recipe, validate
+from concord.storage.cluster import connected
+from concord.workflows.distill import distill
+
+ray = pytest.importorskip("ray", reason="needs the extra cluster")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head that makes nothing, and two nodes of one core."""
+    from ray.cluster_utils import Cluster
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster, [cluster.add_node(num_cpus=1, wait=False) for _ in range(2)]
+    cluster.shutdown()
+
+
+def many_photos(folder: Path) -> Recipe:
+    """A choice of 160 of as many images: no torch, so that workers start at once."""
+    for name in ("ash", "birch"):
+        (folder / name).mkdir(parents=True)
+        for i in range(80):
+            Image.new("RGB", (8, 8), (i, 2 * i, len(name))).save(folder / name / f"{i}.png")
+    return validate({"method": "random", "data": str(folder), "ipc": 80})
+
+
+class Kills(Silent):
+    """Takes a node away when so many images are stored."""
+
+    def __init__(self, cluster: Any, node: Any) -> None:
+        self.cluster, self.node, self.notes = cluster, node, list[str]()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def advance(self, count: int, facts: Sequence[Mapping[str, Any]] = ()) -> None:
+        if self.node is not None:
+            node, self.node = self.node, None
+            self.cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_node_that_dies_costs_its_batches_only(nodes: Any, tmp_path: Path) -> None:
+    recipe = many_photos(tmp_path / "photos")
+    distill(recipe, tmp_path / "alone")
+    cluster, (first, _) = nodes
+    kills = Kills(cluster, first)
+    with connected(cluster.address) as mine:
+        results = distill(recipe, tmp_path / "cluster", kills, cluster=mine)
+    assert results["made"] == 160
+    assert tree(tmp_path / "cluster") == tree(tmp_path / "alone")
+    assert "2 workers on 3 nodes of the cluster, device cpu" in kills.notes
+    assert any("a worker ended" in note and "dealt again" in note for note in kills.notes), kills.notes
+
+    # On what is left of it: a node that finds other images under the same path is told, and nothing is made of them.
+    other = validate({"method": "random", "data": str(tmp_path / "photos"), "ipc": 1})
+    with connected(cluster.address) as mine, pytest.raises(ConcordError, match=r"on the node .* bytes would differ"):
+        distill(other, tmp_path / "other", Moves(tmp_path / "photos"), cluster=mine)
+
+
+class Moves(Silent):
+    """Changes the real images once the driver has read them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def note(self, text: str) -> None:
+        (self.folder / "ash" / "0.png").rename(self.folder / "ash" / "one more.png")
+
+
+def test_a_cluster_that_is_not_there_is_told() -> None:
+    with (
+        pytest.raises(ConcordError, match=r"no Ray cluster answers at nowhere.*ray start"),
+        connected("nowhere"),
+    ):
+        pass

@@ -44,6 +44,13 @@ def test_what_the_recipe_silences_of_another_is_no_mistake_but_of_its_own_it_is(
         load(written(tmp_path, "both.yaml", f"extends: reef\n{both}"))
 
 
+def test_what_one_of_several_silences_of_those_before_is_no_mistake_either(tmp_path: Path) -> None:
+    written(tmp_path, "push.yaml", "informing: {push: 0.7}\n")
+    assert load(written(tmp_path, "mine.yaml", "extends: [reef, push.yaml]\n")).informing.push == 0.7
+    with pytest.raises(ConcordError, match=r"informing\.strength: informing\.push says"):
+        load(written(tmp_path, "other.yaml", "extends: [push.yaml, reef]\ninforming: {strength: 0.2, push: 0.7}\n"))
+
+
 def test_the_run_keeps_the_whole_recipe_without_the_key(tmp_path: Path) -> None:
     mine = load(written(tmp_path, "mine.yaml", "extends: reef\nipc: 3\n"))
     kept = written(tmp_path, "recipe.yaml", to_yaml(mine))

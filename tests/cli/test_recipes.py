@@ -34,7 +34,18 @@ def head(name: str) -> str:
 
 
 def test_every_cell_has_its_recipe() -> None:
-    assert {*CELLS, "custom", "custom-ip", "photos", "reef", "reef-held-out", "reef-paper"} == set(bundled())
+    others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-paper"]
+    assert {*CELLS, *(f"{name}-fast" for name in CELLS), *others} <= set(bundled())
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_fast_twin_differs_in_how_it_is_sampled_and_informed_alone(name: str) -> None:
+    recipe, twin = load(name, ["data=."]), load(f"{name}-fast", ["data=."])
+    differing = {key for key, value in recipe.model_dump().items() if twin.model_dump()[key] != value}
+    assert differing <= {"name", "pipeline", "informing"}
+    assert (twin.pipeline.steps, twin.pipeline.scheduler, twin.informing.mode) == (12, "dpm++", "fast")
+    changed = {key for key, value in recipe.pipeline.model_dump().items() if twin.pipeline.model_dump()[key] != value}
+    assert changed == {"steps", "scheduler", "tiny_decoder"}
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -128,7 +139,8 @@ def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.M
         assert ("✓" in line) == one["ready"] == all(model["present"] for model in one["models"])
     assert entries["photos"]["needs_data"]
     assert entries["photos"]["models"] == []
-    assert {name for name, one in entries.items() if one["ready"]} == {"photos", "reef", "reef-held-out", "reef-paper"}
+    ready = {name for name, one in entries.items() if one["ready"]}
+    assert ready >= {"photos", "reef", "reef-few", "reef-held-out", "reef-paper"} and not ready & set(CELLS)
     cell = accuracy("imagewoof", "unclip", True, "resnet18", 10)
     assert cell is not None
     assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean

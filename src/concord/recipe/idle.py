@@ -16,8 +16,8 @@ from concord.recipe.model import LATER, Recipe, default
 from concord.recipe.sections import CONCEPT_SLOTS
 from concord.settings import keys
 
-UNSAID, EXTENDED, FILE, TYPED = -2, -1, 0, 1
-"""The layers."""
+UNSAID, FILE, TYPED = -1000, 0, 1
+"""The layers; those between the first two are what a file extends, the last of it at -1."""
 _MEASURES = {"encoder", "scorer", "nuisance"}
 """What `metrics` may read, whatever the method does."""
 
@@ -175,21 +175,19 @@ def refused(recipe: Recipe, said: Mapping[str, int]) -> list[str]:
     return [f"{', '.join(key for key in found if found[key] == why)}: {why}" for why in dict.fromkeys(found.values())]
 
 
-def layers(
-    model: type[BaseModel], values: Mapping[str, Any], overrides: Sequence[str], below: Mapping[str, Any] | None = None
-) -> dict[str, int]:
-    """Return the dotted keys that a recipe's plain values, or ``key=value`` texts over them, set, with their layer.
+def layers(model: type[BaseModel], stack: Sequence[Mapping[str, Any]], overrides: Sequence[str]) -> dict[str, int]:
+    """Return the dotted keys that a recipe's texts, or ``key=value`` texts over them, set, with their layer.
 
-    below: the values of what the recipe extends.
-
-    Values that spell every key out are a recipe's that was written down (`to_yaml`): nobody set them.
+    stack: plain values of each text, the file's own last. Values that spell every key out are a recipe's that was
+    written down (`to_yaml`): nobody set them.
     """
     known = keys(model)
     leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
-    found = {key: FILE for key in leaves if _has(values, key.split("."))}
-    if {key for key in leaves if not any(f"{key}.".startswith(f"{later}.") for later in LATER)} <= found.keys():
-        found = {}
-    found = {key: EXTENDED for key in leaves if _has(below, key.split("."))} | found
+    whole = {key for key in leaves if not any(f"{key}.".startswith(f"{later}.") for later in LATER)}
+    found: dict[str, int] = {}
+    for layer, values in enumerate(stack, FILE + 1 - len(stack)):
+        of_text = {key: layer for key in leaves if _has(values, key.split("."))}
+        found |= {} if whole <= of_text.keys() else of_text
     for typed in (text.partition("=")[0].strip() for text in overrides):
         for key in leaves:
             if f"{typed}.".startswith(f"{key}.") or f"{key}.".startswith(f"{typed}."):

@@ -61,11 +61,11 @@ def parse(
     Raises:
         ConcordError: as `load`.
     """
-    values, own, base = _values(text, name, where, folder)
+    values, stack = _values(text, name, where, folder)
     for typed in sorted(overrides, key=lambda typed: typed.partition("=")[0].strip() != "method"):
         override(recipe_class(values.get("method")), values, typed)
     recipe = validate(values, where)
-    if found := refused(recipe, layers(type(recipe), own, overrides, base)):
+    if found := refused(recipe, layers(type(recipe), stack, overrides)):
         raise ConcordError(f"{where}: {'; '.join(found)}")
     return recipe
 
@@ -93,8 +93,8 @@ def to_yaml(recipe: Recipe) -> str:
 
 def _values(
     text: str, name: str, where: str, folder: Path | None, trail: tuple[str, ...] = ()
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return a recipe's plain values; those that its text sets itself; and those of the recipes that it extends."""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a recipe's plain values, and what of them each text sets: the recipes that it extends, itself last."""
     try:
         own = read_yaml(text)
     except ValueError as error:
@@ -104,27 +104,27 @@ def _values(
     named = own.pop(EXTENDS, [])
     named = [named] if isinstance(named, str) else named
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        raise ConcordError(
-            f"{where}: {EXTENDS}: expected the name or file of a recipe, or a list of them, got {named!r}"
-        )
+        wanted = "expected the name or file of a recipe, or a list of them"
+        raise ConcordError(f"{where}: {EXTENDS}: {wanted}, got {named!r}")
     data = own.get("data")
     if folder is not None and isinstance(data, str) and data and data not in DATASETS and (folder / data).exists():
         own["data"] = str(folder / data)
     if "pipeline" in own:  # before anything is set over it
         own["pipeline"] = spelled_guidance(own["pipeline"])
-    base: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    stack: list[dict[str, Any]] = []
     for one in named:
         path = folder / one if folder is not None and (folder / one).is_file() else Path(one)
         further, called, place = _text(str(path) if one not in bundled() else one)
         if (key := str(place / called if place else called)) in trail:
             raise ConcordError(f"{where}: {EXTENDS}: {one} extends itself, by way of {', '.join(trail)}")
-        base = _merged(base, _values(further, called, f'recipe "{one}"', place, (*trail, key))[0])
-    base.pop("name", None)
-    values = _merged(base, own)
+        below, layers_below = _values(further, called, f'recipe "{one}"', place, (*trail, key))
+        values, stack = _merged(values, below), stack + layers_below
+    values = _merged({key: value for key, value in values.items() if key != "name"}, own)
     values.setdefault("name", name)
     # What concord resolved spells every key out: nobody set those that cannot act.
     resolved = text.startswith(HEADER.partition(".")[0])
-    return values, {} if resolved else copy.deepcopy(own), base
+    return values, [*stack, {} if resolved else copy.deepcopy(own)]
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

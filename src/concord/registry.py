@@ -39,7 +39,8 @@ class MethodSpec:
     Args:
         name: what a recipe's `method` says.
         build: ``module:function`` of (recipe, data), which returns a `concord.methods.base.Method`.
-        kind: ``generated`` by a diffusion model, or ``real``: chosen among real images.
+        kind: ``generated`` by a diffusion model; ``real``: chosen among real images, or put together from them;
+            ``optimised``: pixels that descend a loss.
         about: one sentence, for data cards and `concord methods`.
         pipeline: what the recipe's `pipeline` holds where the recipe does not say.
         pipeline_keys: keys of `pipeline` that only some methods read, and this one does.
@@ -56,7 +57,7 @@ class MethodSpec:
 
     name: str
     build: str
-    kind: Literal["generated", "real"]
+    kind: Literal["generated", "real", "optimised"]
     about: str
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     pipeline_keys: frozenset[str] = frozenset()

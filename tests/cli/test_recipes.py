@@ -27,6 +27,8 @@ CELLS = [
     for method in ("dit", "minimax", "unclip")
 ] + ["food-101-unclip"]  # fmt: skip
 
+RECOVERED = [f"{data}-sre2l" for data in ("imagewoof", "imagenet-100", "imagenet-1k", "tiny-imagenet", "cifar-10")]
+
 
 def head(name: str) -> str:
     text = (files("concord") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -35,7 +37,7 @@ def head(name: str) -> str:
 
 def test_every_cell_has_its_recipe() -> None:
     others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-paper"]
-    assert {*CELLS, *(f"{name}-fast" for name in CELLS), *others} <= set(bundled())
+    assert {*CELLS, *(f"{name}-fast" for name in CELLS), *RECOVERED, *others} <= set(bundled())
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -86,6 +88,19 @@ def test_a_head_says_command_accuracy_models_licences_and_cost(name: str) -> Non
         else:
             numbers = [f"{c.mean:.1f} +- {c.std:.1f}" if c and c.mean is not None else "unreadable" for c in cells]
             assert line == " / ".join(numbers)
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_a_recovery_is_of_published_settings_with_the_papers_figures(name: str) -> None:
+    recipe, text, data = load(name), head(name), name.removesuffix("-sre2l")
+    preset = {"tiny-imagenet": "tiny", "cifar-10": "cifar"}.get(data, "imagenet")
+    assert (recipe.method, recipe.sre2l.preset) == ("sre2l", preset)
+    assert recipe.size == {"imagenet": 224, "tiny": 64, "cifar": 32}[preset]
+    assert f"concord distill {name} data=DIR\n" in text and str(recipe.teacher) in text and "# Cost: " in text
+    if cells := [cell for ipc in (1, 10, 50) if (cell := accuracy(data, "sre2l", False, "resnet18", ipc))]:
+        assert "#   " + " / ".join(f"{cell.mean:.1f} +- {cell.std:.1f}" for cell in cells) + "\n" in text
+    else:
+        assert "ot in the paper's tables" in text
 
 
 def test_imagenet_1k_has_fifty_checkpoints_of_twenty_classes() -> None:

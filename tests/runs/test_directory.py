@@ -128,6 +128,7 @@ def test_what_holds_no_run_is_refused(tmp_path: Path) -> None:
         ("method: dit\ninforming: {enabled: true}", "informed", "informed"),
         ("method: dit\ninforming: {enabled: false}", "uninformed", "uninformed"),
         ("method: random\ninforming: {enabled: true}", "chosen", "uninformed"),
+        ("method: sre2l\ninforming: {enabled: true}", "optimised", "uninformed"),
     ],
 )
 def test_what_the_images_are_is_told_by_the_recipe(recipe: str, made_as: str, main: str, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def show_preview(plan: Preview, typed: str = "", console: Console | None = None)
         console.say((f"  note: {plain(note)}", "dim"))
     if plan.disk is not None and plan.disk > plan.disk_free:
         console.say(("  the disk is too small for this plan", "bold red"))
-    if not recipe.is_real:
+    if recipe.is_generated:
         show_first_steps(console, recipe.data, typed or recipe.name, plan.models)
 
 

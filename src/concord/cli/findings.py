@@ -13,7 +13,7 @@ from rich.text import Text
 from concord.cli.catalogue import load_bundled
 from concord.cli.console import Console
 from concord.errors import ConcordError
-from concord.models.hub import hub_cache
+from concord.models.hub import WEIGHTS, hub_cache
 from concord.recipe import bundled
 from concord.system import cores, memory, package_version, version
 from concord.text import plain
@@ -102,6 +102,8 @@ def _lines(needed: Sequence[Needed], most: int = 6) -> tuple[str, ...]:
             state = "present"
         elif one.model.startswith("reef:"):
             state = "missing: reinstall concord"
+        elif one.model.endswith(WEIGHTS):
+            state = "missing: train it with concord teacher"
         elif one.model.startswith("models/"):
             state = "missing: make it with concord convert"
         else:

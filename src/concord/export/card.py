@@ -112,7 +112,7 @@ def _origin(made: MadeSet) -> list[str]:
     informed = f" The sampling was informed by {phrases} (mode {recipe.informing.mode})."
     if made.variant == "uninformed":
         informed = " This is the counterpart without informing, from the same seeds."
-    elif not recipe.informing.enabled or recipe.is_real:
+    elif not recipe.informing.enabled or not recipe.is_generated:
         informed = ""
     packages = ", ".join(f"{name} {number}" for name, number in (environment.get("packages") or {}).items())
     rows = [
@@ -218,7 +218,10 @@ def _limits(made: MadeSet) -> list[str]:
         "A small set trains a classifier worse than the whole data set does; state the protocol with any accuracy.",
         "It covers less than the data set: what is rare there is rarer or missing here.",
     ]
-    if not real:
+    if made.recipe.spec.kind == "optimised":
+        limits.insert(1, "The images are pixels that descended a loss: they need not look like anything to a person.")
+        limits.append("Test with networks that it was not optimised with, too.")
+    if made.recipe.is_generated:
         limits.insert(1, "The images are generated, and carry the biases and faults of the models they came from.")
         if made.recipe.pipeline.from_images:
             limits.append(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,16 +16,12 @@ from PIL import Image
 from concord.data import ClassTable, ImageSet
 from concord.data.prefetch import read_ahead
 from concord.methods.real import ImagePool, RealImages
+from concord.methods.teacher import ANY, seen_side
 from concord.recipe import Recipe
 from concord.storage.images import square
 
-if TYPE_CHECKING:
-    from concord.models.teachers import Teacher
-
 PIXELS = 32
 """Side of an image in the space of its pixels."""
-ANY = 224
-"""Side at which a network that takes any size sees an image, where nothing else says."""
 Greedy = Callable[[np.ndarray], Iterator[int]]
 """Features (N, D) to their rows in the order in which they are taken."""
 
@@ -80,11 +76,6 @@ def class_features(
         names += [name for name, _ in batch]
         rows.append(space.embed(np.stack([pixels for _, pixels in batch])))
     return names, np.concatenate(rows or [np.empty((0, 0), np.float32)])
-
-
-def seen_side(teacher: "Teacher", size: int | None) -> int:
-    """Side at which a teacher is shown images: what it was trained at, else `size`, that of the stored ones."""
-    return teacher.size or size or teacher.network.size or ANY
 
 
 SLACK = 1e-12

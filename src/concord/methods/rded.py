@@ -16,12 +16,10 @@ from concord.data import ImageSet
 from concord.data.prefetch import read_ahead
 from concord.errors import ConcordError
 from concord.methods.base import GeneratedImage
-from concord.methods.coreset import seen_side
 from concord.methods.real import ImagePool, RealImages, shuffled
+from concord.methods.teacher import open_teacher, seen_side, try_teacher
 from concord.plan import Crop, Sample, sample_seed
 from concord.recipe import Recipe
-from concord.storage.images import square
-from concord.system import resolve_device
 from concord.text import listed
 
 if TYPE_CHECKING:
@@ -88,8 +86,8 @@ def on_canvas(crops: "Tensor", size: int, mean: "Tensor") -> "Tensor":
     return canvas
 
 
-TRIED, AT_ONCE = 10, 64
-"""Real images a class that the teacher is tried on first; crops that it sees at once, or those of one image."""
+AT_ONCE = 64
+"""Crops that the teacher sees at once, or those of one image."""
 
 
 class Rded(RealImages):
@@ -153,23 +151,8 @@ class Rded(RealImages):
 
     @cached_property
     def _teacher(self) -> "Teacher":
-        """The teacher, tried on some real images: one with its classes in another order would take the wrong crops."""
-        import torch
-
-        from concord.data.tensors import TensorSet
-        from concord.models.teachers import check_teacher, load_teacher, require_sound
-
-        device, classes = resolve_device(self._recipe.device), self._data.classes
-        teacher = load_teacher(self._recipe.teacher or "", classes, device=device)
-        side, images, labels = seen_side(teacher, self._recipe.size), list[np.ndarray](), list[int]()
-        for entry in classes:
-            some = self._pool.readable(entry.label, TRIED)
-            for batch in read_ahead(self._data, some, lambda _, image: np.asarray(square(image, side))):
-                images += [pixels for _, pixels in batch]
-                labels += [entry.label] * len(batch)
-        tried = TensorSet(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels))
-        require_sound(check_teacher(teacher, tried), teacher)
-        return teacher
+        """The teacher, tried: one with its classes in another order would take the wrong crops."""
+        return try_teacher(open_teacher(self._recipe, self._data), self._recipe, self._data, self._pool)
 
     def _ranked(self, class_index: int) -> list[tuple[Crop, float]]:
         """The class's crops in the order in which they are taken, as many as the set needs, with their losses."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
 
+from concord.methods.settings import Sre2l
 from concord.recipe import Recipe
 from concord.registry import SCORERS, MethodSpec
 
@@ -137,4 +138,17 @@ RDED = MethodSpec(
     models=lambda recipe: {"teacher": recipe.teacher},
     check=_needs("teacher", "method rded needs a classifier of the data's classes, as in teacher=DIR"),
     unread=_COPIES,
+)
+SRE2L = MethodSpec(
+    "sre2l",
+    "concord.methods.sre2l:Recovered",
+    "optimised",
+    "recovered from noise by a classifier's cross-entropy and the statistics that its batch norm keeps (SRe2L)",
+    settings=Sre2l,
+    models=lambda recipe: (
+        {"teacher": recipe.teacher} | {f"sre2l.teachers {n}": one for n, one in enumerate(recipe.of_method.teachers, 1)}
+    ),
+    defaults=lambda _: {"batch_size": 100},
+    check=_needs("teacher", "method sre2l recovers images from a classifier of the data's classes, as in teacher=FILE"),
+    unread=(_COPIES - {"batch_size"}) | {"rded", "dtype"},
 )

@@ -13,9 +13,9 @@ from concord.recipe.model import (
     differing,
     guide_settings,
     identity,
-    is_real,
     models,
     recipe_class,
+    spec_of,
 )
 from concord.recipe.sections import (
     IMAGE_STRENGTH,
@@ -32,4 +32,4 @@ from concord.recipe.sections import (
 
 __all__ = ["HEADER", "IMAGE_STRENGTH", "RUNTIME_KEYS", "Device", "Format", "Fraction", "Informing", "IpAdapter"]
 __all__ += ["Pipeline", "Recipe", "Weight", "Workers", "bundled", "differing", "guide_settings", "identity"]
-__all__ += ["impossible", "is_real", "load", "models", "recipe_class", "skipped_steps", "to_yaml", "validate"]
+__all__ += ["impossible", "load", "models", "recipe_class", "skipped_steps", "spec_of", "to_yaml", "validate"]

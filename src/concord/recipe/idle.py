@@ -52,7 +52,7 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
         yield Idle("format.quality", f"it is of jpeg, and format.kind is {recipe.format.kind}", ("format.kind",))
     if recipe.scorer.kind == "none":
         yield Idle("scorer.model", "scorer.kind is none", ("scorer.kind",))
-    if recipe.is_real:
+    if not recipe.is_generated:
         return
     if (scale := recipe.pipeline.guidance_scale) is not None and scale <= 1:
         for key in ("channels", "guidance.window", "negative_prompts"):
@@ -129,7 +129,7 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
 
 def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the keys at which a run could only fail, once its models are loaded, and why."""
-    if recipe.is_real:
+    if not recipe.is_generated:
         return
     if recipe.pipeline.asks_negatives and not recipe.concepts.negatives.count:
         why = "they ask for concepts of look-alikes, and concepts.negatives.count is 0; raise it"

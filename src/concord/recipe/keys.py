@@ -62,7 +62,7 @@ def schema(plugins: bool = True) -> Json:
     whole = Recipe.model_json_schema()
     properties, parts = whole["properties"], whole["$defs"]
     del whole["required"]
-    for name in METHODS if plugins else ():
+    for name in _names(METHODS, plugins):
         with suppress(ConcordError):  # one that does not import says so when it is asked for
             if (shape := recipe_class(name)) is not Recipe:
                 own = shape.model_json_schema()

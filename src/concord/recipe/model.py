@@ -159,20 +159,30 @@ class Recipe(Part):
         return METHODS.get(self.method)
 
     @property
+    def of_method(self) -> Any:
+        """The section of the method's own settings, where it has one."""
+        return getattr(self, self.method.replace("-", "_"))
+
+    @property
     def uses_concepts(self) -> bool:
         """Whether concepts make the images: they inform, or stand in prompts."""
         weights, pipeline = self.informing.objective, self.pipeline
         informs = self.informing.enabled and bool(weights.contrastive or weights.cosine)
-        return not self.is_real and (informs or pipeline.asks_concepts or pipeline.asks_negatives)
+        return self.is_generated and (informs or pipeline.asks_concepts or pipeline.asks_negatives)
 
     @property
     def is_guided(self) -> bool:
         """Whether anything steers the sampling of `images`: concept informing, or further guides."""
-        return not self.is_real and (self.informing.enabled or bool(self.guides))
+        return self.is_generated and (self.informing.enabled or bool(self.guides))
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether a diffusion model makes the images; else nothing informs them."""
+        return self.spec.kind == "generated"
 
     @property
     def is_real(self) -> bool:
-        """Whether the images are real ones or made of such: no diffusion model makes them, and nothing informs them."""
+        """Whether the images are real ones, or put together from such."""
         return self.spec.kind == "real"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -195,7 +205,7 @@ class Recipe(Part):
     def _defaults(cls, values: Any) -> Any:
         """Fill in what the method gives where the recipe does not say."""
         values = _first_encoder(values)
-        spec = _spec(values.get("method", "dit")) if isinstance(values, dict) else None
+        spec = spec_of(values.get("method", "dit")) if isinstance(values, dict) else None
         if spec is None or not isinstance(values.get("pipeline", {}), dict):
             return values  # the fields say what is wrong
         given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
@@ -206,16 +216,16 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         particular = [key for key in Pipeline.model_fields if key not in (*_READ_BY_ALL, *self.spec.pipeline_keys)]
-        for key in particular if not self.is_real else ():
+        for key in particular if self.is_generated else ():
             if getattr(self.pipeline, key) != Pipeline.model_fields[key].default:
                 raise ValueError(f"pipeline.{key} is for method {' or '.join(_readers(key))}, not for {self.method}")
-        if self.pipeline.strength and not self.pipeline.from_images and self.method != "text" and not self.is_real:
+        if self.pipeline.strength and not self.pipeline.from_images and self.method != "text" and self.is_generated:
             raise ValueError("pipeline.image_strength: say what a sampling begins from, as in pipeline.start=real")
         self.spec.check(self)
         if self.teacher is None and self.features == "teacher":
             what = "features teacher needs a classifier of the data's classes"
             raise ValueError(f"teacher is missing: {what}, as in teacher=DIR")
-        if self.guides and self.is_real:
+        if self.guides and not self.is_generated:
             raise ValueError(f"guides: they move the samples of a diffusion model, and method {self.method} has none")
         return self
 
@@ -231,7 +241,8 @@ def _first_encoder(values: Any) -> Any:
     return {**values, "encoder": given[0], "informing": {**informing, "encoders": given[1:]}}
 
 
-def _spec(method: Any) -> MethodSpec | None:
+def spec_of(method: Any) -> MethodSpec | None:
+    """What is known of a method that a stored recipe names; None where it is not installed."""
     return METHODS.get(method) if isinstance(method, str) and method in METHODS else None
 
 
@@ -243,7 +254,7 @@ def _readers(key: str) -> list[str]:
 
 def recipe_class(method: Any) -> type[Recipe]:
     """The class of a method's recipes: `Recipe`, with a section of the method's name for settings of its own."""
-    spec = _spec(method)
+    spec = spec_of(method)
     return Recipe if spec is None or spec.settings is None else _with_section(spec.name)
 
 
@@ -264,12 +275,6 @@ def _with_section(name: str) -> type[Recipe]:
 
 def _restored(values: dict[str, Any]) -> Recipe:
     return recipe_class(values["method"]).model_validate(values)
-
-
-def is_real(method: Any) -> bool:
-    """Whether a method, as a stored recipe names it, takes real images; no, where it is not installed."""
-    spec = _spec(method)
-    return spec is not None and spec.kind == "real"
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:

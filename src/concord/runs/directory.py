@@ -17,7 +17,7 @@ from PIL import Image
 from concord.choices import TENSORS
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
-from concord.recipe import HEADER, Recipe, is_real, validate
+from concord.recipe import HEADER, Recipe, spec_of, validate
 from concord.runs.shapes import misfit
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.settings import read_yaml
@@ -204,10 +204,11 @@ class Run:
         return self._json("near_copies")
 
     @property
-    def made_as(self) -> Literal["informed", "uninformed", "chosen"]:
-        """What the images are; chosen: among the real ones."""
-        if is_real(self.recipe.get("method")):
-            return "chosen"
+    def made_as(self) -> Literal["informed", "uninformed", "chosen", "optimised"]:
+        """What the images are; chosen: among the real ones; optimised: pixel by pixel."""
+        spec = spec_of(self.recipe.get("method"))
+        if spec is not None and spec.kind != "generated":
+            return "chosen" if spec.kind == "real" else "optimised"
         informing = self.recipe.get("informing")
         informed = not isinstance(informing, dict) or informing.get("enabled", True)
         return "informed" if informed or self.recipe.get("guides") else "uninformed"  # as `Recipe.is_guided` has it

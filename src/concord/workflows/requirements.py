@@ -138,7 +138,7 @@ def check_sampling(recipe: Recipe) -> None:
             class; a schedule of which no step would be informed.
     """
     settings, informing = recipe.pipeline, recipe.informing
-    if settings.model is None or recipe.is_real:
+    if settings.model is None or not recipe.is_generated:
         return
     from concord.pipelines.ip_adapter import unfitting
     from concord.pipelines.load import pipeline_class, recipe_family, stock_scheduler

@@ -117,12 +117,17 @@ def operations(rows: dict[str, Any]) -> None:
             row.setdefault("operations", {})[model.name] = round(total / count.sampling(None), 3)
 
 
+def _ends(gain: dict[str, Any]) -> tuple[float, float]:
+    """A gain's interval; of too few pairs to have one, nan."""
+    low, high = gain["ci95"] or (np.nan, np.nan)
+    return low, high
+
+
 def line(name: str, row: dict[str, Any]) -> str:
     """A setting's figures in one line; gains over uninformed images of its own sampling."""
     scores = row["against_own_uninformed"]
     c, d, t, o = (scores[key] for key in ("completeness", "nuisance_diversity", "teacher_accuracy", "other_encoder"))
-    low, high = c["gain"]["ci95"]
-    d_low, d_high = d["gain"]["ci95"]
+    low, high, d_low, d_high = (*_ends(c["gain"]), *_ends(d["gain"]))
     cost = row.get("operations", {})
     return (
         f"{name:<44} completeness {c['informed']['mean']:.3f} {c['gain']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -120,9 +120,11 @@ def _target(root: type[BaseModel], key: str) -> tuple[list[str], Any]:
             return names, annotation
         if get_origin(annotation) is dict:
             return [*names[: depth + 1], ".".join(rest)], get_args(annotation)[1]
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        parts = (one for one in (annotation, *get_args(annotation)) if isinstance(one, type))  # null or a section, too
+        section = next((one for one in parts if issubclass(one, BaseModel)), None)
+        if section is None:
             break
-        model = annotation
+        model = section
     raise ConcordError(f'unknown key "{key}"{_nearest_key(root, key)}')
 
 

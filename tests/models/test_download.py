@@ -13,7 +13,7 @@ import pytest
 from model_hub import ModelHub, files_of, serving
 
 from concord.errors import ConcordError
-from concord.models.download import _needed
+from concord.models.download import _needed, fetch, look
 from concord.models.hub import REEF_WEIGHTS, find_model
 from concord.recipe import load
 from concord.workflows.download import download, wanted
@@ -107,6 +107,28 @@ def test_sizes_and_licences_are_known_before_and_other_reasons_are_one_line(
     hub.repos |= repos()
     with pytest.raises(ConcordError, match=r"3 MB are to be fetched into .*, which has 0 kB left"):
         download(recipe, wanted(recipe), lambda remote: None, quiet=True)
+
+
+def test_of_an_adapters_repository_its_file_and_the_encoder_beside_it_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laid out as h94/IP-Adapter is: adapters of several models, each folder with its encoder."""
+    wanted_files = {f"models/{n}": b"x" * 64 for n in ("ip-adapter_sd15.safetensors", "image_encoder/config.json")}
+    wanted_files["models/image_encoder/model.safetensors"] = b"x" * 128
+    others = {f"sdxl_models/{n}": b"x" * 64 for n in ("ip-adapter_sdxl.safetensors", "image_encoder/config.json")}
+    others |= {"README.md": b"x", "models/ip-adapter_sd15.bin": b"x", "models/ip-adapter-plus_sd15.safetensors": b"x"}
+    with serving({"some/adapter": wanted_files | others, "some/flux": {"ip_adapter.safetensors": b"x" * 64}}) as hub:
+        in_process(hub, tmp_path, monkeypatch)
+        typed = ["pipeline.ip_adapter.model=some/adapter", "data=/photos", "pipeline.tiny_decoder=null"]
+        recipe = load("custom-ip", [*typed, "informing.decoder=full"])
+        (found,) = [one.remote for one in wanted(recipe) if one.needed.key == "pipeline.ip_adapter"]
+        assert found is not None and set(found.files) == set(wanted_files)
+        assert find_model("some/adapter") is None
+        assert {str(p.relative_to(fetch(found))) for p in fetch(found).rglob("*") if p.is_file()} == set(wanted_files)
+        assert find_model("some/adapter") == fetch(found)
+        assert fetch(look("some/flux", "ip_adapter.safetensors")) == find_model("some/flux"), "it has no encoder"
+        with pytest.raises(ConcordError, match=r"the hub has it, but no x\.safetensors in it"):
+            look("some/flux", "x.safetensors")
 
 
 def test_weights_are_chosen_as_the_libraries_choose_them() -> None:

@@ -188,6 +188,9 @@ def test_an_adapter_is_known_to_be_here_and_refused_where_nothing_takes_it(tmp_p
     with pytest.raises(ConcordError, match=r"image_encoder`: adapters of a FluxPipeline bring no image encoder"):
         check_sampling(recipe)
     assert [one.key for one in needed_models(recipe)][:2] == ["pipeline.model", "pipeline.ip_adapter"]
+    assert text("pipeline.ip_adapter.scale=0.3").pipeline.ip_adapter == IpAdapter(scale=0.3)
+    with pytest.raises(ConcordError, match=r'unknown key "pipeline\.ip_adapter\.scal"'):
+        text("pipeline.ip_adapter.scal=0.3")
     with pytest.raises(ConcordError, match="weight_name"):
         text("pipeline.ip_adapter={weight_name: /etc/passwd}")
 

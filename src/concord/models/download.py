@@ -63,8 +63,10 @@ def hub_info(model: str, files: bool = False) -> Any:
         raise ConcordError(f"not in the cache, and the hub cannot be reached ({_reason(error)})") from None
 
 
-def look(model: str) -> Remote:
+def look(model: str, adapter: str | None = None) -> Remote:
     """Find out what fetching a model would take; of a pipeline its index is read, and nothing else is fetched.
+
+    adapter: the file of the repository that is wanted, an IP-Adapter's; with it goes the image encoder beside it.
 
     Raises ConcordError: as `hub_info`; a repository that neither transformers nor diffusers could load.
     """
@@ -76,7 +78,12 @@ def look(model: str) -> Remote:
     if "model_index.json" in sizes:
         index = read_json(Path(_fetched(model, ["model_index.json"])) / "model_index.json")
         parts = [n for n, v in index.items() if isinstance(v, list) and v[0] is not None and n not in OPTIONAL_PARTS]
-    names = _needed(parts, list(sizes)) + [n for n in ("model_index.json",) if n in sizes]
+    if adapter is not None:
+        parts = [str(PurePosixPath(adapter).parent / "image_encoder")]
+    further = ["model_index.json"] if adapter is None else [adapter]
+    names = _needed(parts, list(sizes)) + [name for name in further if name in sizes]
+    if adapter is not None and adapter not in sizes:
+        raise ConcordError(f"the hub has it, but no {adapter} in it")
     if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise ConcordError("the hub has it, but not as transformers or diffusers read it (config.json and its weights)")
     card = info.card_data.to_dict() if info.card_data is not None else {}

@@ -86,7 +86,8 @@ def is_complete(directory: Path) -> bool:
     """Say whether a model's directory has its weights: a download that was broken off leaves only part of them.
 
     A pipeline needs the weights of each component that model_index.json names and that has a config.json; any other
-    model those beside its config.json. Where an index names shards, all of them.
+    model those beside its config.json. Where an index names shards, all of them. An IP-Adapter has neither: it needs a
+    file with "adapter" in its name, and the weights of each image encoder that is there.
     """
     index = read_json(directory / "model_index.json")
     if index:
@@ -95,8 +96,10 @@ def is_complete(directory: Path) -> bool:
         return all(part.is_dir() and (_has_weights(part) or not (part / "config.json").is_file()) for part in parts)
     if (directory / "config.json").is_file():
         return _has_weights(directory)
-    encoders = directory.glob("*/image_encoder/config.json")  # an IP-Adapter lies beside its image encoder
-    return any(_has_weights(one.parent) and _has_weights(one.parents[1]) for one in encoders)
+    # An IP-Adapter is one file; where it brings an image encoder, that lies beside it.
+    adapters = [one for one in (*directory.glob("*.safetensors"), *directory.glob("*/*.safetensors")) if one.is_file()]
+    encoders = [*directory.glob("image_encoder/config.json"), *directory.glob("*/image_encoder/config.json")]
+    return any("adapter" in one.name for one in adapters) and all(_has_weights(one.parent) for one in encoders)
 
 
 def _has_weights(directory: Path) -> bool:

@@ -23,10 +23,12 @@ class Wanted:
 
 def wanted(recipe: Recipe) -> list[Wanted]:
     """Ask the hub for every model of a recipe that is not here; no weights are fetched."""
-    return [_look(one) for one in needed_models(recipe)]
+    adapter = recipe.pipeline.ip_adapter
+    files = {"pipeline.ip_adapter": adapter.weight_name} if adapter else {}
+    return [_look(one, files.get(one.key)) for one in needed_models(recipe)]
 
 
-def _look(needed: Needed) -> Wanted:
+def _look(needed: Needed, adapter: str | None = None) -> Wanted:
     if needed.path is not None:
         return Wanted(needed)
     if of_a_library(needed.model):
@@ -34,7 +36,7 @@ def _look(needed: Needed) -> Wanted:
     if why := no_hub_id(needed.model):
         return Wanted(needed, why=why)
     try:
-        return Wanted(needed, look(needed.model))
+        return Wanted(needed, look(needed.model, adapter))
     except ConcordError as error:
         return Wanted(needed, why=str(error))
 

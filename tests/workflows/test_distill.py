@@ -75,7 +75,12 @@ def test_images_that_are_planned_otherwise_now_are_made_again_and_their_rows_go_
 
     written: list[Path] = []
     rewrite = store.Store._rewrite
-    monkeypatch.setattr(store.Store, "_rewrite", lambda self: (written.append(self.root), rewrite(self))[1])
+
+    def noted(self: store.Store) -> None:
+        written.append(self.root)
+        rewrite(self)
+
+    monkeypatch.setattr(store.Store, "_rewrite", noted)
     distill(toy_recipe(photos, ipc=3), tmp_path / "o")
     written.clear()
     monkeypatch.setattr(execute, "build", Otherwise)

@@ -23,6 +23,20 @@ def evenly(items: Sequence[T], most: int | None) -> Sequence[T]:
     return items if most is None or len(items) <= most else [items[i] for i in spread(len(items), most)]
 
 
+def readable(data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False) -> Sequence[str]:
+    """What `some_images` reads: references, without those that cannot be read where these are skipped."""
+    items = evenly(data.items(class_index), most)
+    return [item for item in items if _can_be_read(data, item)] if skip_unreadable else items
+
+
+def _can_be_read(data: ImageSet, item: str) -> bool:
+    try:
+        data.read(item)
+    except ConcordError:
+        return False
+    return True
+
+
 def some_images(
     data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False
 ) -> Iterator[Image.Image]:

@@ -4,9 +4,8 @@ An informed and an uninformed image of the same class and index share their seed
 interval of its own. Where the booleans that are counted come from is a scorer's business (`scorers.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,10 +83,7 @@ def measure_nuisance_diversity(run: Measuring) -> dict[str, Any] | None:
 
 def completeness(scorer: Scorer, vocabulary: Vocabulary, sets: Mapping[str, Pictures]) -> dict[str, Any]:
     """Completeness, complete samples and foreign details of each set, and the gains from "uninformed" to "informed"."""
-    counts = {
-        name: count_details(found(scorer, pictures.images, vocabulary), vocabulary.own[pictures.labels])
-        for name, pictures in sets.items()
-    }
+    counts = {name: _count(scorer, pictures, vocabulary) for name, pictures in sets.items()}
     report: dict[str, Any] = {name: count.summary() for name, count in counts.items()}
     if {"informed", "uninformed"} <= counts.keys():
         after, before, labels = counts["informed"], counts["uninformed"], sets["informed"].labels
@@ -97,10 +93,23 @@ def completeness(scorer: Scorer, vocabulary: Vocabulary, sets: Mapping[str, Pict
     return report
 
 
+def _count(scorer: Scorer, pictures: Pictures, vocabulary: Vocabulary) -> Counts:
+    """The details of a whole set; what is found is counted as it comes, for images times concepts are too many."""
+    counts, end = list[Counts](), 0
+    for rows in found(scorer, pictures.images, vocabulary):
+        start, end = end, end + len(rows)
+        counts.append(count_details(rows, vocabulary.own[pictures.labels[start:end]]))
+    return Counts(np.concatenate([of.share for of in counts]), np.concatenate([of.foreign for of in counts]))
+
+
 def teacher_accuracy(teacher: Teacher, sets: Mapping[str, Pictures]) -> dict[str, Any]:
     """Share of each set's images that a teacher recognises as their class, with the gain and its interval."""
-    read = partial(_read, lambda pixels: teacher.logits((pixels + 1) / 2))  # teachers take [0, 1]
-    right = {name: read(p.images).argmax(1) == p.labels for name, p in sets.items()}
+
+    def named(pictures: Pictures) -> np.ndarray:
+        outputs = _read(lambda pixels: teacher.logits((pixels + 1) / 2), pictures.images)  # teachers take [0, 1]
+        return np.concatenate([logits.argmax(1) for logits in outputs])
+
+    right = {name: named(pictures) == pictures.labels for name, pictures in sets.items()}
     report: dict[str, Any] = {name: float(values.mean()) for name, values in right.items()}
     if {"informed", "uninformed"} <= right.keys():
         report["gain"] = paired_interval(right["informed"], right["uninformed"], sets["informed"].labels)
@@ -113,7 +122,7 @@ def nuisance_diversity(reader: Classifier, sets: Mapping[str, Pictures]) -> dict
     Measured on nuisances that a regressor reads, because complete images of one class are bound to be alike in their
     details; about 1 on real images. With the gain and its interval.
     """
-    values = {name: _read(reader.logits, p.images) for name, p in sets.items()}
+    values = {name: np.concatenate([*_read(reader.logits, p.images)]) for name, p in sets.items()}
     report: dict[str, Any] = {name: spread_within_classes(v, sets[name].labels) for name, v in values.items()}
     if {"informed", "uninformed"} <= values.keys():
         labels = sets["informed"].labels
@@ -121,7 +130,9 @@ def nuisance_diversity(reader: Classifier, sets: Mapping[str, Pictures]) -> dict
     return report
 
 
-def _read(logits: Callable[[torch.Tensor], torch.Tensor], pictures: Sequence[Image.Image]) -> np.ndarray:
-    """Logits (N, K) of many images."""
-    with torch.no_grad():
-        return torch.cat([logits(pixels) for pixels in images.batches(pictures)]).float().cpu().numpy()
+def _read(logits: Callable[[torch.Tensor], torch.Tensor], pictures: Iterable[Image.Image]) -> Iterator[np.ndarray]:
+    """Logits of images, batch by batch, (B, K)."""
+    for pixels in images.batches(pictures):
+        with torch.no_grad():
+            found = logits(pixels)
+        yield found.float().cpu().numpy()

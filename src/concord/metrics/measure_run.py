@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from concord.concepts.plan import ConceptPlan
 from concord.concepts.selection import embed_images
 from concord.data import ImageSet
-from concord.data.sampling import some_images
+from concord.data.sampling import readable
 from concord.metrics.measures import ALWAYS
 from concord.metrics.scorers import Percentile, Scorer, Vocabulary, percentile_by
+from concord.metrics.unread import Unread
 from concord.models.cache import ModelCache
 from concord.models.encoder import Encoder
 from concord.recipe import Recipe
@@ -27,12 +29,12 @@ from concord.storage import images
 
 REAL_IMAGES, REAL_IN_ALL, REAL_SIDE = 100, 2000, 512
 """Real images a class behind percentiles; those that the report measures beside the made ones are so many in all, and
-no larger, so that a thousand classes of photographs fit into memory."""
+no larger: more would take long, and say no more."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images with their labels, (N,)."""
+    """Images with their labels, (N,). Those of a run are read as they are asked for, and may be too many to keep."""
 
     images: Sequence[Image.Image]
     labels: np.ndarray
@@ -98,13 +100,14 @@ class Measuring:
         for variant in self.variants:
             samples = self.stored.samples(variant)
             name = "informed" if variant == "images" and self._guided else "uninformed"
-            sets[name] = Pictures([s.image for s in samples], np.array([s.label for s in samples]))
+            sets[name] = Pictures(Unread(attrgetter("image"), samples), np.array([s.label for s in samples]))
         most = max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self.names)))
-        real, labels = list[Image.Image](), list[int]()
-        for c in range(len(self.names)):
-            real += [images.shrunk(picture, REAL_SIDE) for picture in some_images(self.data, c, most, self.skip)]
-            labels += [c] * (len(real) - len(labels))
-        return sets | {"real": Pictures(real, np.array(labels))}
+        some = [(c, item) for c in range(len(self.names)) for item in readable(self.data, c, most, self.skip)]
+        real = Unread(self._real, [item for _, item in some])
+        return sets | {"real": Pictures(real, np.array([label for label, _ in some]))}
+
+    def _real(self, item: str) -> Image.Image:
+        return images.shrunk(self.data.read(item), REAL_SIDE)
 
     def results(self) -> dict[str, Any]:
         """Measure what results.json shall hold, by metric; a ConcordError blames a stranger's that fails."""

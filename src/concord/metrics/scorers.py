@@ -3,7 +3,7 @@
 Either should be another model than the one that informed the sampling: a pupil does not mark his own work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
@@ -119,10 +119,10 @@ class Vocabulary:
         return cls(tuple(concepts.values()), np.array(own, dtype=bool).reshape(len(names), len(concepts)))
 
 
-def found(scorer: Scorer, pictures: Sequence[Image.Image], vocabulary: Vocabulary) -> np.ndarray:
-    """Which concepts a scorer finds in images, booleans (N, K)."""
-    ratings = [scorer.rate(pixels, vocabulary.concepts) for pixels in images.batches(pictures)]
-    return (torch.cat(ratings) >= scorer.threshold).cpu().numpy()
+def found(scorer: Scorer, pictures: Iterable[Image.Image], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
+    """Which concepts a scorer finds in images, batch by batch: booleans (B, K)."""
+    for pixels in images.batches(pictures):
+        yield (scorer.rate(pixels, vocabulary.concepts) >= scorer.threshold).cpu().numpy()
 
 
 def detector(recipe: Recipe, models: ModelCache, real: Real) -> Detector:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -183,12 +183,21 @@ def shrunk(image: Image.Image, side: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def batches(images: Sequence[Image.Image], size: int = 64) -> "Iterator[Tensor]":
-    """Pixels (B, 3, H, W) of images in their order; a batch ends where the image size changes."""
+def batches(images: Iterable[Image.Image], size: int = 64) -> "Iterator[Tensor]":
+    """Pixels (B, 3, H, W) of images in their order, which are taken as they are needed.
+
+    A batch ends where the image size changes.
+    """
     import torch
 
-    start = 0
-    for end in range(1, len(images) + 1):
-        if end == len(images) or end - start == size or images[end].size != images[start].size:
-            yield torch.stack([to_pixels(image) for image in images[start:end]])
-            start = end
+    def pixels() -> "Tensor":
+        return torch.stack([to_pixels(image) for image in some])
+
+    some: list[Image.Image] = []
+    for image in images:
+        if some and (len(some) == size or image.size != some[-1].size):
+            yield pixels()
+            some = []
+        some.append(image)
+    if some:
+        yield pixels()

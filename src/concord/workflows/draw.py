@@ -54,5 +54,5 @@ def _tiles(run: Measuring, pictures: list[Image.Image], c: int) -> list[Tile]:
     if run.scorer is None or not run.details[c]:
         return [Tile(picture) for picture in pictures]
     columns = np.flatnonzero(run.vocabulary.own[c])
-    marks = found(run.scorer, pictures, run.vocabulary)[:, columns]
+    marks = [row[columns] for rows in found(run.scorer, pictures, run.vocabulary) for row in rows]
     return [Tile(picture, tuple(map(bool, row))) for picture, row in zip(pictures, marks, strict=True)]

@@ -80,6 +80,7 @@ def batches(
     counts: Sequence[int],
     batch_size: int,
     lacking: Callable[[int, int], bool] = _any,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield the batches that hold at least one wanted sample, by checkpoint, then index, then class.
 
@@ -91,14 +92,31 @@ def batches(
         counts: wanted samples of each class, each at least 1.
         batch_size: samples a batch.
         lacking: whether the sample of (class_index, index), within the counts, is still to be made.
+        shard: (i, n) yields every n-th of the batches that hold a wanted sample, from the i-th, counted from 0.
     """
+    checkpoints = [sample(class_index, 0).checkpoint for class_index in range(len(counts))]
+    for checkpoint, number, places in cuts(checkpoints, counts, batch_size, shard):
+        if any(index < counts[class_index] and lacking(class_index, index) for class_index, index in places):
+            yield Batch(checkpoint, number, tuple(sample(*place) for place in places))
+
+
+def cuts(
+    checkpoints: Sequence[str], counts: Sequence[int], batch_size: int, shard: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[str, int, list[tuple[int, int]]]]:
+    """Yield the checkpoint, number and places (class_index, index) of each batch of `batches`, without planning it.
+
+    checkpoints: of each class.
+    """
+    nth_batch, (of_shard, shards) = 0, shard
     by_checkpoint: dict[str, list[int]] = {}
-    for class_index in range(len(counts)):
-        by_checkpoint.setdefault(sample(class_index, 0).checkpoint, []).append(class_index)
+    for class_index, checkpoint in enumerate(checkpoints):
+        by_checkpoint.setdefault(checkpoint, []).append(class_index)
     for checkpoint, classes in sorted(by_checkpoint.items()):
         end = len(classes) * max(counts[c] for c in classes)
         for start in range(0, end, batch_size):
-            places = [divmod(position, len(classes)) for position in range(start, start + batch_size)]
-            if any(index < counts[classes[nth]] and lacking(classes[nth], index) for index, nth in places):
-                samples = tuple(sample(classes[nth], index) for index, nth in places)
-                yield Batch(checkpoint, start // batch_size, samples)
+            among = (divmod(position, len(classes)) for position in range(start, start + batch_size))
+            places = [(classes[nth], index) for index, nth in among]
+            if any(index < counts[class_index] for class_index, index in places):
+                if nth_batch % shards == of_shard:
+                    yield checkpoint, start // batch_size, places
+                nth_batch += 1

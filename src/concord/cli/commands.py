@@ -18,9 +18,11 @@ from concord.cli.export import export
 from concord.cli.fetch import fetch
 from concord.cli.init import init
 from concord.cli.labels import labels
+from concord.cli.merge import merge
 from concord.cli.methods import methods
 from concord.cli.recipes import recipes
 from concord.cli.report import report
+from concord.cli.status import status
 from concord.cli.teacher import teacher
 from concord.cli.verify import verify
 
@@ -42,7 +44,7 @@ app = Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Make": (init, recipes, download, distill, convert),
+    "Make": (init, recipes, download, distill, status, merge, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels),
     "Share": (export, fetch),

@@ -1,3 +1,4 @@
+import os
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -43,6 +44,13 @@ def distill(
         str | None,
         Option(metavar="ADDRESS", help="Make images on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        Option(
+            metavar="I/N",
+            help="Make every N-th batch from the I-th, counted from 0; `slurm`: as an array's task. Then `merge`.",
+        ),
+    ] = None,
     share_gpus: Annotated[bool, Option("--share-gpus", help="Let there be more workers than GPUs.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be made, and what it needs.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -61,9 +69,12 @@ def distill(
     texts = [*(overrides or []), *([f"workers={workers}"] if workers else [])]
     seeds = next((text.partition("=")[2] for text in texts if re.fullmatch(r"seed=\d+(,\d+)+", text)), "")
     drawn = list(dict.fromkeys(map(int, seeds.split(",")))) if seeds else [None]
-    if dry_run and cluster:
-        raise ConcordError("--dry-run is about this machine, and starts nothing on a cluster: leave --cluster out")
-    how = _How(typed=recipe, cluster=cluster, share_gpus=share_gpus, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    if dry_run and (cluster or shard):
+        key = "--cluster" if cluster else "--shard"
+        raise ConcordError(f"--dry-run is about a whole set on this machine: leave {key} out")
+    if cluster and shard:
+        raise ConcordError("--cluster makes all on many machines and --shard a part on one: leave one of them out")
+    how = _How(recipe, cluster, shard, share_gpus, dry_run, quiet, as_json)
     found = []
     for seed in drawn:
         settings = load(recipe, [f"seed={seed}" if text == f"seed={seeds}" else text for text in texts])
@@ -82,6 +93,7 @@ class _How:
 
     typed: str
     cluster: str | None
+    shard: str | None
     share_gpus: bool
     dry_run: bool
     quiet: bool
@@ -99,15 +111,21 @@ def _made(settings: "Recipe", where: Path, how: _How) -> Mapping[str, Any]:
             if not how.as_json:
                 show_preview(plan, how.typed)
             return record(plan)
-        from concord.cli.distill_views import show_results
+        from concord.cli.distill_views import show_results, show_shard
         from concord.cli.progress import Bar
         from concord.events import Silent
+        from concord.runs.shards import read_shard
         from concord.storage.cluster import connected
         from concord.workflows.distill import distill as run
+        from concord.workflows.shards import make_shard
 
+        part = read_shard(how.shard, where, os.environ) if how.shard else None
         bar = nullcontext(Silent()) if how.quiet else Bar(settings, where, Console(stderr=how.as_json))
         with connected(how.cluster) if how.cluster else nullcontext() as cluster, bar as progress:
-            results = run(settings, where, progress, cluster=cluster, share_gpus=how.share_gpus)
+            if part is not None:
+                results = make_shard(settings, where, part, progress, how.share_gpus)
+            else:
+                results = run(settings, where, progress, cluster=cluster, share_gpus=how.share_gpus)
         if not (how.as_json or how.quiet):
-            show_results(results, where)
+            (show_shard if part else show_results)(results, where)
         return results

@@ -55,6 +55,14 @@ def show_results(results: Mapping[str, Any], out: Path, console: Console | None 
     console.say(("  next     ", "dim"), plain(_evaluation(out)))
 
 
+def show_shard(results: Mapping[str, Any], out: Path, console: Console | None = None) -> None:
+    """Print what a shard made, and what is next."""
+    console = console or Console()
+    what = f"shard {results['shard']}/{results['shards']}"
+    console.say(("done  ", "bold green"), (what, "bold"), f" ({results['made']} made now, {results['kept']} kept)")
+    console.say(("  next     ", "dim"), plain(f"concord status {out}, then concord merge {out}"))
+
+
 def _evaluation(out: Path) -> str:
     """The command that says what a set is worth: on the data's own test images where concord knows them."""
     run = Run(out)

@@ -76,14 +76,27 @@ class _Row(BaseModel):
 
 
 class Store:
-    """The images of one variant and their manifest, below `root`; open one under a `lock` only."""
+    """The images of one variant and their manifest, below `root`; open one under a `lock` only.
 
-    def __init__(self, root: Path, form: Format) -> None:
+    own: the manifest of a shard, which writes beside others; None: all of the variant is this store's.
+    parts: manifests of shards. Rows of theirs are taken over; or, by a shard, taken for made elsewhere.
+    """
+
+    def __init__(self, root: Path, form: Format, own: Path | None = None, parts: Sequence[Path] = ()) -> None:
         self.root, self._form = root, form
+        self._manifest = own or root / MANIFEST
         self._folders: set[Path] = set()
         with disk_errors(root):
             make_directories(root)
-            self.rows = self._recover()
+            if own is None:
+                for part in root.glob("**/.*.part"):  # of a kill
+                    part.unlink()
+            self.rows = self._recover(parts if own is None else ())
+            self._elsewhere = set[tuple[int, int]]() if own is None else self._made([root / MANIFEST, *parts])
+
+    def lacks(self, place: tuple[int, int]) -> bool:
+        """Say whether nobody made an image of this place."""
+        return place not in self.rows and place not in self._elsewhere
 
     def file_name(self, sample: Sample, entry: ClassEntry) -> str:
         """Return where a sample's image lies, relative to the root."""
@@ -114,7 +127,7 @@ class Store:
         if soft is not None:
             row["soft"] = [float(share) for share in soft]
         self._write(self.root / row["file_name"], data)
-        with disk_errors(self.root / MANIFEST):
+        with disk_errors(self._manifest):
             self._append(json_line(row))
         self.rows[sample.place] = row
 
@@ -187,7 +200,7 @@ class Store:
         return row
 
     def _append(self, line: bytes) -> None:
-        with open(self.root / MANIFEST, "ab") as file:
+        with open(self._manifest, "ab") as file:
             end = file.tell()
             try:
                 file.write(line)
@@ -196,24 +209,30 @@ class Store:
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.truncate(self.root / MANIFEST, end)  # a full disk takes half a row
+                    os.truncate(self._manifest, end)  # a full disk takes half a row
                 raise
         atomic.failpoint("row synced")
 
     def _rewrite(self) -> None:
-        write_atomically(self.root / MANIFEST, b"".join(json_line(row) for row in self.rows.values()))
+        write_atomically(self._manifest, b"".join(json_line(row) for row in self.rows.values()))
 
-    def _recover(self) -> dict[tuple[int, int], Row]:
-        """Read what an earlier run left, and put the manifest in order if it was killed."""
-        for part in self.root.glob("**/.*.part"):
-            part.unlink()
-        path = self.root / MANIFEST
+    def _recover(self, parts: Sequence[Path]) -> dict[tuple[int, int], Row]:
+        """Read what an earlier run or shards left, and put the manifest in order if it was killed."""
+        path = self._manifest
         data = path.read_bytes() if path.is_file() else None
-        read = [row for line in (data or b"").split(b"\n")[:-1] if (row := _valid(line)) is not None]
+        read = [*_rows_of(data or b""), *(row for part in parts for row in _rows_of(part.read_bytes()))]
         rows = {(row["label"], row["index"]): row for row in in_threads(self._whole, read) if row is not None}
         if (lines := b"".join(map(json_line, rows.values()))) != data or path.is_symlink():
             write_atomically(path, lines)
         return rows
+
+    def _made(self, manifests: Sequence[Path]) -> set[tuple[int, int]]:
+        """The places of rows of others whose images are there, by their sizes: their digests are looked at once all are
+        taken over."""
+        there = [path.read_bytes() for path in manifests if path.is_file()]
+        rows = [row for data in there for row in _rows_of(data) if is_inside(row["file_name"])]
+        sizes = in_threads(lambda row: _size(self.root / row["file_name"]), rows)
+        return {(row["label"], row["index"]) for row, size in zip(rows, sizes, strict=True) if size == row.get("bytes")}
 
     def _whole(self, row: Row) -> Row | None:
         """The row where its image is what it says, else None; of an earlier version, with what its image is now."""
@@ -248,6 +267,24 @@ def read_rows(path: Path) -> list[Row]:
             raise ConcordError(f"{path} is damaged: line {number} is no row of an image; {again}")
         rows.append(row)
     return sorted(rows, key=lambda row: (row["label"], row["index"]))
+
+
+def rows_there(root: Path, manifest: Path) -> int:
+    """Count the rows of a manifest whose image below `root` is there, by its size."""
+    rows = _rows_of(manifest.read_bytes()) if manifest.is_file() else []
+    return sum(is_inside(row["file_name"]) and _size(root / row["file_name"]) == row.get("bytes") for row in rows)
+
+
+def _rows_of(data: bytes) -> list[Row]:
+    """The rows of a manifest that may be damaged; a last line without an end was torn by a kill."""
+    return [row for line in data.split(b"\n")[:-1] if (row := _valid(line)) is not None]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _valid(line: bytes) -> Row | None:

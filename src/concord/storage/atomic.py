@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from concord.errors import ConcordError
 
 LOCK = ".concord.lock"
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+"""What a system says of a file that another process locked; Windows the last two."""
 
 
 def _nothing(name: str) -> None:
@@ -94,29 +97,52 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock(directory: Path, name: str = LOCK) -> Iterator[None]:
+def lock(directory: Path, name: str = LOCK, *, shared: bool = False, wait: float = 0.0) -> Iterator[None]:
     """Hold a directory, or the file that a lock `name` in it is for, as its only writer.
 
-    The operating system frees it when the process ends, however it ends. A ConcordError: another process holds it.
+    The operating system frees it when the process ends, however it ends. shared: hold it with others who share it, and
+    against those who do not. wait: seconds to wait for whoever has it. A ConcordError: another process holds it; the
+    file system has no locks.
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / name, "a+b", opener=_no_link)  # noqa: SIM115 - open as long as the lock is held
     with file:
+        end = time.monotonic() + wait
         try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            while not _take(file.fileno(), shared, time.monotonic() >= end):
+                time.sleep(0.1)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise ConcordError(
+                    f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
+                ) from None
             raise ConcordError(
-                f"the directory {directory} is in use by another run; wait for it to end, or give another --out"
-            ) from None
+                f"the file system of {directory} has no locks ({error.strerror or error}), and two runs there would"
+                " spoil each other's files; mount it with them (Lustre: -o flock; NFS: without nolock), or give another"
+                " --out"
+            ) from error
         yield
+
+
+def _take(descriptor: int, shared: bool, at_last: bool) -> bool:
+    """Lock a file; say whether it is. An OSError where it cannot be, or another has it and this was the last trial."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            if shared:
+                raise OSError(errno.ENOSYS, "no shared locks on Windows")
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _TAKEN or at_last:
+            raise
+        return False
+    return True
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -21,10 +21,10 @@ from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
 from concord.methods.base import Fits, Informed, InTensors, Method, Resumes, Tells
 from concord.models.hub import find_model, trace_of
-from concord.plan import Sample, batches
+from concord.plan import Sample, batches, cuts
 from concord.recipe import Recipe, models
 from concord.report.page import write_report
-from concord.runs import begin
+from concord.runs import begin, shards
 from concord.runs.directory import Run
 from concord.runs.store import Row, Store
 from concord.runs.verify import damage, seal
@@ -33,6 +33,7 @@ from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.cluster import Cluster
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype, version
+from concord.text import counted
 from concord.workflows.executors import (
     Executor,
     Finished,
@@ -113,10 +114,16 @@ def distill(
         raise ConcordError(f"method {recipe.method} fits all images together, in one process: leave the cluster out")
     counts = [maker.count(entry.label, recipe.ipc) for entry in data.classes]
     # Up to here nothing is written: a recipe that cannot work leaves no trace.
-    with lock(out), _threads(recipe):
+    with lock(out), threads_of(recipe):
         begin.check(out, recipe, data)  # again: another run may just have begun here
         begin.begin(out, recipe, data, many.device if many else device)
-        stores = {variant: Store(out / variant, recipe.format) for variant in maker.variants}
+        if taken := shards.shards(out):
+            progress.note(f"what {counted(len(taken), 'shard')} made is taken over")
+        stores = {
+            variant: Store(out / variant, recipe.format, parts=shards.manifests(out, variant))
+            for variant in maker.variants
+        }
+        shutil.rmtree(out / shards.FOLDER, ignore_errors=True)
         for store in stores.values():
             store.trim(counts)
         progress.stage("planning")
@@ -125,8 +132,7 @@ def distill(
                 maker.resume(Run(out).concepts)
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
-            for name in ("results.json", TENSORS, CHECKSUMS):  # they would speak of the smaller set
-                (out / name).unlink(missing_ok=True)
+            unfinish(out)
             for variant, store in stores.items():
                 store.drop(jobs.otherwise[variant])
         concepts = maker.record() if isinstance(maker, Resumes) else None
@@ -136,14 +142,14 @@ def distill(
             progress.stage("fitting")
             maker.fit(out / FITTED, progress)
         if isinstance(maker, InTensors) and jobs:
-            _keep_form(out, maker)
+            keep_form_of(out, maker)
         if many is not None:
             executor = many.executor(data, len(jobs), progress.note)
         else:
             workers = 1 if own or isinstance(maker, Fits) else worker_count(recipe, len(jobs), device)
             executor = processes(recipe, device, workers, progress.note) if workers > 1 else here(maker)
         making = time.perf_counter()
-        made = _make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
+        made = make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
         making = time.perf_counter() - making
         for store in stores.values():
             store.finish()
@@ -207,6 +213,12 @@ def measured_from(recipe: Recipe, data: ImageSet) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def unfinish(out: Path) -> None:
+    """Take away what would speak of a smaller set."""
+    for name in ("results.json", TENSORS, CHECKSUMS):
+        (out / name).unlink(missing_ok=True)
+
+
 def _finished(out: Path, start: float) -> dict[str, Any] | None:
     """What a set came to that was finished by an earlier call, if all of it is still there."""
     with lock(out):
@@ -233,23 +245,33 @@ class Pending:
     stores: Mapping[str, Store]
     otherwise: Mapping[str, Sequence[tuple[int, int]]]
     images: int
+    shard: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-self.images // self.method.batch_size)
 
     def __iter__(self) -> Iterator[Job]:
         def lacking(class_index: int, index: int) -> bool:
-            return any((class_index, index) not in store.rows for store in self.stores.values())
+            return any(store.lacks((class_index, index)) for store in self.stores.values())
 
-        for batch in batches(self.method.sample, list(self.counts), self.method.batch_size, lacking):
+        for batch in batches(self.method.sample, list(self.counts), self.method.batch_size, lacking, self.shard):
             wanted = [s for s in batch.samples if s.index < self.counts[s.class_index]]
             for variant, store in self.stores.items():
-                if keep := tuple(s for s in wanted if s.place not in store.rows):
+                if keep := tuple(s for s in wanted if store.lacks(s.place)):
                     yield Job(variant, batch, keep)
 
 
-def pending(method: Method, counts: Sequence[int], classes: ClassTable, stores: Mapping[str, Store]) -> Pending:
-    """Return what the stores lack, each trimmed to the counts. Of what they have, each sample is planned once more."""
+def pending(
+    method: Method,
+    counts: Sequence[int],
+    classes: ClassTable,
+    stores: Mapping[str, Store],
+    shard: tuple[int, int] = (0, 1),
+) -> Pending:
+    """Return what the stores lack, each trimmed to the counts. Of what they have, each sample is planned once more.
+
+    shard: (i, n) is every n-th batch, from the i-th; the stores are a shard's then.
+    """
     there = sorted({place for store in stores.values() for place in store.rows})
     otherwise: dict[str, list[tuple[int, int]]] = {variant: [] for variant in stores}
     for class_index, index in there:
@@ -258,10 +280,16 @@ def pending(method: Method, counts: Sequence[int], classes: ClassTable, stores: 
             if sample.place in store.rows and not store.has(sample, classes[class_index]):
                 otherwise[variant].append(sample.place)
     images = sum(sum(counts) - len(store.rows) + len(otherwise[variant]) for variant, store in stores.items())
-    return Pending(method, counts, stores, otherwise, images)
+    if shard != (0, 1):
+        checkpoints = [method.sample(label, 0).checkpoint for label in range(len(counts))]
+        mine = cuts(checkpoints, counts, method.batch_size, shard)
+        places = [(c, i) for _, _, batch in mine for c, i in batch if i < counts[c]]
+        lacking = (store.lacks(p) or p in otherwise[variant] for variant, store in stores.items() for p in places)
+        images = sum(lacking)
+    return Pending(method, counts, stores, otherwise, images, shard)
 
 
-def _make(
+def make(
     executor: Executor,
     jobs: Iterable[Job],
     images: int,
@@ -292,7 +320,7 @@ def _make(
     return made
 
 
-def _keep_form(out: Path, method: InTensors) -> None:
+def keep_form_of(out: Path, method: InTensors) -> None:
     from concord.runs.tensors import keep_form  # imported here, as below: real images need no torch
 
     keep_form(out, method.form())
@@ -346,7 +374,7 @@ def _draw(run: "Measuring") -> None:
 
 
 @contextlib.contextmanager
-def _threads(recipe: Recipe) -> Iterator[None]:
+def threads_of(recipe: Recipe) -> Iterator[None]:
     """Compute with the recipe's number of threads, as every worker does: sums depend on it in their last bits."""
     if not needs_torch(recipe):
         yield

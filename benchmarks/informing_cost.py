@@ -28,23 +28,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    DDIMScheduler,
-    DiTPipeline,
-    DiTTransformer2DModel,
-    UNet2DConditionModel,
-)
+from diffusers import DDIMScheduler
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel
 
 from concord.diffusion.sampler import Denoise, sample
 from concord.diffusion.window import window_steps
 from concord.guidance import ConceptGuide, Objective
 from concord.metrics.flops import Counter
+from concord.models import untrained
+from concord.models.configurations import Configuration, published
 from concord.models.encoder import Encoder
-from concord.models.preprocess import Preprocess
 from concord.pipelines.base import Family, fitting
 from concord.pipelines.dit import DiT
 from concord.pipelines.unclip import UnCLIP
@@ -53,7 +46,6 @@ from concord.recipe import Informing, load
 STEPS = 50
 EVALUATIONS = {"heun": 2}
 """Of the denoiser a step, where a solver takes more than one."""
-ENCODER_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -65,56 +57,29 @@ class Model:
     denoise: Callable[[int], Denoise]
 
 
-def f8_autoencoder(size: int) -> AutoencoderKL:
-    """The autoencoder of Stable Diffusion 1 and 2, which DiT uses, too."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=size,
-    )
+def files_of(model: str) -> Configuration:
+    """The published configuration of a model, which is part of the package."""
+    record = published(model)
+    assert record is not None, model
+    return record["files"]
 
 
-def dit_xl(**smaller: Any) -> Model:
+def dit_xl() -> Model:
     """DiT-XL/2 at 256 pixels."""
-    transformer = DiTTransformer2DModel(
-        **{
-            "num_attention_heads": 16,
-            "attention_head_dim": 72,
-            "num_layers": 28,
-            "patch_size": 2,
-            "sample_size": 32,
-            "in_channels": 4,
-            "out_channels": 8,
-            "num_embeds_ada_norm": 1000,
-            **smaller,
-        }
-    )
-    pipeline = DiTPipeline(transformer, f8_autoencoder(256), DDIMScheduler(clip_sample=False))
-    model = DiT(pipeline, AutoencoderTiny())
+    name = "facebook/DiT-XL-2-256"
+    model = DiT(untrained.pipeline(files_of(name), name), untrained.network(files_of("madebyollin/taesd")))
     return Model("dit-xl-2-256", model, lambda n: model.denoise([0] * n, 4.0))
 
 
 def sd21_unclip() -> Model:
     """SD 2.1 unCLIP at 768 pixels; its text and image encoders run once an image and are not counted."""
-    unet = UNet2DConditionModel(
-        sample_size=96,
-        block_out_channels=(320, 640, 1280, 1280),
-        attention_head_dim=(5, 10, 20, 20),
-        cross_attention_dim=1024,
-        use_linear_projection=True,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=2048,
-    )
-    scheduler = DDIMScheduler(clip_sample=False, prediction_type="v_prediction")
-    vae = f8_autoencoder(768)
+    files = files_of("radames/stable-diffusion-2-1-unclip-img2img")
+    unet, vae, scheduler = (untrained.network(files, part) for part in ("unet", "vae", "scheduler"))
     # The pipeline's container, without the encoders of its conditions.
     pipeline = SimpleNamespace(
         unet=unet, vae=vae, scheduler=scheduler, vae_scale_factor=8, components={"unet": unet, "vae": vae}
     )
-    model = UnCLIP(pipeline, AutoencoderTiny())
+    model = UnCLIP(pipeline, untrained.network(files_of("madebyollin/taesd")))
 
     def denoise(n: int) -> Denoise:
         text = torch.zeros(2 * n, 77, 1024, device=unet.device, dtype=unet.dtype)
@@ -131,23 +96,9 @@ def sd21_unclip() -> Model:
 
 
 def clip_l() -> Encoder:
-    """CLIP ViT-L/14 at 224 pixels; its text tower runs once a string and is left small."""
-    config = CLIPConfig(
-        vision_config={
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-            "image_size": ENCODER_SIZE,
-            "projection_dim": 768,
-        },
-        text_config={"num_hidden_layers": 1, "projection_dim": 768},
-        projection_dim=768,
-    )
-    size = (ENCODER_SIZE, ENCODER_SIZE)
-    preprocess = Preprocess(ENCODER_SIZE, size, (0.5,) * 3, (0.5,) * 3)
-    return Encoder(CLIPModel(config), SimpleNamespace(model_max_length=77), preprocess)
+    """CLIP ViT-L/14 at 224 pixels."""
+    model = "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"
+    return untrained.encoder(files_of(model), model)
 
 
 def settings() -> dict[str, Informing]:

@@ -85,9 +85,9 @@ def measure(changes: list[str], rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = open_recipe_data(recipe)
     method = Generate(recipe, data)
-    maker, steps = method._sampler, recipe.pipeline.steps
+    maker, steps = method.sampler, recipe.pipeline.steps
     batch = [method.sample(c % 10, c // 10) for c in range(recipe.batch_size)]
-    model: Any = maker._model("")
+    model: Any = maker.model("")
     concept_guide = maker._concept_guide(batch, model)
     gradients = sum(concept_guide.takes_gradient(i, steps) for i in range(steps))
     networks = {

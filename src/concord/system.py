@@ -1,7 +1,9 @@
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -100,3 +102,53 @@ def memory() -> int:
         if text.isdigit():
             total = min(total, int(text))
     return total
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes of memory that a device has left for this process; of the CPU, what other processes leave."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    if device == "mps":
+        import torch
+
+        return torch.mps.recommended_max_memory()
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return memory()
+    return min(free, memory())
+
+
+def begin_peak(device: str) -> None:
+    """Begin to watch the largest memory of a device, for `peak_memory`; where it cannot, it is that of all before."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device == "cpu":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: str) -> int:
+    """Return the largest memory since `begin_peak`, in bytes: of a GPU what torch had of it, of the CPU all that this
+    process held."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_reserved(device)
+    if device == "mps":
+        import torch
+
+        return torch.mps.driver_allocated_memory()  # no peak is kept: what is held now
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -83,9 +83,9 @@ def test_an_image_stops_where_its_loss_is_among_those_of_real_images(
     # The threshold itself: Eq. 12 of the class's real images with this sample's concepts, written out.
     data = open_recipe_data(recipe)
     method = Generate(recipe, data)
-    sampler, encoder = method._sampler, method.models.encoder
+    sampler, encoder = method.sampler, method.models.encoder
     batch = [method.sample(c, 0) for c in (1, 4)]
-    guide = sampler._concept_guide(batch, sampler._model(""))
+    guide = sampler._concept_guide(batch, sampler.model(""))
     assert guide.thresholds is not None
     for sample, threshold in zip(batch, guide.thresholds.tolist(), strict=True):
         real = torch.cat([encoder.images(p) for p in images.batches(list(some_images(data, sample.class_index, 4)))])
@@ -100,5 +100,5 @@ def test_decode_size_auto_is_what_the_encoder_sees_where_that_is_smaller(
 ) -> None:
     recipe = with_tiny(models, informing={"decode_size": "auto"})
     method = Generate(recipe, open_recipe_data(recipe))
-    assert method._sampler._decode_side() == 16 == method.models.encoder.preprocess.side
+    assert method.sampler._decode_side() == 16 == method.models.encoder.preprocess.side
     assert with_tiny(models).informing.decode_size is None

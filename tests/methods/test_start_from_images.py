@@ -79,7 +79,7 @@ def test_less_noise_leaves_an_image_nearer_to_its_start(models: Models) -> None:
         method = Generate(recipe(models, "real", pipeline={"image_strength": strength}), data)
         batch = [method.sample(c, 0) for c in range(3)]
         made = method.make(batch, "images")
-        model = method._sampler._model("")
+        model = method.sampler.model("")
         start = image_latents(model, [data.read(sample.source) for sample in batch])
         with torch.no_grad():
             back = to_pil(model.decode(start))

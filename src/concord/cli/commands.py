@@ -21,6 +21,7 @@ from concord.cli.labels import labels
 from concord.cli.merge import merge
 from concord.cli.methods import methods
 from concord.cli.recipes import recipes
+from concord.cli.rehearse import rehearse
 from concord.cli.report import report
 from concord.cli.status import status
 from concord.cli.teacher import teacher
@@ -44,7 +45,7 @@ app = Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Make": (init, recipes, download, distill, status, merge, convert),
+    "Make": (init, recipes, rehearse, download, distill, status, merge, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels),
     "Share": (export, fetch),

@@ -8,7 +8,7 @@ import functools
 import gc
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -40,13 +40,23 @@ _log = logging.getLogger("concord")
 
 
 class BatchSampler:
-    """The diffusion model of a recipe, loaded at first need, and what makes images with it."""
+    """The diffusion model of a recipe, loaded at first need, and what makes images with it.
 
-    def __init__(self, recipe: Recipe, data: ImageSet, models: ModelCache) -> None:
-        self._recipe, self._data, self._models = recipe, data, models
+    load: what loads it, with the arguments of `load_family`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: ImageSet, models: ModelCache, load: Callable[..., Any] = load_family
+    ) -> None:
+        self._recipe, self._data, self._models, self._load_family = recipe, data, models, load
         self._names = [entry.class_name for entry in data.classes]
         self._at_once = recipe.memory.batch
         self._loaded: tuple[str, FrozenPipeline] | None = None
+
+    @property
+    def at_once(self) -> int | None:
+        """Images at once that the memory was found to hold; None where none was short, and all are."""
+        return self._at_once
 
     @cached_property
     def _judge(self) -> Classifier | None:
@@ -56,7 +66,7 @@ class BatchSampler:
             return None
         return self._models.classifier(settings.classifier, "informing.classifier", self._models.dtype)
 
-    def _model(self, checkpoint: str) -> FrozenPipeline:
+    def model(self, checkpoint: str = "") -> FrozenPipeline:
         """The diffusion model; one checkpoint is held at a time, and the plan goes checkpoint by checkpoint."""
         if self._loaded is None or self._loaded[0] != checkpoint:
             self._loaded = None  # before the next one is read, not after
@@ -72,7 +82,7 @@ class BatchSampler:
             options["image_strength"] = settings.image_strength
         if settings.ip_adapter is not None:
             options["ip_adapter"] = settings.ip_adapter
-        loaded: FrozenPipeline = load_family(
+        loaded: FrozenPipeline = self._load_family(
             settings.model or "",
             tiny_decoder=settings.tiny_decoder if wants_tiny else None,
             checkpoint=checkpoint or None,
@@ -136,7 +146,7 @@ class BatchSampler:
         return f"the memory of {self._models.device} does not suffice for {count} at a time; set " + ", or ".join(ways)
 
     def _make(self, batch: Sequence[Sample], guided: bool, steps: int) -> list[GeneratedImage]:
-        model = self._model(batch[0].checkpoint)
+        model = self.model(batch[0].checkpoint)
         concept_guide = self._concept_guide(batch, model) if guided and self._recipe.informing.enabled else None
         guides: list[Guide] = [concept_guide] if concept_guide else []
         if guided:

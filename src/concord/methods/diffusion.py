@@ -7,7 +7,7 @@ writes them into the samples. A worker then makes batches from samples alone (`c
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from concord.choices import STARTS
@@ -21,7 +21,7 @@ from concord.methods.real import ImagePool, shuffled
 from concord.models.cache import ModelCache
 from concord.models.hub import find_model
 from concord.pipelines.class_ids import class_ids
-from concord.pipelines.load import pipeline_labels, recipe_family
+from concord.pipelines.load import load_family, pipeline_labels, recipe_family
 from concord.pipelines.starts import StartSet
 from concord.plan import Sample, sample_seed
 from concord.recipe import Pipeline, Recipe, guide_settings, models
@@ -35,14 +35,24 @@ ROUNDS, TRYING = 5, 1.5
 
 
 class Generate:
-    """See the module's text; a `Method` that is `Informed` and `Resumes`."""
+    """See the module's text; a `Method` that is `Informed` and `Resumes`.
 
-    def __init__(self, recipe: Recipe, data: ImageSet) -> None:
+    models, load: what loads the recipe's models, and its diffusion model (see `BatchSampler`), where these are others
+    than those that it names.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: ImageSet,
+        models: ModelCache | None = None,
+        load: Callable[..., Any] = load_family,
+    ) -> None:
         self._recipe, self._data = recipe, data
-        self.models = ModelCache(recipe)
+        self.models = models or ModelCache(recipe)
         self.concepts = ConceptPlan(recipe, data, self.models)
         self._guided = recipe.is_guided
-        self._sampler = BatchSampler(recipe, data, self.models)
+        self.sampler = BatchSampler(recipe, data, self.models, load)
         self._reads = recipe_family(recipe).reads
         begins, guides = recipe.pipeline.start, [guide_settings(entry) for entry in recipe.guides]
         conditioned = "image" in self._reads or begins == "real" or (begins is None and recipe.pipeline.strength)
@@ -107,10 +117,10 @@ class Generate:
         return self.concepts.record()
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
-        return self._sampler.make(batch, guided=self._guided and variant == "images")
+        return self.sampler.make(batch, guided=self._guided and variant == "images")
 
     def operations(self, sample: Sample) -> int | None:
-        return self._sampler.operations(sample, self._guided)
+        return self.sampler.operations(sample, self._guided)
 
     def cost(self) -> Cost:
         """Time a few steps of a small batch where every model is on this machine; else nothing is known.
@@ -128,11 +138,11 @@ class Generate:
 
         def taking(guided: bool, taken: int) -> float:
             schedule, device = _schedule_of(taken, settings), str(planned.models.device)
-            return timed(lambda: planned._sampler.make(batch, guided, schedule), device)
+            return timed(lambda: planned.sampler.make(batch, guided, schedule), device)
 
         for variant in self.variants:
             guided = self._guided and variant == "images"
-            planned._sampler.make(batch[:1], guided, _schedule_of(1, settings))  # load and warm up
+            planned.sampler.make(batch[:1], guided, _schedule_of(1, settings))  # load and warm up
             images, end = list[float](), time.perf_counter() + TRYING / len(self.variants)
             while not images or (len(images) < ROUNDS and time.perf_counter() < end):
                 one, three = taking(guided, 1), taking(guided, 3)

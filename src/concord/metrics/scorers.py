@@ -18,7 +18,6 @@ from concord.errors import ConcordError
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier
 from concord.models.encoder import Encoder
-from concord.models.hub import model_path
 from concord.recipe import Recipe
 from concord.storage import images
 
@@ -137,10 +136,7 @@ def percentile(recipe: Recipe, models: ModelCache, real: Real) -> Percentile:
 
 def percentile_by(model: str | None, key: str, models: ModelCache, real: Real) -> Percentile:
     """Percentiles by an encoder, the recipe's `key`; None: by the one that informs."""
-    if model is None:
-        encoder = models.encoder
-    else:
-        encoder = Encoder.from_pretrained(model_path(model), device=models.device, key=key)
+    encoder = models.encoder if model is None else models.load_encoder(model, key)
     return Percentile(encoder, partial(real, encoder))
 
 

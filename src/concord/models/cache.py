@@ -41,9 +41,13 @@ class ModelCache:
         ]
 
     def _encoder(self, model: str, key: str) -> Encoder:
-        encoder = Encoder.from_pretrained(model_path(model), dtype=self.dtype, device=self.device, key=key)
+        encoder = self.load_encoder(model, key, self.dtype)
         self.hasten([getattr(encoder.model, "vision_model", encoder.model)])
         return encoder
+
+    def load_encoder(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Encoder:
+        """Another encoder, which is not kept; `key`: the recipe's, for errors."""
+        return Encoder.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
 
     def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
         """A classifier, detector or regressor; `key`: the recipe's, for errors."""

@@ -94,9 +94,24 @@ def load_family(
         pipeline = load_pipeline(path, dtype=dtype, device=device, transformer=checkpoint)
     if ip_adapter is not None:
         load_ip_adapter(pipeline, ip_adapter)
-    spec = _known(model if isinstance(model, str) else "the pipeline", pipeline, among)
+    name = model if isinstance(model, str) else "the pipeline"
+    _known(name, pipeline, among)  # before the tiny decoder is read
     tiny = load_tiny_decoder(tiny_decoder and model_path(tiny_decoder), dtype=dtype, device=device)
-    return FAMILIES.build(spec.name, spec.build)(pipeline, tiny, **options)
+    return family_from(pipeline, tiny, among=among, name=name, **options)
+
+
+def family_from(
+    pipeline: Any,
+    tiny_decoder: Any | None = None,
+    *,
+    among: Sequence[str] = (),
+    name: str = "the pipeline",
+    **options: Any,
+) -> Any:
+    """The family of a pipeline that is there, with its tiny decoder; name: of the pipeline in errors. See
+    `load_family`."""
+    spec = _known(name, pipeline, among)
+    return FAMILIES.build(spec.name, spec.build)(pipeline, tiny_decoder, **options)
 
 
 def _known(model: str, pipeline: Any, among: Sequence[str]) -> FamilySpec:

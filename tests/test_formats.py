@@ -72,12 +72,14 @@ def run(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of reef with two images, evaluated, with stored labels and a teacher; beside it a choice of real images."""
+    """A run of reef with two images, evaluated, with stored labels and a teacher; beside it real and matched images."""
     place = tmp_path_factory.mktemp("formats")
     few = 'classes=["canyon damsel","river perch"]', "ipc=1"
     run("distill", "reef", *few, "pipeline.steps=2", "informing.stop=0.5", "--out", place / "run")
     run("distill", "photos", "data=reef", *few, "unreadable=skip", "--out", place / "real")
     shutil.copytree(place / "run" / "images", place / "test")
+    tiny = "method=dm", "size=8", "ipc=1", "dm.iterations=1", "dm.width=4", "dm.depth=1"
+    run("distill", "photos", f"data={place / 'test'}", *tiny, "--out", place / "matched")
     # With --out the page is not drawn anew, which takes longer than the trainings.
     against = ("--random", place / "real", "--full", place / "real", "--out", place / "evaluation.json")
     for name, more in (("real", ()), ("run", against)):
@@ -110,7 +112,7 @@ def test_every_key_of_an_evaluation_is_named(place: Path) -> None:
 
 
 def test_no_key_of_results_is_named_that_no_run_gives(place: Path) -> None:
-    given = {path for name in ("run", "real") for path in paths(read(place / name / "results.json"))}
+    given = {path for name in ("run", "real", "matched") for path in paths(read(place / name / "results.json"))}
     absent = {key for key in keys_of("results.json") if not any(names(key, path) for path in given)}
     assert absent == {key for key in absent if key.startswith("details.real.")}, "SET is not real there"
 

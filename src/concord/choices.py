@@ -12,6 +12,8 @@ INITS = ("real", "noise", "herding")
 """What an optimisation of pixels may begin from, beside the images of another set."""
 STARTS = ("noise", "real", "prototype")
 """What a sampling may begin from, beside the images of another set."""
+SpaceName = Literal["cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "tiny", "imagenet", "pixels"]
+"""Data sets whose means and deviations are known, and pixels as they are."""
 Unreadable = Literal["error", "skip"]
 VaeMode = Literal["plain", "sliced", "tiled"]
 Weights = Literal["ema", "model"]
@@ -25,3 +27,14 @@ PROTOCOL_GROUPS = {
 
 TENSORS = "tensors.safetensors"
 """Where float images lie in the directory of a run or of an export."""
+
+DSA = ("color", "crop", "cutout", "flip", "scale", "rotate")
+"""The families of differentiable Siamese augmentation."""
+
+
+def dsa_strategy(text: str) -> str:
+    """Families joined by "_", or none; a ValueError names one that is not known."""
+    unknown = [name for name in text.split("_") if name not in DSA] if text else []
+    if unknown:
+        raise ValueError(f'unknown operation "{unknown[0]}"; join some of {", ".join(DSA)} by "_"')
+    return text

@@ -48,6 +48,7 @@ class MethodSpec:
         settings: a pydantic model; the recipe gets a section of the method's name with its fields.
         models: recipe -> the models that it will load, dotted key -> directory or hub id.
         defaults: a recipe's plain values -> further keys of it, taken where the recipe does not say.
+        presets: the same -> keys of the section of its name, taken where that does not say.
         check: raises ValueError where a recipe of the method lacks what it needs.
         unread: keys and sections of a recipe that mean nothing to it, so that setting one is refused.
         ipc: a ``prefix`` of the plan, so that a set grows; ``all``: IPC says nothing; ``joint``: it decides every image
@@ -65,6 +66,7 @@ class MethodSpec:
     settings: type[Any] | None = None
     models: Callable[[Any], Mapping[str, str]] = lambda _: {}
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    presets: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
     check: Callable[[Any], None] = lambda _: None
     unread: frozenset[str] = frozenset()
     ipc: Literal["prefix", "all", "joint"] = "prefix"

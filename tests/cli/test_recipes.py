@@ -29,6 +29,15 @@ CELLS = [
 
 RECOVERED = [f"{data}-sre2l" for data in ("imagewoof", "imagenet-100", "imagenet-1k", "tiny-imagenet", "cifar-10")]
 
+MATCHED = {
+    "cifar-10-dm": 48.9,
+    "cifar-10-idm": 58.6,
+    "cifar-100-dm": 29.7,
+    "cifar-100-idm": 45.1,
+    "imagewoof-idm": None,
+}
+"""Top-1 that is published at IPC 10."""
+
 
 def head(name: str) -> str:
     text = (files("concord") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -37,7 +46,7 @@ def head(name: str) -> str:
 
 def test_every_cell_has_its_recipe() -> None:
     others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-paper"]
-    assert {*CELLS, *(f"{name}-fast" for name in CELLS), *RECOVERED, *others} <= set(bundled())
+    assert {*CELLS, *(f"{name}-fast" for name in CELLS), *RECOVERED, *MATCHED, *others} <= set(bundled())
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -103,6 +112,20 @@ def test_a_recovery_is_of_published_settings_with_the_papers_figures(name: str) 
         assert "ot in the paper's tables" in text
 
 
+@pytest.mark.parametrize("name", MATCHED)
+def test_a_matching_is_of_published_settings_with_published_figures(name: str) -> None:
+    recipe, text, (data, _, method) = load(name, ["data=DIR"]), head(name), name.rpartition("-")
+    section = getattr(recipe, method)
+    assert recipe.method == method and (section.iterations, section.momentum, section.width) == (20000, 0.5, 128)
+    assert f"concord distill {name} data=DIR" in text and "# Cost: " in text
+    if figure := MATCHED[name]:
+        assert section.preset == data.replace("-", "") and f"{figure} +- " in text
+    else:
+        cells = [accuracy(data, method, False, "resnet18", ipc) for ipc in (1, 10, 50)]
+        said = [f"{c.mean:.1f} +- {c.std:.1f}" if c and c.mean is not None else "unreadable" for c in cells]
+        assert "#   " + " / ".join(said) + "\n" in text
+
+
 def test_imagenet_1k_has_fifty_checkpoints_of_twenty_classes() -> None:
     ranges = load("imagenet-1k-minimax").pipeline.checkpoints
     assert len(ranges) == 50
@@ -155,7 +178,8 @@ def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.M
     assert entries["photos"]["needs_data"]
     assert entries["photos"]["models"] == []
     ready = {name for name, one in entries.items() if one["ready"]}
-    assert ready >= {"photos", "reef", "reef-few", "reef-held-out", "reef-paper"} and not ready & set(CELLS)
+    assert ready >= {*MATCHED, "photos", "reef", "reef-few", "reef-held-out", "reef-paper"}
+    assert not ready & set(CELLS)
     cell = accuracy("imagewoof", "unclip", True, "resnet18", 10)
     assert cell is not None
     assert entries["imagewoof-unclip"]["paper"]["informed"]["mean"] == cell.mean

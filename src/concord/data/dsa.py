@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from concord.choices import DSA
+
 _BRIGHTNESS = 1.0
 _SATURATION = 2.0
 _CONTRAST = 0.5
@@ -19,14 +21,6 @@ _CROP = 0.125
 _CUTOUT = 0.5
 _SCALE = 1.2
 _DEGREES = 15.0
-
-
-def known(strategy: str) -> str:
-    """A strategy whose families are known; a ValueError names one that is not. An empty one changes nothing."""
-    unknown = [name for name in strategy.split("_") if name not in FAMILIES] if strategy else []
-    if unknown:
-        raise ValueError(f'unknown operation "{unknown[0]}"; join some of {", ".join(FAMILIES)} by "_"')
-    return strategy
 
 
 def draw(strategy: str, n: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -41,7 +35,7 @@ def apply(images: Tensor, view: dict[str, Tensor], mean: Tensor | None, std: Ten
 
     view: a draw for each image, or one for all.
     """
-    family, u = list(FAMILIES.values())[int(view["dsa_family"])], view["dsa"].expand(len(images), -1)
+    family, u = list(FAMILIES.values())[int(view["dsa_family"])], view["dsa"].to(images).expand(len(images), -1)
     if mean is None or std is None:
         return family(images, u)
     mean, std = mean.to(images).reshape(3, 1, 1), std.to(images).reshape(3, 1, 1)
@@ -109,5 +103,5 @@ def _whole(u: Tensor, count: int) -> Tensor:
     return (u * count).long()
 
 
-FAMILIES = {"color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _scale, "rotate": _rotate}
+FAMILIES = dict(zip(DSA, (_color, _crop, _cutout, _flip, _scale, _rotate), strict=True))
 """The families by name, each from normalised (N, 3, H, W) and uniform numbers (N, 3)."""

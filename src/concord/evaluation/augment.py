@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
+from concord.choices import dsa_strategy
 from concord.data import dsa
 from concord.data.space import Space
 from concord.errors import ConcordError
@@ -65,7 +66,7 @@ class Augment(BaseModel):
     @field_validator("dsa")
     @classmethod
     def _known(cls, strategy: str) -> str:
-        return dsa.known(strategy)
+        return dsa_strategy(strategy)
 
 
 def draw(settings: Augment, n: int, height: int, width: int, generator: torch.Generator) -> View:

@@ -1,9 +1,11 @@
 """Sections of recipes that are of one method each; light, as `concord.methods.specs` is."""
 
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from concord.choices import SpaceName, dsa_strategy
 from concord.recipe import Weight
 from concord.recipe.sections import Part
 
@@ -49,3 +51,116 @@ class Sre2l(Part):
         if not self.bn and self.first != type(self).model_fields["first"].default:
             raise ValueError("first: bn is 0, so that no layer counts; raise it")
         return self
+
+
+DM_PRESETS: dict[str, dict[int, dict[str, Any]]] = {
+    "cifar10": {1: {"space": "cifar10"}, 100: {"space": "cifar10", "lr": 10.0}},
+    "cifar100": {1: {"space": "cifar100"}},
+}
+"""By data set and the least IPC, what VICO-UoE/DatasetCondensation says of its command line (README, `main_DM.py`)."""
+IDM_PRESETS: dict[str, dict[int, dict[str, Any]]] = {
+    "cifar10": {
+        1: {"space": "cifar10", "ce": 0.5, "real": 5000, "every": 5},
+        10: {"space": "cifar10", "ce": 0.5},
+        50: {"space": "cifar10", "ce": 0.1, "forget": 500},
+    },
+    "cifar100": {
+        1: {"space": "cifar100", "ce": 0.5, "real": 5000, "every": 5},
+        10: {"space": "cifar100", "ce": 0.1, "steps": 50},
+        50: {"space": "cifar100", "ce": 0.1, "steps": 40, "forget": 500},  # the authors' advice, uitrbn/IDM#1
+    },
+    "tiny": {
+        1: {"space": "tiny", "ce": 0.5},
+        10: {"space": "tiny", "ce": 0.5, "forget": 500},
+        50: {"space": "tiny", "ce": 0.8, "steps": 50, "forget": 1000},
+    },
+    "imagenet-100": {
+        ipc: {
+            **{"space": "imagenet", "depth": 6, "ce": 3.0, "real": 128, "batch": 128, "every": 50},
+            **{"networks": networks, "forget": forget},
+        }
+        for ipc, networks, forget in ((1, 50, 200), (10, 50, 1000), (50, 100, 500))
+    },
+}
+"""By data set and the least IPC, the command lines of uitrbn/IDM (`command.txt`), where they differ from the defaults.
+Running accuracies begin anew where its code evaluates. Its IPC 50 of ImageNet-100 begins from a trained network, which
+is not done here."""
+
+
+Values = Mapping[str, Any]
+
+
+def published(presets: Mapping[str, Mapping[int, Values]], name: str) -> Callable[[Values], Values]:
+    """Settings of a method's section, of a recipe's plain values, by its preset and its IPC."""
+
+    def settings(values: Values) -> Values:
+        section, ipc = values.get(name), values.get("ipc", 10)
+        by_ipc = presets.get(str(section.get("preset"))) if isinstance(section, dict) else None
+        if by_ipc is None or not isinstance(ipc, int):
+            return {}
+        return by_ipc[max((least for least in by_ipc if least <= ipc), default=min(by_ipc))]
+
+    return settings
+
+
+class Joint(Part):
+    """What methods have that optimise all pixels of a set together."""
+
+    init: Annotated[str, Field(min_length=1)] = "real"
+    """What the pixels begin from: `real` images at random, `noise`, `herding` (a coreset by its pixels), or the images
+    of the finished set in this directory, which any method may have made."""
+    space: SpaceName | None = None
+    """What the values are: pixels less a mean and divided by a deviation, those of the data set of this name; null
+    takes those of the real images."""
+    iterations: PositiveInt = 20000
+    """Steps of the descent."""
+    lr: PositiveFloat = 1.0
+    """The learning rate of the pixels."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The momentum of the pixels."""
+    dsa: Annotated[str, AfterValidator(dsa_strategy)] = "color_crop_cutout_flip_scale_rotate"
+    """Differentiable Siamese augmentation: families of which one is drawn for each class; empty, none."""
+    depth: Annotated[int, Field(ge=1, le=6)] | None = None
+    """Blocks of the networks, ConvNets of instance norm; null is 3 at 32 px, and one more each time that doubles."""
+    width: PositiveInt = 128
+    """Channels of the networks."""
+
+
+class Dm(Joint):
+    """Of `dm`: distribution matching."""
+
+    preset: Literal["cifar10", "cifar100"] | None = None
+    """Whose published settings the other keys take where they are not set, for the recipe's `ipc`; null, the defaults.
+    """
+    real: PositiveInt = 256
+    """Real images of each class in an iteration."""
+
+
+class Idm(Joint):
+    """Of `idm`: improved distribution matching."""
+
+    preset: Literal["cifar10", "cifar100", "tiny", "imagenet-100"] | None = None
+    """Whose published settings the other keys take where they are not set, for the recipe's `ipc`; null, the defaults.
+    """
+    lr: PositiveFloat = 0.2
+    """The learning rate of the pixels."""
+    real: PositiveInt = 256
+    """Real images of each class in an iteration."""
+    factor: Annotated[int, Field(ge=1, le=8)] = 2
+    """Each image holds factor x factor smaller ones, which are scaled up before they are seen; 1 has none."""
+    ce: Weight = 0.5
+    """Weight of the cross-entropy of a class's images, times the network's running training accuracy in per cent."""
+    networks: PositiveInt = 100
+    """The most networks in the queue; the oldest goes when another comes."""
+    start: PositiveInt = 3
+    """Networks in the queue before the first iteration."""
+    every: PositiveInt = 30
+    """Iterations from one new network to the next."""
+    trained: Annotated[int, Field(ge=0)] = 2
+    """Networks that are trained on real images in an iteration, drawn from the queue."""
+    steps: PositiveInt = 10
+    """Steps of such a training."""
+    batch: PositiveInt = 256
+    """Real images in such a step, of all classes, not augmented."""
+    forget: PositiveInt = 100
+    """Iterations after which running accuracies begin anew."""

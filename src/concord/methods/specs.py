@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
 
-from concord.methods.settings import Sre2l
+from concord.methods.settings import DM_PRESETS, IDM_PRESETS, Dm, Idm, Sre2l, published
 from concord.recipe import Recipe
 from concord.registry import SCORERS, MethodSpec
 
@@ -151,4 +151,23 @@ SRE2L = MethodSpec(
     defaults=lambda _: {"batch_size": 100},
     check=_needs("teacher", "method sre2l recovers images from a classifier of the data's classes, as in teacher=FILE"),
     unread=(_COPIES - {"batch_size"}) | {"rded", "dtype"},
+)
+DM = MethodSpec(
+    "dm",
+    "concord.methods.dm:DistributionMatching",
+    "optimised",
+    "pixels whose mean features in random networks are brought to those of the real images of their class (DM)",
+    settings=Dm,
+    presets=published(DM_PRESETS, "dm"),
+    unread=_COPIES | {"rded"},
+    ipc="joint",
+)
+IDM = replace(
+    DM,
+    name="idm",
+    build="concord.methods.idm:ImprovedMatching",
+    about="four small images in each, whose mean features in a queue of trained networks are brought to those of the"
+    " real images of their class (IDM)",
+    settings=Idm,
+    presets=published(IDM_PRESETS, "idm"),
 )

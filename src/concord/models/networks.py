@@ -60,10 +60,18 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of normalised images (B, channels, size, size)."""
-        convs, norms = self.layers["conv"], self.layers["norm"]
-        for d in range(self.depth):
-            x = self.pool(torch.relu(norms[d](convs[d](x))))  # type: ignore[index]
-        return self.classifier(x.flatten(1))
+        return self.classifier(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the classifier is given of such images, (B, D): the last block's output, flattened."""
+        for conv, norm in self.blocks:
+            x = self.pool(torch.relu(norm(conv(x))))
+        return x.flatten(1)
+
+    @property
+    def blocks(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each block's convolution and norm."""
+        return list(zip(self.layers["conv"], self.layers["norm"], strict=True))  # type: ignore[arg-type]
 
 
 def _norm(norm: str, width: int, side: int = 1) -> nn.Module:

@@ -210,8 +210,10 @@ class Recipe(Part):
             return values  # the fields say what is wrong
         given = {key: value for key, value in values.get("pipeline", {}).items() if value is not None or key != "model"}
         further = {key: value for key, value in spec.defaults(values).items() if values.get(key) is None}
-        own: dict[str, Any] = {spec.name: {}} if spec.settings is not None else {}
-        return {**own, **values, **further, "pipeline": {**spec.pipeline, **given}}
+        own: dict[str, Any] = {}
+        if spec.settings is not None and isinstance(section := values.get(spec.name, {}), dict):
+            own[spec.name] = {**spec.presets(values), **section}
+        return {**values, **own, **further, "pipeline": {**spec.pipeline, **given}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

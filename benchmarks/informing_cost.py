@@ -43,7 +43,7 @@ from concord.pipelines.dit import DiT
 from concord.pipelines.unclip import UnCLIP
 from concord.recipe import Informing, load
 
-STEPS = 50
+STEPS, FEW = 50, (4, 8, 10, 12, 20)
 EVALUATIONS = {"heun": 2}
 """Of the denoiser a step, where a solver takes more than one."""
 
@@ -200,6 +200,7 @@ class Count:
 def table(active_share: float, own: tuple[Informing, int, tuple[float, float]] | None = None) -> list[dict[str, Any]]:
     """A row a setting and model; own: one setting more, with its evaluations and the part of them that is guided."""
     rows: list[dict[str, Any]] = []
+    few = load("reef-few").informing
     with torch.device("meta"):
         encoder, models = clip_l(), (dit_xl(), sd21_unclip())
     for model in models:
@@ -208,6 +209,9 @@ def table(active_share: float, own: tuple[Informing, int, tuple[float, float]] |
         rows.append({"model": model.name, "setting": "uninformed", "tflop_per_image": base / 1e12, "ratio": 1.0})
         for name, setting in settings().items():
             total = count.sampling(setting, active_share)
+            rows.append({"model": model.name, "setting": name, "tflop_per_image": total / 1e12, "ratio": total / base})
+        for steps in FEW:
+            total, name = count.sampling(few, active_share, steps), f"few steps, as in reef-few: {steps}"
             rows.append({"model": model.name, "setting": name, "tflop_per_image": total / 1e12, "ratio": total / base})
         if own is not None:
             setting, evaluations, guidance = own

@@ -131,7 +131,7 @@ class JointMethod(ABC):
     # --- the descent ----------------------------------------------------------------------------------------------
 
     def fit(self, folder: Path, progress: Progress) -> None:
-        state = _read(folder / STATE)
+        state = read_state(folder / STATE)
         done, total = (state["iteration"] if state else 0), self.settings.iterations
         progress.stage("fitting: reading the real images")
         images = self._load() if done < total else None
@@ -235,8 +235,11 @@ def _on(device: torch.device, value: Any) -> Any:
     return [_on(device, one) for one in value] if isinstance(value, list) else value
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """What an earlier call left, None where it did not. Raises ConcordError: it is damaged."""
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What an earlier call left of a descent, on the CPU; None where it did not. Raises ConcordError: it is damaged.
+
+    `KEPT` has its keys: how many iterations are done, images (N, 3, S, S) and what space they are in, ...
+    """
     if not path.is_file():
         return None
     damaged = f"{path} is damaged; take it away to begin anew"

@@ -88,6 +88,18 @@ def test_the_live_display_has_stages_pace_time_left_and_satisfaction(clock: list
     assert "● weighing  ○ drawing" in shown(said)[0], "a stage that nobody foresaw has its place"
 
 
+def test_a_stage_that_tells_how_it_gets_on_is_a_line_a_minute_in_a_file(clock: list[float]) -> None:
+    terminal, written = console()
+    said = bar(terminal)
+    said.stage("fitting")
+    for second in range(1, 130):
+        clock[0] += 1
+        said.stage(f"fitting: iteration {second}")
+    said.stage("measuring")
+    lines = [line.strip() for line in written.getvalue().splitlines()]
+    assert lines == ["fitting", "fitting: iteration 60", "fitting: iteration 120", "measuring"]
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_the_live_display_keeps_to_two_lines(clock: list[float], width: int) -> None:
     terminal, _ = console(width, terminal=True)

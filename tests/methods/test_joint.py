@@ -113,6 +113,8 @@ def test_a_damaged_checkpoint_is_one_line(coloured: Path, tmp_path: Path) -> Non
 class Quiet:
     def stage(self, text: str) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
 
 @BOTH
 def test_it_moves_noise_towards_the_colours_of_its_class(method: str, coloured: Path, tmp_path: Path) -> None:
@@ -235,7 +237,8 @@ def test_the_command_line_tells_how_it_gets_on(coloured: Path, tmp_path: Path) -
     settings = ["dm.iterations=3", "dm.width=8", "dm.real=4", "ipc=1", f"data={coloured}", "method=dm"]
     told = CliRunner().invoke(app, ["distill", "photos", "size=null", *settings, "--out", str(tmp_path / "o")])
     assert told.exit_code == 0, told.output
-    assert "fitting: iteration 3 of 3, loss " in told.output
+    assert "note: 3 iterations, loss " in told.output
+    assert told.output.count("fitting") == 1, "a line a minute where output goes to a file"
 
 
 def test_named_spaces_are_taken(coloured: Path, tmp_path: Path) -> None:

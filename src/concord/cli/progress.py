@@ -27,6 +27,8 @@ from concord.text import duration, plain
 
 STAGES = ("reading", "planning", "making images", "measuring", "drawing")
 """What a run goes through, by the first words of what it says of each."""
+APART = 60.0
+"""Seconds between two lines on a stage that tells how it gets on, at least, where output goes to a file."""
 _WATCHED = {"satisfied": ("satisfied {:.0f} %", 100.0), "objective": ("informing loss {:.3f}", 1.0)}
 """Scores of finished images whose running mean is shown, and how; those of images made without informing lack them."""
 
@@ -44,7 +46,7 @@ class Bar(Silent):
         self._live = self._console.is_terminal
         self._stages, self._current, self._text = list(STAGES), -1, "starting"
         self._total = self._done = self._at_start = 0
-        self._begun = self._making = self._last = time.monotonic()
+        self._begun = self._making = self._last = self._staged = time.monotonic()
         self._scores: dict[str, tuple[float, int]] = {}  # name -> sum, count
         self._display = Live(get_renderable=self._render, console=self._console, refresh_per_second=8, transient=True)
 
@@ -67,8 +69,10 @@ class Bar(Silent):
         if name is None:  # one that is not foreseen comes between the present one and the next
             name = text
             self._stages.insert(self._current + 1, name)
+        again, now = name not in STAGES and self._stages.index(name) == self._current, time.monotonic()
         self._current, self._text = self._stages.index(name), text
-        if not self._live:
+        if not self._live and not (again and now - self._staged < APART):
+            self._staged = now
             self._say(text)
 
     def begin(self, total: int, done: int) -> None:

@@ -172,6 +172,8 @@ class JointMethod(ABC):
                 self._write(folder, iteration + 1, since)
                 saved = time.monotonic()
                 pause = max(EVERY, SHARE * (saved - now))
+        if done < total:
+            progress.note(f"{total} iterations, loss {self.losses[-1][1]:.4g} of a class over the last")
 
     def generator(self, of: int | str) -> torch.Generator:
         """What the draws of an iteration come from, on the CPU, or those of a name."""

@@ -145,10 +145,10 @@ def test_a_network_that_learns_weighs_the_cross_entropy_in_per_cent(coloured: Pa
 
 
 def test_training_a_network_of_the_queue_is_torchs_sgd_and_goes_on_where_it_was(coloured: Path, tmp_path: Path) -> None:
-    of = recipe("idm", coloured, {"iterations": 1, "batch": 36, "steps": 1, "trained": 0})
+    of = recipe("idm", coloured, {"iterations": 1, "batch": 36, "steps": 1})
     method: Any = ImprovedMatching(of, open_data(str(coloured)))
     method.fit(tmp_path, Quiet())
-    learner = method.kept["queue"][0]
+    learner = method._learner(torch.Generator().manual_seed(2))
     net = method._restored(learner).requires_grad_()
     optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     right = 0

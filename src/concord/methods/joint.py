@@ -81,7 +81,7 @@ class JointMethod(ABC):
 
     def __init__(self, recipe: Recipe, data: ImageSet) -> None:
         self.recipe, self.data, self.name = recipe, data, recipe.method
-        self.settings: Joint = getattr(recipe, recipe.method)
+        self.settings: Joint = getattr(recipe, recipe.method.replace("-", "_"))
         self.factor = 1
 
     @abstractmethod
@@ -142,7 +142,7 @@ class JointMethod(ABC):
         else:
             space = Space.of_tensors(state["space"])
             assert space is not None
-            self.space, self.images = space, state["images"].to(self.device)
+            self.space, self.images = space, _on(self.device, state["images"])
         if images is not None:
             self.side = images.side
             self.real = RealImages(images, self.space, self.device)
@@ -229,9 +229,9 @@ class JointMethod(ABC):
 
 
 def _on(device: torch.device, value: Any) -> Any:
-    """Tensors in plain containers, on a device."""
+    """Tensors in plain containers, copied to a device: those of a file are mapped to it, and it is written anew."""
     if isinstance(value, Tensor):
-        return value.detach().to(device)
+        return value.detach().to(device, copy=True)
     if isinstance(value, dict):
         return {key: _on(device, one) for key, one in value.items()}
     return [_on(device, one) for one in value] if isinstance(value, list) else value

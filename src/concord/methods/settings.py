@@ -156,7 +156,7 @@ class Idm(Joint):
     """Networks in the queue before the first iteration."""
     every: PositiveInt = 30
     """Iterations from one new network to the next."""
-    trained: Annotated[int, Field(ge=0)] = 2
+    trained: PositiveInt = 2
     """Networks that are trained on real images in an iteration, drawn from the queue."""
     steps: PositiveInt = 10
     """Steps of such a training."""

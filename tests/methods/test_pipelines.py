@@ -396,7 +396,7 @@ def test_an_earlier_calls_selection_is_kept(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("selected again")
 
-    monkeypatch.setattr(concept_plan, "select_classes", never)
+    monkeypatch.setattr(concept_plan.ConceptPlan, "select", never)
     assert distill(run("imagewoof-unclip", *given), tmp_path / "set")["made"] == 2
     assert (tmp_path / "set" / "concepts.json").read_bytes() == before
 

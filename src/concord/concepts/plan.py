@@ -1,14 +1,23 @@
 """Which concepts a run informs by: selected on real images in the parent, and drawn for every sample."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from concord.concepts.bank import Bank, concept_text, load_bank
+from concord.concepts.journal import Journal
 from concord.concepts.negatives import class_weights, draw_negatives
-from concord.concepts.selection import Concept, name_similarity, select_classes, selection_record
+from concord.concepts.selection import (
+    Concept,
+    candidates,
+    embed_images,
+    mean_embedding,
+    name_similarity,
+    select,
+    selection_record,
+)
 from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.models.cache import ModelCache
@@ -35,6 +44,8 @@ class ConceptPlan:
         self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
         self._weights: dict[int, np.ndarray] = {}
+        self._selected: dict[int, list[Concept]] = {}
+        self._journal: Journal | None = None
 
     @property
     def used(self) -> bool:
@@ -46,8 +57,8 @@ class ConceptPlan:
         return None if (name := self._recipe.concepts.bank) is None else load_bank(name)
 
     @cached_property
-    def selection(self) -> list[list[Concept]]:
-        """Every class's phrases with their activations on its real images, the kept ones marked; [] without a bank."""
+    def _candidates(self) -> list[tuple[Sequence[str], Sequence[str]]]:
+        """Of every class, the phrases that are selected from, and those that are kept in any case; [] without any."""
         settings, bank = self._recipe.concepts, self._bank
         if bank is None:
             pinned = {self._data.classes.find(name).label for name, phrases in settings.pinned.items() if phrases}
@@ -64,12 +75,45 @@ class ConceptPlan:
                     " informing.objective.class_name=1)"
                 )
             if not pinned:
-                return [[] for _ in self._names]
-        encoder, keep, most = self._models.encoder, settings.keep, settings.images
+                return []
+        return candidates(self._data, bank, settings.pinned)
+
+    @cached_property
+    def selection(self) -> list[list[Concept]]:
+        """Every class's phrases with their activations on its real images, the kept ones marked; [] without a bank."""
+        if not self._candidates:
+            return [[] for _ in self._names]
+        for label in self.unselected:
+            self.take(label, self.select(label))
+        return [self._selected[label] for label in range(len(self._names))]
+
+    def select(self, label: int) -> list[Concept]:
+        """Rate the phrases of one class on its real images, and keep the best (Eq. 10)."""
+        settings, encoder, (phrases, pins) = self._recipe.concepts, self._models.encoder, self._candidates[label]
         skip = self._recipe.unreadable == "skip"
-        return select_classes(
-            self._data, bank, encoder, keep=keep, most=most, pinned=settings.pinned, skip_unreadable=skip
-        )
+        mean = mean_embedding(embed_images(encoder, self._data, label, settings.images, skip))
+        return select(self._names[label], phrases, mean, encoder.texts, settings.keep, pins)
+
+    @property
+    def unselected(self) -> list[int]:
+        """The classes that are still to be selected, where a selection is needed at all."""
+        if "selection" in self.__dict__ or not self._candidates:
+            return []
+        return [label for label in range(len(self._names)) if label not in self._selected]
+
+    def take(self, label: int, concepts: Sequence[Concept]) -> None:
+        """Take what was selected of a class, and keep it where `keep_in` says."""
+        self._selected[label] = list(concepts)
+        if self._journal is not None:
+            self._journal.add(self._data.classes[label].folder, concepts)
+
+    def keep_in(self, journal: Journal | None) -> None:
+        """Keep each class's selection as it is made, and take what an earlier call kept; None: keep no more."""
+        self._journal = journal
+        if journal is not None and self.used and "selection" not in self.__dict__:
+            for label, (phrases, pins) in enumerate(self._candidates):
+                if (found := journal.find(self._data.classes[label].folder, {*phrases, *pins})) is not None:
+                    self._selected[label] = found
 
     def resume(self, concepts: Mapping[str, Any]) -> None:
         """Take the selection of an earlier call's concepts.json: on a large set it takes hours to work out."""

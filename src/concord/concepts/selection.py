@@ -46,6 +46,22 @@ def name_similarity(encoder: Encoder, names: Sequence[str]) -> np.ndarray:
     return (texts @ texts.T).cpu().double().numpy()
 
 
+def candidates(
+    data: ImageSet, bank: Bank | None, pinned: Mapping[str, Sequence[str]]
+) -> list[tuple[Sequence[str], Sequence[str]]]:
+    """The phrases of every class in the bank, and those that are pinned to it, in label order.
+
+    Raises:
+        ConcordError: the bank lacks a class, or a pinned class is not in the data.
+    """
+    if bank is not None:
+        bank.require([bank_key(entry) for entry in data.classes])
+    pins: list[list[str]] = [[] for _ in data.classes]
+    for name, phrases in pinned.items():
+        pins[data.classes.find(name).label].extend(phrases)
+    return [(bank.phrases(bank_key(e)) if bank is not None else (), pins[e.label]) for e in data.classes]
+
+
 def select_classes(
     data: ImageSet,
     bank: Bank | None,
@@ -61,21 +77,16 @@ def select_classes(
     bank: must have every class; None where all phrases are pinned. most: images a class that rate them, evenly spaced;
     None takes all. pinned: class (folder, name or WordNet id) to phrases that are never dropped.
     """
-    if bank is not None:
-        bank.require([bank_key(entry) for entry in data.classes])
-    pins: list[list[str]] = [[] for _ in data.classes]
-    for name, phrases in (pinned or {}).items():
-        pins[data.classes.find(name).label].extend(phrases)
     return [
         select(
             entry.class_name,
-            bank.phrases(bank_key(entry)) if bank is not None else (),
+            phrases,
             mean_embedding(embed_images(encoder, data, entry.label, most, skip_unreadable)),
             encoder.texts,
             keep,
-            pins[entry.label],
+            pins,
         )
-        for entry in data.classes
+        for entry, (phrases, pins) in zip(data.classes, candidates(data, bank, pinned or {}), strict=True)
     ]
 
 

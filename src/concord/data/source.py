@@ -19,7 +19,8 @@ class Folder:
     """What lies in a folder.
 
     path: below the one that was looked at, which is ``.``. images, others: names of its files. below: its folders by
-    name. All are sorted, and hidden ones are left out. lost: names of folders in it that were taken out.
+    name. All are sorted, and hidden ones are left out. lost: names of folders in it that were taken out. changed: when
+    it was last changed before it was looked at, in nanoseconds.
     """
 
     path: str
@@ -27,6 +28,7 @@ class Folder:
     others: list[str] = field(default_factory=list)
     below: "dict[str, Folder]" = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    changed: int = 0
 
     @property
     def name(self) -> str:
@@ -84,6 +86,7 @@ def look(root: Path) -> Source:
             raise ConcordError(f"data: folders lie more than {_DEEPEST} deep in {directory.parent}: is it a loop?")
         names, found = list[str](), list[os.DirEntry[str]]()
         try:
+            folder.changed = os.stat(directory).st_mtime_ns
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.name.startswith(".") or entry.name == "__MACOSX":

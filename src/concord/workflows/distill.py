@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from concord.choices import TENSORS
 from concord.data import ClassTable, ImageSet
+from concord.data.index import INDEX, keep
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
@@ -31,6 +32,7 @@ from concord.runs.verify import damage, seal
 from concord.storage.atomic import disk_errors, lock, write_json
 from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.cluster import Cluster
+from concord.storage.processes import spread
 from concord.storage.threads import Writer
 from concord.system import cores, resolve_device, resolve_dtype, version
 from concord.text import counted
@@ -43,14 +45,20 @@ from concord.workflows.executors import (
     open_recipe_data,
     processes,
     require_gpus,
+    select_by,
     team,
     worker_count,
 )
 from concord.workflows.requirements import require_models, with_model
 
 if TYPE_CHECKING:
+    from concord.concepts.plan import ConceptPlan
     from concord.metrics.measure_run import Measuring
 
+SELECTION = "selection.jsonl"
+"""Where each class's concepts are kept until all are selected."""
+SHARED = 40
+"""Classes of which concepts are selected by several workers; those of fewer before a worker has loaded its encoder."""
 FITTED = "fit"
 """Where a method that fits all images together keeps its state, in the run's directory, until the set is finished."""
 
@@ -95,7 +103,7 @@ def distill(
     if not sealed and needs_torch(recipe) and method is None:
         require_models(recipe)
     progress.stage(f"reading {recipe.data}")
-    data = open_recipe_data(recipe) if data is None else data
+    data = open_recipe_data(recipe, out / INDEX) if data is None else data
     for note in data.notes:
         progress.note(note)
     # Which images can be read is only known by reading them.
@@ -117,6 +125,7 @@ def distill(
     with lock(out), threads_of(recipe):
         begin.check(out, recipe, data)  # again: another run may just have begun here
         begin.begin(out, recipe, data, many.device if many else device)
+        keep(data, out / INDEX)
         if taken := shards.shards(out):
             progress.note(f"what {counted(len(taken), 'shard')} made is taken over")
         stores = {
@@ -130,6 +139,8 @@ def distill(
         if isinstance(maker, Resumes):
             with contextlib.suppress(ConcordError):  # damaged concepts are worked out again
                 maker.resume(Run(out).concepts)
+        if isinstance(maker, Informed):
+            _select(maker.concepts, out, recipe, data, device, many, own, progress)
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
             unfinish(out)
@@ -138,6 +149,8 @@ def distill(
         concepts = maker.record() if isinstance(maker, Resumes) else None
         if concepts is not None:
             write_json(out / "concepts.json", concepts)
+        if isinstance(maker, Informed):
+            (out / SELECTION).unlink(missing_ok=True)
         if isinstance(maker, Fits) and jobs:
             progress.stage("fitting")
             maker.fit(out / FITTED, progress)
@@ -147,7 +160,9 @@ def distill(
             executor = many.executor(data, len(jobs), progress.note)
         else:
             workers = 1 if own or isinstance(maker, Fits) else worker_count(recipe, len(jobs), device)
-            executor = processes(recipe, device, workers, progress.note) if workers > 1 else here(maker)
+            executor = (
+                processes(recipe, device, workers, progress.note, None, out / INDEX) if workers > 1 else here(maker)
+            )
         making = time.perf_counter()
         made = make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
         making = time.perf_counter() - making
@@ -318,6 +333,40 @@ def make(
         for finished in executor(jobs):
             writer.put(finished)
     return made
+
+
+def _select(
+    concepts: "ConceptPlan",
+    out: Path,
+    recipe: Recipe,
+    data: ImageSet,
+    device: str,
+    many: Team | None,
+    own: bool,
+    progress: Progress,
+) -> None:
+    """Select the concepts of all classes, where any are needed: those of many by several workers.
+
+    Each class stays selected when it is, whatever happens then.
+    """
+    from concord.concepts.journal import Journal  # imported here: real images need no torch
+
+    if not concepts.used:
+        return
+    concepts.keep_in(Journal(out / SELECTION))
+    labels = concepts.unselected
+    if own or len(labels) < SHARED:
+        return  # this process selects them as it plans
+    progress.stage(f"selecting the concepts of {counted(len(labels), 'class')}")
+    workers = worker_count(recipe, len(labels), device)
+    if many is not None:
+        selector = many.selector(data, len(labels), progress.note)
+    elif workers > 1:
+        selector = select_by(spread, recipe, device, workers, progress.note, None, out / INDEX)
+    else:
+        return
+    for label, found in selector(labels):
+        concepts.take(label, found)
 
 
 def keep_form_of(out: Path, method: InTensors) -> None:

@@ -6,7 +6,8 @@ An executor makes every job whole and hands out what is kept of it, in any order
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 from concord.data import ImageSet, open_data, restrict
 from concord.errors import ConcordError
 from concord.methods import build, needs_torch
-from concord.methods.base import Method
+from concord.methods.base import Informed, Method
 from concord.models.hub import find_model, size_of
 from concord.plan import Batch, Sample
 from concord.recipe import Format, Recipe, models
@@ -25,6 +26,9 @@ from concord.storage.images import encode
 from concord.storage.processes import spread
 from concord.system import cores, memory, resolve_dtype, version
 from concord.text import counted
+
+if TYPE_CHECKING:  # it brings torch
+    from concord.concepts.selection import Concept
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ Executor = Callable[[Iterable[Job]], Iterator[Sequence[Finished]]]
 """Makes jobs somewhere, and yields what is kept of each as it ends; what came before a ConcordError is good."""
 
 
+Selector = Callable[[Iterable[int]], "Iterator[tuple[int, list[Concept]]]"]
+"""Selects the concepts of classes somewhere, and yields them by label as they come."""
+
+
 def here(method: Method) -> Executor:
     return lambda jobs: (_make(method, job) for job in jobs)
 
@@ -67,13 +75,20 @@ def spread_by(
 ) -> Executor:
     """Jobs are made by workers of an engine, each with a method of its own; GPUs of one machine are dealt out in turn.
 
-    facts: what a worker on another machine must find as it is here, see `facts_of`.
+    facts: what a worker on another machine must find as it is here, see `facts_of`; and where an index of the data is.
     """
     return lambda jobs: engine(_work, jobs, workers, _start, (recipe, device, *facts), told)
 
 
 processes = partial(spread_by, spread)
 """Jobs are made in spawned processes of this machine."""
+
+
+def select_by(
+    engine: Spread, recipe: Recipe, device: str, workers: int, told: Callable[[str], None] = unheard, *facts: Any
+) -> Selector:
+    """The concepts of classes are selected by workers of an engine, as `spread_by` has jobs made."""
+    return lambda labels: engine(_select, labels, workers, _start, (recipe, device, *facts), told)
 
 
 def facts_of(recipe: Recipe, data: ImageSet) -> dict[str, Any]:
@@ -91,12 +106,19 @@ class Team:
 
     def executor(self, data: ImageSet, jobs: int, told: Callable[[str], None]) -> Executor:
         """Jobs are made on the nodes, by as many workers as the recipe says or as there is room for."""
+        return spread_by(*self._given(data, jobs, told))
+
+    def selector(self, data: ImageSet, labels: int, told: Callable[[str], None]) -> Selector:
+        """Concepts are selected on the nodes, by as many workers."""
+        return select_by(*self._given(data, labels, told))
+
+    def _given(self, data: ImageSet, jobs: int, told: Callable[[str], None]) -> tuple[Any, ...]:
         asked, has = self.recipe.workers, self.cluster.resources()
         workers = max(1, min(self.most if asked == "auto" else asked, jobs))
         told(
             f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster, device {self.device}"
         )
-        return spread_by(self.cluster.spread, self.recipe, self.device, workers, told, facts_of(self.recipe, data))
+        return self.cluster.spread, self.recipe, self.device, workers, told, facts_of(self.recipe, data)
 
     @property
     def most(self) -> int:
@@ -158,9 +180,14 @@ def _require(workers: int, gpus: int, share_gpus: bool, where: str) -> None:
         )
 
 
-def open_recipe_data(recipe: Recipe) -> ImageSet:
-    """Open the data set that a recipe names, with the classes and class names that it asks for."""
-    data = open_data(recipe.data, recipe.unreadable, grey_range=recipe.grey_range, max_pixels=recipe.max_pixels)
+def open_recipe_data(recipe: Recipe, index: Path | None = None) -> ImageSet:
+    """Open the data set that a recipe names, with the classes and class names that it asks for.
+
+    index: see `open_data`.
+    """
+    data = open_data(
+        recipe.data, recipe.unreadable, grey_range=recipe.grey_range, max_pixels=recipe.max_pixels, index=index
+    )
     return restrict(data, recipe.classes, recipe.class_names)
 
 
@@ -204,13 +231,16 @@ class _Worker:
     recipe: Recipe
     data: ImageSet | None = None
     method: Method | None = None
+    index: Path | None = None
 
 
 _worker: _Worker | None = None
 
 
-def _start(rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None) -> None:
-    """Begin a worker. facts: what its machine must have, too; None on the machine that asks."""
+def _start(
+    rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None, index: Path | None = None
+) -> None:
+    """Begin a worker. facts: what its machine must have, too; None on the machine that asks. index: see `open_data`."""
     global _worker
     if needs_torch(recipe):
         import torch
@@ -218,7 +248,7 @@ def _start(rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None 
         torch.set_num_threads(recipe.threads)
         if device == "cuda":
             device = f"cuda:{rank % torch.cuda.device_count()}"
-    _worker = _Worker(recipe.model_copy(update={"device": device}))
+    _worker = _Worker(recipe.model_copy(update={"device": device}), index=index)
     if facts is not None:
         _worker.data = open_recipe_data(recipe)
         found = facts_of(recipe, _worker.data)
@@ -228,10 +258,23 @@ def _start(rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None 
             raise ConcordError(f"{'; '.join(wrong)}: bytes would differ; every node needs the same packages and images")
 
 
-def _work(job: Job) -> list[Finished]:
+def _begun() -> tuple[Recipe, Method]:
+    """The recipe and the method of this worker."""
     if _worker is None:
         raise RuntimeError("the worker was not started by _start")
     if _worker.method is None:
-        _worker.method = build(_worker.recipe, _worker.data or open_recipe_data(_worker.recipe))
+        _worker.method = build(_worker.recipe, _worker.data or open_recipe_data(_worker.recipe, _worker.index))
+    return _worker.recipe, _worker.method
+
+
+def _work(job: Job) -> list[Finished]:
+    recipe, method = _begun()
     # The parent gets bytes: an image is many times as large, and encoding by one process would hold the others up.
-    return [one.encoded(_worker.recipe.format) for one in _make(_worker.method, job)]
+    return [one.encoded(recipe.format) for one in _make(method, job)]
+
+
+def _select(label: int) -> "tuple[int, list[Concept]]":
+    _, method = _begun()
+    if not isinstance(method, Informed):
+        raise RuntimeError("only a method that is informed selects concepts")
+    return label, method.concepts.select(label)

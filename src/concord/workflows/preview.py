@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from concord.data.index import INDEX
 from concord.methods import build
 from concord.recipe import Recipe
 from concord.runs import begin
@@ -51,7 +52,7 @@ def preview(recipe: Recipe, out: Path) -> Preview:
     recipe = with_model(recipe, out)
     check_sampling(recipe)
     recipe, device = resolved(recipe)
-    data = open_recipe_data(recipe)
+    data = open_recipe_data(recipe, out / INDEX)
     notes = (*data.notes, *begin.check(out, recipe, data))
     method = build(recipe, data)
     counts = tuple(method.count(entry.label, recipe.ipc) for entry in data.classes)

@@ -16,6 +16,7 @@ import tiny
 from concord.concepts.journal import Journal
 from concord.concepts.plan import ConceptPlan
 from concord.data import open_data
+from concord.events import Silent
 from concord.models.cache import ModelCache
 from concord.recipe import Recipe, validate
 from concord.workflows import distill as execute
@@ -42,7 +43,7 @@ def planned(recipe: Recipe, journal: Path | None = None, images: Callable[[Any],
     models = ModelCache(recipe)
     models.encoder = tiny.encoder()
     if images is not None:
-        models.encoder.images = images  # type: ignore[method-assign]
+        models.encoder.images = images  # type: ignore[method-assign, assignment]
     plan = ConceptPlan(recipe, open_data(recipe.data), models)
     plan.keep_in(None if journal is None else Journal(journal))
     return plan
@@ -62,7 +63,7 @@ def test_a_selection_that_was_ended_goes_on_with_the_next_class(recipe: Recipe, 
     assert [json.loads(line)["class"] for line in path.read_text().splitlines()] == ["cat", "dog"]
     with path.open("ab") as file:
         file.write(b'{"class": "hen", "conc')  # of a kill
-    again = planned(recipe, path, lambda pixels: seen.append(len(pixels)) or tiny.encoder().images(pixels))
+    again = planned(recipe, path, twice)
     assert again.unselected == [2]
     assert again.selection == expected
     assert len(seen) == 4
@@ -108,6 +109,6 @@ def test_workers_select_what_one_process_does(recipe: Recipe, tmp_path: Path, mo
     plan, expected = planned(recipe), planned(recipe).selection
     monkeypatch.setattr(plan, "select", None)
     data = open_data(recipe.data)
-    execute._select(plan, tmp_path, recipe, data, "cpu", None, False, execute.Silent())
+    execute._select(plan, tmp_path, recipe, data, "cpu", None, False, Silent())
     assert plan.selection == expected
     assert planned(recipe, tmp_path / execute.SELECTION).unselected == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from concord.data import index, open_data, source
+from concord.data import index, open_data
 from concord.data.folder import FolderSet
 from concord.data.index import keep
 
@@ -62,7 +62,7 @@ def test_what_was_kept_is_what_is_found(photos: Path, tmp_path: Path, monkeypatc
     expected = facts(found)
     with monkeypatch.context() as patch:
         patch.setattr("concord.data.look", None)
-        patch.setattr(source.os, "scandir", None)
+        patch.setattr(os, "scandir", None)
         again = opened(photos, kept)
         assert facts(again) == expected
         assert again.read(again.items(0)[0]).size == (5, 4)

@@ -109,6 +109,6 @@ def test_workers_select_what_one_process_does(recipe: Recipe, tmp_path: Path, mo
     plan, expected = planned(recipe), planned(recipe).selection
     monkeypatch.setattr(plan, "select", None)
     data = open_data(recipe.data)
-    execute._select(plan, tmp_path, recipe, data, "cpu", None, False, Silent())
+    execute.select_concepts(plan, tmp_path, recipe, data, "cpu", Silent())
     assert plan.selection == expected
     assert planned(recipe, tmp_path / execute.SELECTION).unselected == []

@@ -140,7 +140,7 @@ def distill(
             with contextlib.suppress(ConcordError):  # damaged concepts are worked out again
                 maker.resume(Run(out).concepts)
         if isinstance(maker, Informed):
-            _select(maker.concepts, out, recipe, data, device, many, own, progress)
+            select_concepts(maker.concepts, out, recipe, data, device, progress, many, own)
         jobs = pending(maker, counts, data.classes, stores)
         if jobs:
             unfinish(out)
@@ -335,15 +335,15 @@ def make(
     return made
 
 
-def _select(
+def select_concepts(
     concepts: "ConceptPlan",
     out: Path,
     recipe: Recipe,
     data: ImageSet,
     device: str,
-    many: Team | None,
-    own: bool,
     progress: Progress,
+    many: Team | None = None,
+    own: bool = False,
 ) -> None:
     """Select the concepts of all classes, where any are needed: those of many by several workers.
 

@@ -4,10 +4,11 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from concord.data.index import INDEX, keep
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
-from concord.methods.base import Fits, InTensors, Resumes
+from concord.methods.base import Fits, Informed, InTensors, Resumes
 from concord.recipe import Recipe, load
 from concord.runs import begin
 from concord.runs.directory import Run
@@ -15,7 +16,17 @@ from concord.runs.shards import Shard, array, held, manifests, note_plan, status
 from concord.runs.store import Store
 from concord.storage.atomic import write_json
 from concord.text import counted
-from concord.workflows.distill import distill, keep_form_of, make, pending, resolved, threads_of, unfinish
+from concord.workflows.distill import (
+    SELECTION,
+    distill,
+    keep_form_of,
+    make,
+    pending,
+    resolved,
+    select_concepts,
+    threads_of,
+    unfinish,
+)
 from concord.workflows.executors import here, open_recipe_data, processes, require_gpus, worker_count
 from concord.workflows.requirements import require_models, with_model
 
@@ -32,7 +43,7 @@ def make_shard(
     if needs_torch(recipe):
         require_models(recipe)
     progress.stage(f"reading {recipe.data}")
-    data = open_recipe_data(recipe)
+    data = open_recipe_data(recipe, out / INDEX)
     for note in data.notes:
         progress.note(note)
     recipe, device = resolved(recipe)
@@ -47,6 +58,7 @@ def make_shard(
     with held(out, shard) as beginning, threads_of(recipe):
         begin.check(out, recipe, data)  # again: another run may just have begun here
         begin.begin(out, recipe, data, device)
+        keep(data, out / INDEX)
         stores = {
             variant: Store(
                 out / variant, recipe.format, shard.manifest(out, variant), manifests(out, variant, but=shard)
@@ -56,8 +68,11 @@ def make_shard(
         if isinstance(maker, Resumes):
             with contextlib.suppress(ConcordError):  # damaged concepts are worked out again
                 maker.resume(Run(out).concepts)
+            if isinstance(maker, Informed):
+                select_concepts(maker.concepts, out, recipe, data, device, progress)
             if (concepts := maker.record()) is not None:
                 write_json(out / "concepts.json", concepts)
+            (out / SELECTION).unlink(missing_ok=True)
         jobs = pending(maker, counts, data.classes, stores, (shard.index, shard.of))
         kept = sum(len(store.rows) for store in stores.values()) - sum(map(len, jobs.otherwise.values()))
         if jobs:
@@ -69,7 +84,7 @@ def make_shard(
         for variant, store in stores.items():
             store.drop(jobs.otherwise[variant])
         workers = worker_count(recipe, len(jobs), device)
-        executor = processes(recipe, device, workers, progress.note) if workers > 1 else here(maker)
+        executor = processes(recipe, device, workers, progress.note, None, out / INDEX) if workers > 1 else here(maker)
         made = make(executor, jobs, jobs.images, recipe, data.classes, stores, progress)
         for store in stores.values():
             store.finish()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from concord.data import index, open_data
+from concord.data import index
 from concord.data.folder import FolderSet
-from concord.data.index import keep
+from concord.data.index import keep, open_indexed
 
 BEFORE = time.time() - 3600
 
@@ -37,7 +37,7 @@ def settle(root: Path) -> None:
 
 
 def opened(photos: Path, kept: Path) -> FolderSet:
-    data = open_data(str(photos), index=kept)
+    data = open_indexed(kept, str(photos))
     assert isinstance(data, FolderSet)
     return data
 

@@ -55,25 +55,22 @@ def open_data(
     *,
     grey_range: tuple[int, int] | None = None,
     max_pixels: int | None = None,
-    index: Path | None = None,
 ) -> ImageSet:
     """Open a data set: a registered name (``reef``), a folder of class folders, a Parquet file or a folder of such.
 
     Of splits beside each other, the training split is the data. With `unreadable` ``skip``, methods on real images
     leave out the files that cannot be read, and report them; the error on reading one only then stops suggesting so, by
-    the setting that `skipping` names. grey_range, max_pixels: as in a recipe. index: where `concord.data.index` keeps
-    an earlier look at the folder, which is taken instead of another if nothing changed. Raises ConcordError: there is
-    no such folder or file, or it holds no labelled images, or most of them cannot be read.
+    the setting that `skipping` names. grey_range, max_pixels: as in a recipe. Raises ConcordError: there is no such
+    folder or file, or it holds no labelled images, or most of them cannot be read.
     """
-    hint = "" if unreadable == "skip" else f"; {skipping} leaves it out"
-    options = ReadOptions(hint, grey_range, max_pixels)
-    if index is not None and index.is_file() and data not in DATASETS:
-        from concord.data.index import recall
+    return _open(data, "train", read_options(unreadable, skipping, grey_range, max_pixels))
 
-        if (known := recall(Path(data).expanduser(), options, index)) is not None:
-            known.look()
-            return known
-    return _open(data, "train", options)
+
+def read_options(
+    unreadable: Unreadable, skipping: str, grey_range: tuple[int, int] | None, max_pixels: int | None
+) -> ReadOptions:
+    """How `open_data` has image files read."""
+    return ReadOptions("" if unreadable == "skip" else f"; {skipping} leaves it out", grey_range, max_pixels)
 
 
 def open_test(data: str, *, grey_range: tuple[int, int] | None = None, max_pixels: int | None = None) -> ImageSet:

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from concord.data import ImageSet
+from concord.choices import Unreadable
+from concord.data import ImageSet, open_data, read_options
 from concord.data.checks import files_of
 from concord.data.classes import ClassSpec, class_table
 from concord.data.folder import FolderSet
+from concord.registry import DATASETS
 from concord.storage.atomic import read_json, write_atomically
 from concord.storage.checksums import is_inside
 from concord.storage.images import ReadOptions
@@ -25,6 +27,24 @@ LARGE = 20_000
 """Images from which on a look is kept; one at fewer takes no longer than to read what was kept."""
 SETTLED = 2 * 10**9
 """Nanoseconds that a folder must have been left alone before the look: disks tell times apart by no less."""
+
+
+def open_indexed(
+    path: Path,
+    data: str,
+    unreadable: Unreadable = "error",
+    skipping: str = "unreadable=skip",
+    *,
+    grey_range: tuple[int, int] | None = None,
+    max_pixels: int | None = None,
+) -> ImageSet:
+    """Open a data set as `open_data` does; a folder whose look was kept in `path` is not looked at again."""
+    options = read_options(unreadable, skipping, grey_range, max_pixels)
+    known = recall(Path(data).expanduser(), options, path) if data not in DATASETS else None
+    if known is not None:
+        known.look()
+        return known
+    return open_data(data, unreadable, skipping, grey_range=grey_range, max_pixels=max_pixels)
 
 
 def keep(data: ImageSet, path: Path) -> None:

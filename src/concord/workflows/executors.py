@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from concord.data import ImageSet, open_data, restrict
+from concord.data.index import open_indexed
 from concord.errors import ConcordError
 from concord.methods import build, needs_torch
 from concord.methods.base import Informed, Method
@@ -183,11 +184,10 @@ def _require(workers: int, gpus: int, share_gpus: bool, where: str) -> None:
 def open_recipe_data(recipe: Recipe, index: Path | None = None) -> ImageSet:
     """Open the data set that a recipe names, with the classes and class names that it asks for.
 
-    index: see `open_data`.
+    index: where `concord.data.index` keeps a look at the folder.
     """
-    data = open_data(
-        recipe.data, recipe.unreadable, grey_range=recipe.grey_range, max_pixels=recipe.max_pixels, index=index
-    )
+    opened = open_data if index is None else partial(open_indexed, index)
+    data = opened(recipe.data, recipe.unreadable, grey_range=recipe.grey_range, max_pixels=recipe.max_pixels)
     return restrict(data, recipe.classes, recipe.class_names)
 
 
@@ -240,7 +240,10 @@ _worker: _Worker | None = None
 def _start(
     rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None, index: Path | None = None
 ) -> None:
-    """Begin a worker. facts: what its machine must have, too; None on the machine that asks. index: see `open_data`."""
+    """Begin a worker.
+
+    facts: what its machine must have, too; None on the machine that asks. index: see `open_recipe_data`.
+    """
     global _worker
     if needs_torch(recipe):
         import torch

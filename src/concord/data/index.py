@@ -21,7 +21,7 @@ from concord.storage.atomic import read_json, write_atomically
 from concord.storage.checksums import is_inside
 from concord.storage.images import ReadOptions
 
-INDEX = ".concord.index"
+INDEX = ".index.json"
 """Where it lies in a run's directory."""
 LARGE = 20_000
 """Images from which on a look is kept; one at fewer takes no longer than to read what was kept."""

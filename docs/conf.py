@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "concord"
 
 NAVIGATION = {
     "Begin": ["install", "photos", "../examples/README", "python", "report", "compare", "evaluation", "export"],
-    "Make": ["recipe", "pipelines", "concepts", "methods", "coresets", "convert", "cluster"],
+    "Make": ["recipe", "pipelines", "concepts", "methods", "coresets", "finetune", "convert", "cluster"],
     "The method": ["informing", "equations", "paper", "reef"],
     "To carry on": [
         "architecture",

@@ -45,7 +45,7 @@ def head(name: str) -> str:
 
 
 def test_every_cell_has_its_recipe() -> None:
-    others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-paper"]
+    others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-minimax", "reef-paper"]
     assert {*CELLS, *(f"{name}-fast" for name in CELLS), *RECOVERED, *MATCHED, *others} <= set(bundled())
 
 

@@ -16,6 +16,7 @@ from concord.cli.download import download
 from concord.cli.evaluate import evaluate
 from concord.cli.export import export
 from concord.cli.fetch import fetch
+from concord.cli.finetune import finetune
 from concord.cli.init import init
 from concord.cli.labels import labels
 from concord.cli.merge import merge
@@ -45,7 +46,7 @@ app = Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Make": (init, recipes, rehearse, download, distill, status, merge, convert),
+    "Make": (init, recipes, rehearse, download, distill, status, merge, finetune, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels),
     "Share": (export, fetch),

@@ -196,6 +196,17 @@ class Epochs(Counting):
         return None if fact["accuracy"] is None else Text(f"{text}{fact['accuracy']:.1f} %")
 
 
+class Tuning(Counting):
+    """The epochs of a diffusion model's fine-tuning."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        columns = TextColumn("  epochs"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+        super().__init__(console, quiet, *columns)
+
+    def line(self, fact: Mapping[str, Any]) -> Text | None:
+        return Text(f"  epoch {fact['epoch']} of {fact['epochs']}: error of the noise {fact['loss']:.4f}")
+
+
 class Asking(Counting):
     """Classes that a language model is asked for; without a terminal a line for each."""
 

@@ -23,7 +23,7 @@ UNKNOWN = "licence not known here"
 
 def licence(model: str) -> str:
     """Return a model's licence as its publisher names it; ``licence not known here`` for any other."""
-    if model.startswith("reef:"):
+    if model.startswith(("reef:", "models/reef")):
         return "Apache-2.0"
     if model.startswith("models/minimax"):
         return "CC-BY-NC-4.0, as DiT"

@@ -106,7 +106,23 @@ def test_a_job_that_ends_three_workers_ends_the_work_in_one_line() -> None:
 
 
 def test_workers_that_cannot_begin_end_the_work_in_one_line() -> None:
-    crew = Deadly(None)
+    crew, told = Deadly(None), list[str]()
     with pytest.raises(ConcordError, match="3 workers in a row ended as they started"):
-        list(deal(crew, range(20), 2))
-    assert not crew.alive
+        list(deal(crew, range(20), 2, told.append))
+    assert not crew.alive and any("1 go on without it" in text for text in told)
+
+
+class Half(Deadly):
+    """The second worker never begins: its GPU is broken, say."""
+
+    def listen(self, hands: Collection[Hand]) -> Sequence[tuple[Hand, Answer | Died]]:
+        for hand in hands:
+            if hand.rank == 1:
+                return [(hand, Died("SIGABRT"))]
+        return Frail.listen(self, hands)
+
+
+def test_a_place_where_no_worker_begins_is_left_and_the_others_go_on() -> None:
+    crew, told = Half(None), list[str]()
+    assert sorted(deal(crew, range(20), 3, told.append)) == [2 * job for job in range(20)]
+    assert crew.hired == 3 + 2 and told[-1].endswith("3 times in a row: 2 go on without it")

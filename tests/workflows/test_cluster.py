@@ -12,10 +12,12 @@ from PIL import Image
 from toy import tree
 
 from concord.errors import ConcordError
+from concord.evaluation.settings import read_settings
 from concord.events import Silent
 from concord.recipe import Recipe, validate
 from concord.storage.cluster import connected
 from concord.workflows.distill import distill
+from concord.workflows.evaluate import evaluate_sets
 
 ray = pytest.importorskip("ray", reason="needs the extra cluster")
 
@@ -71,6 +73,21 @@ def test_a_node_that_dies_costs_its_batches_only(nodes: Any, tmp_path: Path) -> 
     other = validate({"method": "random", "data": str(tmp_path / "photos"), "ipc": 1})
     with connected(cluster.address) as mine, pytest.raises(ConcordError, match=r"on the node .* bytes would differ"):
         distill(other, tmp_path / "other", Moves(tmp_path / "photos"), cluster=mine)
+
+
+def test_trainings_on_nodes_give_the_figures_of_this_process(nodes: Any, tmp_path: Path) -> None:
+    many_photos(tmp_path / "photos")
+    chosen = ["student=convnet-1", "width=4", "size=8", "device=cpu", "epochs=2", "seeds=2", "protocol=hard", "ipc=2,8"]
+    settings = read_settings([*chosen, "dtype=float32", "workers=1"])
+    sets = [tmp_path / "photos"]
+    with connected(nodes[0].address) as mine:
+        found = evaluate_sets(sets, str(tmp_path / "photos"), settings, tmp_path / "nodes.json", Silent(), cluster=mine)
+    expected = evaluate_sets(sets, str(tmp_path / "photos"), settings, tmp_path / "here.json", Silent())
+    for record in (found, expected):
+        for cell in record["cells"]:
+            assert len(cell["seeds"]) == 2
+            cell.pop("seconds")
+    assert found == expected
 
 
 class Moves(Silent):

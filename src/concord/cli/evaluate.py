@@ -1,5 +1,6 @@
 """`concord evaluate`: students trained from nothing on a small set, and how well they recognise real images."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,10 @@ def evaluate(
         Path | None, Option(metavar="DIR", help="Random real images, evaluated: for DD-Ranking's scores.")
     ] = None,
     full: Annotated[Path | None, Option(metavar="DIR", help="The full real set, evaluated with protocol=hard.")] = None,
+    cluster: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="Train on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Only say what would be trained, and how long it takes: some steps are timed.")
     ] = False,
@@ -58,6 +63,7 @@ def evaluate(
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.runs.draws import draws_in
+        from concord.storage.cluster import connected
         from concord.workflows.evaluate import estimate_sets, evaluate_sets
 
         sets = [draw for place in given for draw in draws_in(place) or [place]]
@@ -65,6 +71,8 @@ def evaluate(
         if len(sets) > 1 and options:
             raise ConcordError(f"--{options[0]} is for one set, and {len(sets)} are given; evaluate them one by one")
         chosen = read_settings([*texts, *(["remap=true"] if remap else [])])
+        if dry_run and cluster:
+            raise ConcordError("--dry-run times this machine, and starts nothing on a cluster: leave --cluster out")
         if dry_run:
             with Trainings(Console(stderr=True), quiet, title) as progress:
                 estimates = estimate_sets(sets, test, chosen, out, progress, random, full)
@@ -75,8 +83,9 @@ def evaluate(
                 for place, each in estimates.items():
                     show_estimate(each, place, test)
             return
-        with Trainings(Console(stderr=True), quiet, title) as progress:
-            record = evaluate_sets(sets, test, chosen, out, progress, random, full)
+        nodes = connected(cluster) if cluster else nullcontext()
+        with nodes as found, Trainings(Console(stderr=True), quiet, title) as progress:
+            record = evaluate_sets(sets, test, chosen, out, progress, random, full, cluster=found)
         if as_json:
             print_json({key: value for key, value in record.items() if key != "schema"})
         elif not quiet:

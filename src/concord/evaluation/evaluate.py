@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from concord.evaluation.training import Batches, Compute, Labeller, train
 from concord.events import Progress, Silent
 from concord.models.teachers import Teacher
 from concord.storage.atomic import lock
+from concord.storage.cluster import Cluster
 from concord.storage.processes import CONTEXT, NO_ROOM, spread
 from concord.storage.threads import in_threads
 from concord.system import cores, package_version, version
+from concord.text import counted
 
 
 def evaluate(
@@ -42,15 +44,18 @@ def evaluate(
     progress: Progress | None = None,
     random: Path | None = None,
     full: Path | None = None,
+    *,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Train students on a small set and return what evaluation.json holds; cells that it has are not trained again.
 
-    settings, ways: see `read_settings`; the other arguments are those of `concord.evaluate`.
+    settings, ways: see `read_settings`; the other arguments are those of `concord.evaluate`. cluster: whose nodes
+    train.
     """
     progress = progress or Silent()
     path = record_path(directory, out)
     with alone(path, out):
-        ready, record = trained(directory, test, settings, ways, out, progress, random, full)
+        ready, record = trained(directory, test, settings, ways, out, progress, random, full, cluster=cluster)
         cells, teacher = ready.cells, ready.teacher
         progress.stage("comparing with real images")
         largest = max(cells, key=lambda cell: len(cell.train))
@@ -74,6 +79,7 @@ def trained(
     out: Path | None,
     progress: Progress,
     *others: Path | None,
+    cluster: Cluster | None = None,
 ) -> tuple["Ready", dict[str, Any]]:
     """Train all cells that a record lacks, as its only writer (`alone`); return what was trained, and the record."""
     path = record_path(directory, out)
@@ -82,7 +88,7 @@ def trained(
     _set_aside(path, record["of"], progress)
     lacking = len(waiting(cells, settings, record, teacher))
     progress.begin(len(cells) * len(settings.seeds), len(cells) * len(settings.seeds) - lacking)
-    return ready, run(cells, settings, record, lambda new: write_record(path, new), teacher, progress)
+    return ready, run(cells, settings, record, lambda new: write_record(path, new), teacher, progress, cluster)
 
 
 def rank(record: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -248,6 +254,10 @@ class Unit:
     stored: str | None = None
     metrics: Sequence[str] = ()
 
+    def __str__(self) -> str:
+        record = self.cell.record
+        return f"training {record['student']} by {record['protocol']}, IPC {record['ipc']}, seed {self.seed}"
+
     @property
     def labeller(self) -> Labeller | None:
         """The teacher, where the protocol asks one."""
@@ -275,6 +285,7 @@ def run(
     save: Callable[[dict[str, Any]], None],
     teacher: Teacher | None = None,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Train every seed of every cell that `record` does not have yet; return the whole record, `save`d after each.
 
@@ -285,24 +296,81 @@ def run(
     found = {cell.record["settings"]: find(record, cell.record) or cell.record for cell in cells}
     units = waiting(cells, settings, record, teacher)
     counter = CONTEXT.Value("q", 0)
-    progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in units), lambda: int(counter.value))
+    if cluster is None:
+        progress.watch(sum(unit.cell.epochs * len(unit.cell.train) for unit in units), lambda: int(counter.value))
     # By all trainings, not those that wait: a float sum depends on the threads, and a killed run shall end alike.
     workers = worker_count(settings, len(cells) * len(settings.seeds), compute_of(settings))
-    if workers > 1 and not _share(units):
+    if cluster is None and workers > 1 and not _share(units):
         progress.note(f"one training at a time: {NO_ROOM}")
         workers = 1
-    if workers < 2:
+    trials: Iterator[tuple[str, Trial]]
+    if cluster is not None:
+        threads = torch.get_num_threads() if workers < 2 else max(1, cores() // workers)
+        trials = _on_nodes(cluster, units, settings, threads, progress)
+    elif workers < 2:
         _begin(0, counter)
-        trials: Iterator[tuple[str, Trial]] = map(train_cell, units)
+        trials = map(train_cell, units)
     else:
         given = counter, max(1, cores() // workers)
-        trials = spread(train_cell, units, max(1, min(workers, len(units))), _begin, given)
+        trials = spread(train_cell, units, max(1, min(workers, len(units))), _begin, given, progress.note)
     for key, trial in trials:
         found[key] = records.with_trial(found[key], trial)
         record = {**record, "cells": records.placed(record.get("cells", []), found[key])}
         save(record)
         progress.advance(1, [{"cell": found[key], "seed": trial.seed}])
     return record
+
+
+_units: Sequence[Unit] = ()
+"""Of a worker on a node: all trainings, with the images that they share."""
+
+
+def _on_nodes(
+    cluster: Cluster, units: Sequence[Unit], settings: Settings, threads: int, progress: Progress
+) -> Iterator[tuple[str, Trial]]:
+    """Train on the nodes of a cluster: images and teacher reach each node once, and a job is a number.
+
+    Threads are those that a training has on this machine: a float sum depends on them.
+    """
+    if not units:
+        return iter(())
+    gpu = units[0].compute.device.startswith("cuda")
+    near = replace(cluster, each={"num_cpus": 1.0, "num_gpus": 1.0} if gpu else {"num_cpus": float(threads)})
+    has = near.resources()
+    room = int(has.get("GPU" if gpu else "CPU", 0) // (1 if gpu else threads))
+    workers = max(1, min(room if settings.workers == "auto" else settings.workers, len(units)))
+    progress.note(f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster")
+    given = units, threads, _versions()
+    named = [_Numbered(number, str(unit)) for number, unit in enumerate(units)]
+    return near.spread(_train_numbered, named, workers, _begin_on_node, given, progress.note)
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """One of the trainings that a worker has."""
+
+    number: int
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _versions() -> dict[str, str | None]:
+    return {"concord": version(), "torch": package_version("torch")}
+
+
+def _begin_on_node(rank: int, units: Sequence[Unit], threads: int, versions: Mapping[str, str | None]) -> None:
+    global _units
+    here = _versions()
+    if wrong := [f"{name} is {here[name]}, expected {versions[name]}" for name in here if here[name] != versions[name]]:
+        raise ConcordError(f"{'; '.join(wrong)}: figures would differ; every node needs the same packages")
+    torch.set_num_threads(threads)
+    _units = units
+
+
+def _train_numbered(job: _Numbered) -> tuple[str, Trial]:
+    return train_cell(_units[job.number])
 
 
 def _share(units: Sequence[Unit]) -> bool:

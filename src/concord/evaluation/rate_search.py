@@ -19,6 +19,7 @@ from concord.evaluation.record import Json, find, record_path
 from concord.evaluation.settings import ProtocolConfig, Settings
 from concord.events import Progress
 from concord.metrics.ddranking import augmentation_robust_score, label_robust_score
+from concord.storage.cluster import Cluster
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 FILE = "ddranking.json"
@@ -86,12 +87,17 @@ def tried(roles: Mapping[str, ProtocolConfig]) -> list[ProtocolConfig]:
 
 
 def search(
-    directory: Path, test: str, settings: Settings, roles: Mapping[str, ProtocolConfig], progress: Progress
+    directory: Path,
+    test: str,
+    settings: Settings,
+    roles: Mapping[str, ProtocolConfig],
+    progress: Progress,
+    cluster: Cluster | None = None,
 ) -> list[Json]:
     """Train a set at every rate, or take what is there; return the cells of these settings."""
     path = record_path(directory).with_name(FILE)
     with alone(path, path):
-        ready, record = trained(directory, test, settings, tried(roles), path, progress)
+        ready, record = trained(directory, test, settings, tried(roles), path, progress, cluster=cluster)
     return [find(record, cell.record) or {} for cell in ready.cells]
 
 

@@ -16,6 +16,8 @@ from typing import Any
 from concord.errors import ConcordError
 from concord.storage.crew import Answer, Died, Hand, attempt, deal, unheard
 
+RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+"""What an actor asks for, and what Ray calls that of a node."""
 WAIT = 60.0
 """Seconds without any worker after which it is said that the cluster has no room."""
 
@@ -38,9 +40,17 @@ class Cluster:
         return {**ray.cluster_resources(), "nodes": float(nodes)}
 
     def call(self, work: Callable[..., Any], *given: Any) -> Any:
-        """Call a function of a module on a node that has what `each` asks for."""
+        """Call a function of a module on a node that has what `each` asks for.
+
+        Raises:
+            ConcordError: there is none.
+        """
         import ray
 
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(has.get(RESOURCES[key], 0.0) >= need for key, need in self.each.items()) for has in nodes):
+            needs = ", ".join(f"{RESOURCES[key]} {need:g}" for key, need in self.each.items())
+            raise ConcordError(f"no node of the cluster at {self.address} has what a worker needs: {needs}")
         done = ray.remote(_attempt).options(**self.each).remote(work, *given)
         try:
             answer: Answer = ray.get(done)

@@ -18,7 +18,7 @@ from concord.errors import ConcordError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 LIMIT = 3
-"""Workers that may end over one job, or as they start, before that is taken for no accident."""
+"""Workers that may end over one job, or one after the other as they start, before that is taken for no accident."""
 
 
 class Died(Exception):
@@ -124,7 +124,10 @@ def deal(crew: Crew, jobs: Iterable[Any], workers: int, told: Callable[[str], No
             beginning.remove(hand)
             stillborn[hand.rank] += 1
             if stillborn[hand.rank] >= LIMIT:
-                raise ConcordError(f"{LIMIT} workers in a row ended as they started ({why}); {_MEMORY}")
+                if not held:
+                    raise ConcordError(f"{LIMIT} workers in a row ended as they started ({why}); {_MEMORY}")
+                told(f"a worker ended as it started ({why}), {LIMIT} times in a row: {len(held)} go on without it")
+                return
         elif lost:
             lost[0].deaths += 1
             if lost[0].deaths >= LIMIT:

@@ -23,6 +23,7 @@ from concord.report.page import write_report
 from concord.runs.directory import Run
 from concord.runs.draws import draws_in
 from concord.settings import as_texts
+from concord.storage.cluster import Cluster
 from concord.text import counted
 from concord.workflows.beside import choose_beside, places_beside
 
@@ -80,6 +81,7 @@ def evaluate_sets(
     out: Path | None,
     progress: Progress,
     *others: Path | None,
+    cluster: Cluster | None = None,
 ) -> Json:
     """Evaluate the draws of a set, and what `beside` names with them; return one record of all.
 
@@ -90,15 +92,15 @@ def evaluate_sets(
         key = "beside" if settings.beside else "ranking"
         raise ConcordError(f"--out is for one set, and {key}= evaluates others with it; leave one of them out")
     if settings.ranking:
-        return _evaluate_ranked(sets, test, chosen, progress, *others)
+        return _evaluate_ranked(sets, test, chosen, progress, *others, cluster=cluster)
     beside = {method: choose_beside(sets, method, settings.draws, progress) for method in settings.beside}
-    records = [evaluate_and_report(place, test, chosen, out, progress, *others) for place in sets]
+    records = [evaluate_and_report(place, test, chosen, out, progress, *others, cluster=cluster) for place in sets]
     sides = []
     for method, places in beside.items():
         found = []
         for number, place in enumerate(places, 1):
             progress.note(f"{method}, {f'draw {number} of {len(places)}' if len(places) > 1 else 'beside the set'}")
-            found.append(evaluation.evaluate(place, test, *chosen, None, progress))
+            found.append(evaluation.evaluate(place, test, *chosen, None, progress, cluster=cluster))
         sides.append(side(method, found, **_facts(places[0])))
     if len(sets) > 1:
         sides.insert(0, side(OWN, records))
@@ -116,6 +118,8 @@ def _evaluate_ranked(
     progress: Progress,
     random: Path | None = None,
     full: Path | None = None,
+    *,
+    cluster: Cluster | None = None,
 ) -> Json:
     """Evaluate one set, and search DD-Ranking's rates for it and for a draw of random images a seed."""
     settings, ways = chosen
@@ -125,10 +129,10 @@ def _evaluate_ranked(
     whole = rate_search.of_full(evaluation.cells_of(full, of), roles, students)
     if random is None:
         choose_beside(sets, "random", len(drawn), progress)
-    evaluate_sets(sets, test, (settings.model_copy(update={"ranking": None}), ways), None, progress)
+    evaluate_sets(sets, test, (settings.model_copy(update={"ranking": None}), ways), None, progress, cluster=cluster)
     progress.note(f"{settings.ranking}: {len(rate_search.RATES)} rates each, for the set and {len(drawn)} random ones")
     made, *found = (
-        rate_search.search(place, test, settings.model_copy(update={"seeds": seeds}), some, progress)
+        rate_search.search(place, test, settings.model_copy(update={"seeds": seeds}), some, progress, cluster)
         for place, seeds, some in (own, *drawn)
     )
     rows = rate_search.scores(made, found, whole, roles, settings.seeds)
@@ -212,9 +216,10 @@ def evaluate_and_report(
     out: Path | None,
     progress: Progress,
     *others: Path | None,
+    cluster: Cluster | None = None,
 ) -> dict[str, Any]:
     """Evaluate a set, as `concord.evaluation.evaluate.evaluate`; of a run whose record lies with it, draw the page."""
-    record = evaluation.evaluate(directory, test, *chosen, out, progress, *others)
+    record = evaluation.evaluate(directory, test, *chosen, out, progress, *others, cluster=cluster)
     if out is None:
         _report(directory, progress)
     return record

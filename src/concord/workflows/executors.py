@@ -21,7 +21,7 @@ from concord.models.hub import find_model, size_of
 from concord.plan import Batch, Sample
 from concord.recipe import Format, Recipe, models
 from concord.runs import begin
-from concord.storage.cluster import Cluster
+from concord.storage.cluster import RESOURCES, Cluster
 from concord.storage.crew import Spread, unheard
 from concord.storage.images import encode
 from concord.storage.processes import spread
@@ -125,8 +125,7 @@ class Team:
     def most(self) -> int:
         """Workers that the cluster has room for now."""
         has = self.cluster.resources()
-        named = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-        return max(1, min(int(has.get(named[key], 0) // need) for key, need in self.cluster.each.items() if need))
+        return max(1, min(int(has.get(RESOURCES[key], 0) // need) for key, need in self.cluster.each.items() if need))
 
 
 def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False) -> Team:
@@ -145,10 +144,10 @@ def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False) -> Team:
     if recipe.device == "cuda" and not gpus:
         raise ConcordError(f"device=cuda, and the cluster at {cluster.address} has no GPU; give device=auto")
     if gpus and recipe.device != "cpu":
+        # A worker waits for a GPU of its own, which an autoscaler may bring; nothing doubles up unasked.
         share = 1.0
-        if isinstance(recipe.workers, int) and recipe.workers > gpus:
-            _require(recipe.workers, int(gpus), share_gpus, f"the cluster at {cluster.address}")
-            share = gpus / recipe.workers
+        if share_gpus and isinstance(recipe.workers, int):
+            share = min(1.0, gpus / recipe.workers)
         each, device = {"num_cpus": 1.0, "num_gpus": share}, "cuda"
     else:
         each, device = {"num_cpus": float(recipe.threads), "memory": float(_memory_of(recipe))}, "cpu"
@@ -167,17 +166,15 @@ def require_gpus(recipe: Recipe, device: str, share_gpus: bool) -> None:
     Raises:
         ConcordError: it says so.
     """
-    if device.startswith("cuda") and isinstance(recipe.workers, int) and needs_torch(recipe):
-        import torch
+    if share_gpus or not (device.startswith("cuda") and isinstance(recipe.workers, int) and needs_torch(recipe)):
+        return
+    import torch
 
-        _require(recipe.workers, torch.cuda.device_count() if device == "cuda" else 1, share_gpus, "this machine")
-
-
-def _require(workers: int, gpus: int, share_gpus: bool, where: str) -> None:
-    if workers > gpus and not share_gpus:
+    gpus = torch.cuda.device_count() if device == "cuda" else 1
+    if recipe.workers > gpus:
         raise ConcordError(
-            f"workers={workers}, and {where} has {counted(gpus, 'GPU')} to work on: several would share one, each with"
-            f" its own copy of the models; give workers={gpus}, or --share-gpus where the memory is enough"
+            f"workers={recipe.workers}, and this machine has {counted(gpus, 'GPU')} to work on: several would share"
+            f" one, each with its own models; give workers={gpus}, or --share-gpus where the memory is enough"
         )
 
 

@@ -9,6 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine may be busy with other things: no test is about its own time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # A test is one of as many as there are cores: threads of its own would only wait for each other. Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

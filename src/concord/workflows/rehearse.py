@@ -164,9 +164,9 @@ class Rehearsal:
 
     weights: memory with every model loaded. timed: by variant, ``uninformed`` and, where the recipe is guided,
     ``informed``. text, real_image, rating: of one text and one real image for the encoder, and of rating one image
-    (None: nothing rates). memory: of the recipe's batch, of one worker. at_once: images at once that the memory held.
-    evaluations, gradients: of a whole sampling's denoiser, and those that are informed. selection: of choosing
-    concepts. seconds: of the whole run; None where the number of classes is not known.
+    (None: nothing rates). memory: of the recipe's batch, of one worker. at_once: images at once that the memory held,
+    of those that were `asked` of it. evaluations, gradients: of a whole sampling's denoiser, and those that are
+    informed. selection: of choosing concepts. seconds: of the whole run; None where the number of classes is not known.
     """
 
     recipe: Recipe
@@ -179,6 +179,7 @@ class Rehearsal:
     real_image: float | None
     rating: float | None
     at_once: int
+    asked: int
     memory: int
     evaluations: int
     gradients: int
@@ -191,14 +192,12 @@ class Rehearsal:
     @property
     def fits(self) -> bool:
         """Whether the recipe's batch fits at once; if not, it is made in parts."""
-        return self.memory <= self.free and self.at_once >= min(IMAGES, self.recipe.batch_size)
+        return self.memory <= self.free and self.at_once == self.asked
 
     @property
     def largest_batch(self) -> int:
         """How many images the memory will hold at once."""
-        peak = max(one.memory for one in self.timed.values())
-        each = max(1, (peak - self.weights) / self.at_once)
-        return max(1, int((self.free - self.weights) / each))
+        return max(1, int((self.free - self.weights) / _memory_of_an_image(self.timed, self.weights)))
 
     @property
     def images(self) -> int | None:
@@ -228,7 +227,7 @@ def rehearse(recipe: Recipe, images: int = IMAGES, steps: int = STEPS, progress:
             scorer = _scorer(played, method, data)
             weights = peak_memory(device)
             text, real_image = (None, None) if encoder is None else _encoding(encoder, data, device)
-            timed, at_once = {}, min(images, recipe.batch_size)
+            timed, at_once = {}, min(images, recipe.batch_size, recipe.memory.batch or recipe.batch_size)
             for variant in reversed(method.variants):
                 name = "informed" if variant == "images" and recipe.is_guided else "uninformed"
                 progress.stage(f"sampling, {name}")
@@ -246,9 +245,7 @@ def rehearse(recipe: Recipe, images: int = IMAGES, steps: int = STEPS, progress:
                 f"the memory of {device} ({size(free)} free) does not hold the models of {recipe.name}; set"
                 " dtype=bfloat16, or device to another"
             ) from None
-    return _carried_over(
-        recipe, device, free, found, weights, timed, text, real_image, rating, method.sampler.at_once or at_once, model
-    )
+    return _carried_over(recipe, device, free, found, weights, timed, text, real_image, rating, at_once, model)
 
 
 def check(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -389,7 +386,7 @@ def _carried_over(
     text: float | None,
     real_image: float | None,
     rating: float | None,
-    at_once: int,
+    asked: int,
     model: FrozenPipeline,
 ) -> Rehearsal:
     """From a few steps to the whole run: each evaluation costs a plain step, each gradient what it adds to one."""
@@ -405,9 +402,8 @@ def _carried_over(
     if recipe.uses_concepts and classes is not None and text is not None and real_image is not None:
         looked_at = real if recipe.concepts.images is None else classes * recipe.concepts.images
         selection = None if looked_at is None else looked_at * real_image + _texts(recipe, classes) * text
-    peak = max(one.memory for one in timed.values())
-    largest = max(one.images for one in timed.values())
-    memory = int(weights + (peak - weights) / largest * recipe.batch_size)
+    whole_batch = min(recipe.batch_size, recipe.memory.batch or recipe.batch_size)
+    memory = int(weights + _memory_of_an_image(timed, weights) * whole_batch)
     workers = _workers(recipe, device, free, memory, classes)
     whole = None if classes is None else (selection or 0.0) + seconds * classes * recipe.ipc / workers
     return Rehearsal(
@@ -420,7 +416,8 @@ def _carried_over(
         text=text,
         real_image=real_image,
         rating=rating,
-        at_once=largest,
+        at_once=min(one.images for one in timed.values()),
+        asked=asked,
         memory=memory,
         evaluations=evaluations,
         gradients=gradients if informed is not None else 0,
@@ -430,6 +427,11 @@ def _carried_over(
         seconds_per_image=seconds,
         seconds=whole,
     )
+
+
+def _memory_of_an_image(timed: Mapping[str, Timed], weights: int) -> float:
+    """What an image takes beside the weights, of the variant that takes most."""
+    return max(1.0, *((one.memory - weights) / one.images for one in timed.values()))
 
 
 def _variants(recipe: Recipe) -> int:

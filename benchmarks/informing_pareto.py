@@ -45,7 +45,8 @@ BATCH = 40
 MAKE = ("dtype=bfloat16", "threads=1", f"batch_size={BATCH}", "uninformed=false")
 BASE = ("informing.every=1", "informing.between=none")
 PLAIN = "uninformed"
-"""The name of the recipe's own sampling without concepts."""
+FIFTY = f"{PLAIN}+pipeline.steps=50"
+"""The recipe's own sampling without concepts."""
 SETTINGS = [
     f"steps={steps}+push={push}{inner}"
     for steps in (4, 6, 8, 10, 12, 20)
@@ -162,7 +163,7 @@ def main() -> None:
         rows[name] = {"overrides": list(overrides(name)), "ipc": ipc, "cost": cost}
         rows[name]["against_own_uninformed"] = judge.compare(images, before)
         if options.what == "report":
-            rows[name]["against_50_uninformed"] = judge.compare(images, make(PLAIN, block, ipc)[0])
+            rows[name]["against_50_uninformed"] = judge.compare(images, make(FIFTY, block, ipc)[0])
         operations({name: rows[name]})
         print(line(name, rows[name]), flush=True)
         write(path, head(f"informing_pareto.py {options.what}", "1 thread", seed=block, settings=rows))

@@ -10,8 +10,8 @@ ten. All are evaluated by the protocol `dc` with DSA, as the field's tables are:
 last accuracy, the mean over seeds; --epochs and --seeds ask for less.
 
 Everything goes through the command line, as a user would do it; a stopped benchmark goes on where it was. Sets lie
-below --work. The record has each descent's iterations, its processor seconds and its losses. Writes
-benchmarks/results/matching_cifar10.json.
+below --work. The record has each descent's iterations, its processor seconds and its losses; with --only some of them,
+what is recorded of the others stays. Writes benchmarks/results/matching_cifar10.json.
 """
 
 from __future__ import annotations
@@ -91,13 +91,15 @@ def main() -> None:
     parser.add_argument("--so-far", action="store_true", help="take descents as they are, and go on with none")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    commands, found = list[str](), dict[str, Any]()
+    out = RESULTS / "matching_cifar10.json"
+    before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    commands, found = list[str](), dict[str, Any](before.get("sets", {}))
     for name in options.only:
         method, _, beginning = name.partition("-")
         distilled(name, method, BEGINNING[method] if beginning else FEWER[method], options, commands)
         made = descent(name, options, 2 if method == "idm" else 1)
         if made is None:
-            found[name] = None
+            print(f"{name:<14} has no checkpoint yet", flush=True)
             continue
         place, facts = made
         protocol = ["protocol=dc", f"epochs={options.epochs}", "augment.dsa=color_crop_cutout_flip_scale_rotate"]
@@ -109,8 +111,10 @@ def main() -> None:
         print(
             f"{name:<14} {facts.get('iterations')} iterations: {values['mean']:.1f} ± {values['std']:.1f}", flush=True
         )
-    record = head(note="1 thread", sets=found, published=PUBLISHED, commands=commands)
-    write(RESULTS / "matching_cifar10.json", record, {str(options.work): "WORK", str(options.data): "DATA"})
+    said = [*before.get("commands", []), *commands]
+    hidden = {str(options.work): "WORK", str(options.data): "DATA"}
+    record = head("matching_cifar10.py --data DATA", "1 thread", sets=found, published=PUBLISHED, commands=said)
+    write(out, record, hidden)
 
 
 if __name__ == "__main__":

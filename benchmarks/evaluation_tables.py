@@ -210,11 +210,9 @@ def concord(arguments: Sequence[str], log: list[str], work: Path, collect: bool 
         sys.exit(done.returncode)
 
 
-def measure(
-    name: str, data: Path, work: Path, collect: bool = False, only: Sequence[str] | None = None
-) -> dict[str, Any]:
+def measure(table: Table, work: Path, collect: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
     """Make everything that is not there yet, or of these sets, unless there is only to `collect`; return the cells."""
-    table, commands = TABLES[name](data, work), list[str]()
+    commands = list[str]()
     work.mkdir(parents=True, exist_ok=True)
     teacher = work / "teacher.safetensors"
     record: dict[str, Any] = {}
@@ -278,7 +276,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    found = measure(options.table, options.data, work, options.collect, options.sets)
+    found = measure(TABLES[options.table](options.data, work), work, options.collect, options.sets)
     record = head(f"evaluation_tables.py {options.table}", **found)
     hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
     write(RESULTS / f"evaluation_{options.table}.json", record, hidden)

@@ -78,7 +78,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("distill", "reef", *few, "pipeline.steps=2", "informing.stop=0.5", "--out", place / "run")
     run("distill", "photos", "data=reef", *few, "unreadable=skip", "--out", place / "real")
     shutil.copytree(place / "run" / "images", place / "test")
-    tiny = "method=dm", "size=8", "ipc=1", "dm.iterations=1", "dm.width=4", "dm.depth=1"
+    run("experts", place / "test", "--out", place / "experts", "size=8", "width=4", "depth=1", "experts=1", "epochs=2")
+    tiny = (
+        "method=mtt",
+        "size=8",
+        "ipc=1",
+        f"mtt.experts={place / 'experts'}",
+        "mtt.iterations=1",
+        "mtt.steps=1",
+        "mtt.start=1",
+    )
     run("distill", "photos", f"data={place / 'test'}", *tiny, "--out", place / "matched")
     # With --out the page is not drawn anew, which takes longer than the trainings.
     against = ("--random", place / "real", "--full", place / "real", "--out", place / "evaluation.json")
@@ -109,6 +118,12 @@ def test_every_key_of_an_evaluation_is_named(place: Path) -> None:
     values = read(place / "evaluation.json")
     assert unnamed(values, "evaluation.json") == set()
     assert {"coverage", "ranking", "soft_labels", "teacher"} <= values.keys()
+
+
+def test_every_key_of_experts_is_named(place: Path) -> None:
+    assert {
+        key for key in unnamed(read(place / "experts" / "experts.json"), "Experts") if "settings." not in key
+    } == set()
 
 
 def test_no_key_of_results_is_named_that_no_run_gives(place: Path) -> None:

@@ -37,6 +37,8 @@ MATCHED = {
     "imagewoof-idm": None,
 }
 """Top-1 that is published at IPC 10."""
+TRAJECTORIES = {"cifar-10-mtt": "46.3 / 71.6", "cifar-100-mtt": "24.3 / 40.1", "imagewoof-mtt": None}
+"""Top-1 that is published, at IPC 1 and 50, or 1 and 10."""
 
 
 def head(name: str) -> str:
@@ -47,6 +49,7 @@ def head(name: str) -> str:
 def test_every_cell_has_its_recipe() -> None:
     others = ["custom", "custom-ip", "photos", "reef", "reef-few", "reef-held-out", "reef-minimax", "reef-paper"]
     assert {*CELLS, *(f"{name}-fast" for name in CELLS), *RECOVERED, *MATCHED, *others} <= set(bundled())
+    assert set(TRAJECTORIES) <= set(bundled())
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -124,6 +127,20 @@ def test_a_matching_is_of_published_settings_with_published_figures(name: str) -
         cells = [accuracy(data, method, False, "resnet18", ipc) for ipc in (1, 10, 50)]
         said = [f"{c.mean:.1f} +- {c.std:.1f}" if c and c.mean is not None else "unreadable" for c in cells]
         assert "#   " + " / ".join(said) + "\n" in text
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_a_trajectory_matching_names_its_experts_and_published_figures(name: str) -> None:
+    recipe, text, data = load(name, ["data=DIR"]), head(name), name.removesuffix("-mtt")
+    section = recipe.of_method
+    assert (recipe.method, section.preset) == ("mtt", {"imagewoof": "imagenet"}.get(data, data.replace("-", "")))
+    assert f"concord experts DIR --out {section.experts} " in text and "# Cost: " in text
+    assert f"concord distill {name} data=DIR" in text
+    if figures := TRAJECTORIES[name]:
+        assert figures in text
+    else:
+        cells = [accuracy(data, "mtt", False, "convnet", ipc) for ipc in (1, 10)]
+        assert "#   " + " / ".join(f"{c.mean:.1f} +- {c.std:.1f}" for c in cells if c) + "\n" in text
 
 
 def test_imagenet_1k_has_fifty_checkpoints_of_twenty_classes() -> None:

@@ -14,6 +14,7 @@ from concord.cli.distill import distill
 from concord.cli.doctor import doctor
 from concord.cli.download import download
 from concord.cli.evaluate import evaluate
+from concord.cli.experts import experts
 from concord.cli.export import export
 from concord.cli.fetch import fetch
 from concord.cli.finetune import finetune
@@ -46,7 +47,7 @@ app = Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Make": (init, recipes, rehearse, download, distill, status, merge, finetune, convert),
+    "Make": (init, recipes, rehearse, download, experts, distill, status, merge, finetune, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels),
     "Share": (export, fetch),

@@ -24,7 +24,7 @@ from concord.errors import ConcordError
 from concord.events import Progress
 from concord.methods.base import Cost, GeneratedImage
 from concord.methods.initial import Initial
-from concord.methods.settings import Joint
+from concord.methods.settings import Descent, Joint
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
 from concord.storage.atomic import disk_errors, make_directories, write_atomically
@@ -81,7 +81,7 @@ class JointMethod(ABC):
 
     def __init__(self, recipe: Recipe, data: ImageSet) -> None:
         self.recipe, self.data, self.name = recipe, data, recipe.method
-        self.settings: Joint = getattr(recipe, recipe.method.replace("-", "_"))
+        self.settings: Descent = recipe.of_method
         self.factor = 1
 
     @abstractmethod
@@ -205,27 +205,33 @@ class JointMethod(ABC):
 
     def _load(self) -> TensorSet:
         """All real images at the recipe's size, or at their own where they are squares alike."""
-        side = self.recipe.size or self._own_side()
+        side = self.recipe.size or own_side(self.data, f"{self.name}: ")
         if side % self.factor or side < 8:
             raise ConcordError(f"{self.name}: images of {side} px; expected 8 or more, and a multiple of {self.factor}")
         return load(self.data, for_training(side))
 
-    def _own_side(self) -> int:
-        sides = {self.data.size(item) for entry in self.data.classes for item in self.data.items(entry.label)}
-        if len(sides) > 1 or len(set(*sides)) > 1:
-            raise ConcordError(f"{self.name}: the images of {self.recipe.data} are no squares of one size; give size=")
-        return sides.pop()[0]
-
     def _space(self, images: TensorSet) -> Space:
         """The space that the recipe names; else by the mean and the deviation of the real images' channels."""
-        if self.settings.space is not None:
-            return Space.named(self.settings.space)
-        parts = [part.double().div_(255) for part in images.images.split(1000)]
-        total = sum(len(part) for part in parts) * images.side**2
-        mean = torch.stack([part.sum((0, 2, 3)) for part in parts]).sum(0) / total
-        square = torch.stack([part.square().sum((0, 2, 3)) for part in parts]).sum(0) / total
-        deviation = (square - mean.square()).clamp(min=1e-12).sqrt()
-        return Space.normalised(mean.tolist(), deviation.tolist())
+        named = self.settings.space if isinstance(self.settings, Joint) else None
+        return channel_space(images) if named is None else Space.named(named)
+
+
+def own_side(data: ImageSet, of: str = "") -> int:
+    """Pixels of the side of images that are squares alike. Raises ConcordError: they are not; `of` stands before it."""
+    sides = {data.size(item) for entry in data.classes for item in data.items(entry.label)}
+    if len(sides) != 1 or len(set(*sides)) > 1:
+        raise ConcordError(f"{of}the real images are no squares of one size; give size=")
+    return sides.pop()[0]
+
+
+def channel_space(images: TensorSet) -> Space:
+    """The space in which the channels of some images have mean 0 and deviation 1."""
+    parts = [part.double().div_(255) for part in images.images.split(1000)]
+    total = sum(len(part) for part in parts) * images.side**2
+    mean = torch.stack([part.sum((0, 2, 3)) for part in parts]).sum(0) / total
+    square = torch.stack([part.square().sum((0, 2, 3)) for part in parts]).sum(0) / total
+    deviation = (square - mean.square()).clamp(min=1e-12).sqrt()
+    return Space.normalised(mean.tolist(), deviation.tolist())
 
 
 def _on(device: torch.device, value: Any) -> Any:

@@ -87,6 +87,28 @@ Running accuracies begin anew where its code evaluates. Its IPC 50 of ImageNet-1
 is not done here."""
 
 
+MTT_PRESETS: dict[str, dict[int, dict[str, Any]]] = {
+    "cifar10": {
+        1: {"steps": 50, "start": 2, "lr": 100.0, "rate_lr": 1e-7, "rate": 0.01},
+        10: {"steps": 30, "start": 20, "lr": 100.0, "rate": 0.001},
+        50: {"steps": 30, "start": 40, "rate": 0.001},
+    },
+    "cifar100": {
+        1: {"start": 20, "epochs": 3},
+        10: {"start": 20},
+        50: {"steps": 80, "start": 40, "batch": 125},
+    },
+    "tiny": {
+        1: {"steps": 10, "start": 10, "lr": 1e4, "rate_lr": 1e-4},
+        10: {"start": 40, "lr": 1e4, "rate_lr": 1e-4, "batch": 200},
+        50: {"start": 40, "lr": 1e4, "rate_lr": 1e-4, "batch": 300},
+    },
+    "imagenet": {1: {"start": 10, "rate_lr": 1e-6}},
+}
+"""By data set and the least IPC, where they differ from the defaults: justincui03/dc_benchmark, `methods/tm/readme.md`;
+`imagenet` is for subsets of ten classes at 128 px, of which IPC 1 alone is given."""
+
+
 Values = Mapping[str, Any]
 
 
@@ -103,15 +125,12 @@ def published(presets: Mapping[str, Mapping[int, Values]], name: str) -> Callabl
     return settings
 
 
-class Joint(Part):
+class Descent(Part):
     """What methods have that optimise all pixels of a set together."""
 
     init: Annotated[str, Field(min_length=1)] = "real"
     """What the pixels begin from: `real` images at random, `noise`, `herding` (a coreset by its pixels), or the images
     of the finished set in this directory, which any method may have made."""
-    space: SpaceName | None = None
-    """What the values are: pixels less a mean and divided by a deviation, those of the data set of this name; null
-    takes those of the real images."""
     iterations: PositiveInt = 20000
     """Steps of the descent."""
     lr: PositiveFloat = 1.0
@@ -120,6 +139,14 @@ class Joint(Part):
     """The momentum of the pixels."""
     dsa: Annotated[str, AfterValidator(dsa_strategy)] = "color_crop_cutout_flip_scale_rotate"
     """Differentiable Siamese augmentation: families of which one is drawn for each class; empty, none."""
+
+
+class Joint(Descent):
+    """Of those that draw their networks: what these are, and what the images' values are."""
+
+    space: SpaceName | None = None
+    """What the values are: pixels less a mean and divided by a deviation, those of the data set of this name; null
+    takes those of the real images."""
     depth: Annotated[int, Field(ge=1, le=6)] | None = None
     """Blocks of the networks, ConvNets of instance norm; null is 3 at 32 px, and one more each time that doubles."""
     width: PositiveInt = 128
@@ -164,3 +191,31 @@ class Idm(Joint):
     """Real images in such a step, of all classes, not augmented."""
     forget: PositiveInt = 100
     """Iterations after which running accuracies begin anew."""
+
+
+class Mtt(Descent):
+    """Of `mtt`: matching the training trajectories of experts."""
+
+    experts: Annotated[str, Field(min_length=1)] | None = None
+    """The directory that `concord experts` filled: their images' size, whitening and networks are the set's."""
+    preset: Literal["cifar10", "cifar100", "tiny", "imagenet"] | None = None
+    """Whose published settings the other keys take where they are not set, for the recipe's `ipc`; null, the defaults.
+    """
+    iterations: PositiveInt = 5000
+    """Steps of the descent."""
+    lr: PositiveFloat = 1000.0
+    """The learning rate of the pixels."""
+    dsa: Annotated[str, AfterValidator(dsa_strategy)] = "color_crop_cutout_flip_scale_rotate"
+    """Augmentation of the student's batches: families of which one is drawn for each step; empty, none."""
+    steps: PositiveInt = 20
+    """Steps of the student in an iteration."""
+    batch: PositiveInt | None = None
+    """Images in a step of the student; null is all of the set."""
+    epochs: PositiveInt = 2
+    """Epochs of the expert that the student's steps shall make up for."""
+    start: PositiveInt = 25
+    """The student begins where an expert was before an epoch below this one, drawn anew in each iteration."""
+    rate: PositiveFloat = 0.01
+    """The student's learning rate before the first iteration; it is learnt with the images."""
+    rate_lr: Weight = 1e-5
+    """The learning rate of that rate; 0 leaves it as it is."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
 
-from concord.methods.settings import DM_PRESETS, IDM_PRESETS, Dm, Idm, Sre2l, published
+from concord.methods.settings import DM_PRESETS, IDM_PRESETS, MTT_PRESETS, Dm, Idm, Mtt, Sre2l, published
 from concord.recipe import Recipe
 from concord.registry import SCORERS, MethodSpec
 
@@ -170,4 +170,14 @@ IDM = replace(
     " real images of their class (IDM)",
     settings=Idm,
     presets=published(IDM_PRESETS, "idm"),
+)
+MTT = replace(
+    DM,
+    name="mtt",
+    build="concord.methods.mtt:TrajectoryMatching",
+    about="pixels on which a network takes the way that others took on the real images (MTT)",
+    settings=Mtt,
+    presets=published(MTT_PRESETS, "mtt"),
+    check=_needs("mtt.experts", "train some with `concord experts DATA --out DIR`, as in mtt.experts=DIR"),
+    unread=DM.unread | {"dtype"},
 )

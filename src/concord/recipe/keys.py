@@ -110,7 +110,9 @@ def _words(node: Json) -> str:
         return _TYPES["object"]
     if "anyOf" in node:
         known = any("enum" in one for one in node["anyOf"])  # beside known words, that others may be there goes unsaid
-        open_ends = ("pattern" in one or (known and one.get("type") == "string") for one in node["anyOf"])
+        open_ends = (
+            "pattern" in one or (known and one.get("type") == "string" and "enum" not in one) for one in node["anyOf"]
+        )
         words = [_words(one) for one, is_open in zip(node["anyOf"], open_ends, strict=True) if not is_open]
         return " or ".join(dict.fromkeys(words))
     if "enum" in node or "const" in node:

@@ -1,0 +1,122 @@
+"""Every method on reef at IPC 1 and 10, in three regimes of labels: one table, three draws of what is drawn.
+
+    python benchmarks/methods_reef.py           # some hours of two CPU cores; a killed benchmark goes on where it was
+    python benchmarks/methods_reef.py --sets dm-1 dm-10 && python benchmarks/methods_reef.py --collect
+    python benchmarks/methods_reef.py --tiny    # tries the script: a few steps of everything, recorded in --work
+
+Everything goes through the command line, as in evaluation_tables.py, and the commands are in the record. Students are
+ConvNet-3 of width 32 at 32 px, trained with a teacher's labels anew at each step (soft), with one stored label an image
+(fixed) and with the set's own (hard). What each method descends with is far shorter than what is published for CIFAR:
+the commands say how long. Methods whose IPC is part of what they are have a set an IPC.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from evaluation_tables import DRAWS, REGIMES, Set, Table, concord, measure, where
+from record import RESULTS, head, write
+
+IPC = (1, 10)
+LABELS = {"rded": "soft", "fixed": "fixed", "hard": "hard"}
+
+
+def experts(work: Path, tiny: bool) -> list[str]:
+    """The command that trains what mtt matches."""
+    size = ("experts=1", "epochs=2", "width=8") if tiny else ("experts=10", "epochs=20", "width=32")
+    return ["experts", "reef", "--out", str(work / "experts"), "size=32", "batch=100", *size, "--quiet"]
+
+
+def methods(work: Path, tiny: bool = False) -> Table:
+    """All methods that make a set of reef; of what is informed also the counterparts, random images and a coreset."""
+    teacher = f"teacher={work / 'teacher.safetensors'}"
+    epochs, draws = ("epochs=2", DRAWS[:2]) if tiny else ("epochs=300", DRAWS)
+    student = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", epochs, teacher, *REGIMES)
+    together = ((*student, f"ipc={','.join(map(str, IPC))}"),)
+    short = {"dm": 5, "idm": 5, "mtt": 5} if tiny else {"dm": 1000, "idm": 1000, "mtt": 500}
+
+    def joint(name: str, *settings: str) -> list[Set]:
+        own = (f"method={name}", f"{name}.iterations={short[name]}", *settings)
+        return [
+            Set(f"{name}-{ipc}", ("reef", *own, f"ipc={ipc}"), ((*student, f"ipc={ipc}"),), draws=draws) for ipc in IPC
+        ]
+
+    def grown(name: str, *settings: str) -> Set:
+        return Set(name, ("reef", f"method={name}", f"ipc={IPC[-1]}", *settings), together, draws=draws)
+
+    informed = ("reef", f"ipc={IPC[-1]}")
+    recovered = (f"sre2l.iterations={5 if tiny else 1000}", "sre2l.preset=cifar", "size=32", teacher)
+    networks = [(f"{name}.width=32", f"{name}.real=64", "size=32") for name in ("dm", "idm")]
+    matched = (f"mtt.experts={work / 'experts'}", "mtt.steps=20", f"mtt.start={1 if tiny else 15}", "mtt.rate_lr=1e-6")
+    return Table(
+        "reef-test",
+        (
+            Set("informed", informed, ((*together[0], "beside=random,herding,k_center"),), draws=draws),
+            Set("uninformed", informed, together, part="uninformed", of="informed", draws=draws),
+            *(
+                Set(name, informed, (), part=f"beside/{name}", of="informed")
+                for name in ("random", "herding", "k_center")
+            ),
+            grown("rded", "size=64", teacher),
+            grown("sre2l", *recovered),
+            *joint("dm", *networks[0]),
+            *joint("idm", *networks[1]),
+            *joint("mtt", *matched),
+        ),
+        (
+            "reef",
+            "student=convnet-3",
+            "width=32",
+            "size=32",
+            f"epochs={2 if tiny else 20}",
+            "batch=100",
+            "dtype=bfloat16",
+        ),
+        not_run=("minimax fine-tuning", "ResNet-18 at 64 px, and descents as long as published: these want a GPU"),
+    )
+
+
+def table(sets: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A row a method, a column an IPC and a regime: mean and deviation over draws, of the accuracy that is reported."""
+    columns = [(protocol, ipc) for ipc in IPC for protocol in LABELS]
+    rows: dict[str, dict[tuple[str, int], str]] = {}
+    for name, found in sets.items():
+        row = rows.setdefault(name.partition("-")[0], {})
+        for key, same in groupby(sorted(found, key=where), where):
+            values = [value for cell in same for value in cell["top1"][cell["reports"]]["values"]]
+            row[key] = f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    heads = [f"IPC {ipc}, {LABELS[protocol]}" for protocol, ipc in columns]
+    lines = [["method", *heads], ["---"] * (len(heads) + 1)]
+    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--work", type=Path, help="where sets, teacher and experts lie; out/evaluation/methods if not given"
+    )
+    parser.add_argument("--collect", action="store_true", help="record what is there, and make nothing")
+    parser.add_argument("--sets", nargs="*", help="make these alone; recorded is all that is there")
+    parser.add_argument("--tiny", action="store_true", help="a few steps of everything, to try the script")
+    options = parser.parse_args()
+    work = options.work or Path("out") / "evaluation" / ("methods-tiny" if options.tiny else "methods")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    work.mkdir(parents=True, exist_ok=True)
+    commands: list[str] = []
+    wanted = options.sets is None or any(name.startswith("mtt") for name in options.sets)
+    concord(experts(work, options.tiny), commands, work, options.collect or not wanted)
+    found = measure(methods(work, options.tiny), work, options.collect, options.sets)
+    record = head("methods_reef.py", **{**found, "commands": commands + found["commands"]})
+    place = work if options.tiny else RESULTS
+    write(place / "methods_reef.json", record, {str(work): "WORK"})
+    print("\n".join(table(record["sets"])))
+
+
+if __name__ == "__main__":
+    main()

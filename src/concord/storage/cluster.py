@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
@@ -18,6 +19,8 @@ from concord.storage.crew import Answer, Died, Hand, attempt, deal, unheard
 
 RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """What an actor asks for, and what Ray calls that of a node."""
+_TOKEN = Path("~/.ray/auth_token")
+"""Where Ray keeps what clusters with token authentication ask for, as they do by default."""
 WAIT = 60.0
 """Seconds without any worker after which it is said that the cluster has no room."""
 
@@ -83,6 +86,8 @@ def connected(address: str) -> Iterator[Cluster]:
     Raises ConcordError: Ray is not installed, or nobody answers there.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address.startswith("ray://") and ("RAY_AUTH_TOKEN" in os.environ or _TOKEN.expanduser().is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # a client sends the token that it has only where it is told to
     try:
         import ray
     except ImportError as error:
@@ -100,7 +105,7 @@ def connected(address: str) -> Iterator[Cluster]:
         said = str(error).partition("\n")[0]
         raise ConcordError(
             f"no Ray cluster answers at {address} ({said}); expected local, auto, HOST:PORT or ray://HOST:PORT, and"
-            " `ray start --head` on a machine of it"
+            " `ray start --head` on a machine of it, and its token in ~/.ray/auth_token where it asks for one"
         ) from error
     try:
         yield Cluster(address)

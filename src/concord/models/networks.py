@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 import torchvision
@@ -71,7 +71,8 @@ class ConvNet(nn.Module):
     @property
     def blocks(self) -> list[tuple[nn.Module, nn.Module]]:
         """Each block's convolution and norm."""
-        return list(zip(self.layers["conv"], self.layers["norm"], strict=True))  # type: ignore[arg-type]
+        convolutions, norms = (cast(nn.ModuleList, self.layers[kind]) for kind in ("conv", "norm"))
+        return list(zip(convolutions, norms, strict=True))
 
 
 def _norm(norm: str, width: int, side: int = 1) -> nn.Module:

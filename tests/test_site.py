@@ -24,10 +24,12 @@ from concord.evaluation.protocols import RDED
 from concord.evaluation.settings import Settings
 from concord.evaluation.soft_labels import LabelFormat
 from concord.evaluation.train_teacher import TeacherSettings
+from concord.methods.experts import ExpertSettings
 from concord.recipe import Recipe
 from concord.recipe.model import recipe_class
 from concord.registry import METHODS
 from concord.settings import keys
+from concord.workflows.finetune import FinetuneSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -119,6 +121,7 @@ KNOWN = {
     *(key for method in METHODS for key in keys(recipe_class(method))),
     *keys(Recipe),
     *(key for shape in (Settings, TeacherSettings, LabelFormat, type(RDED)) for key in keys(shape)),
+    *(key for shape in (FinetuneSettings, ExpertSettings) for key in keys(shape)),
 }
 """Every ``key`` that a command's ``key=value`` may set."""
 

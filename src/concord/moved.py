@@ -44,7 +44,7 @@ guidance < informing ; guidance.attach < informing.attach ; guidance.concept_gui
 guidance.objectives < informing.objectives
 methods.base < methods.base ; methods.batch_sampler < methods.making
 methods.class_mapping < methods.checkpoints ; methods.coreset < methods.coreset methods.features
-methods.diffusion < methods.generate ; methods.rded < methods.crops
+methods.diffusion < methods.generate ; methods.rded < methods.crops ; methods.teacher < methods.rded
 methods.real < methods.full methods.random methods.supply
 metrics.completeness < scoring.completeness scoring.details scoring.outcome ; metrics.copies < scoring.copies
 metrics.ddranking < evaluation.ranking ; metrics.details < scoring.details ; metrics.embeddings < scoring.embeddings

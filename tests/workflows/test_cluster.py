@@ -39,7 +39,8 @@ def many_photos(folder: Path) -> Recipe:
         (folder / name).mkdir(parents=True)
         for i in range(80):
             Image.new("RGB", (8, 8), (i, 2 * i, len(name))).save(folder / name / f"{i}.png")
-    return validate({"method": "random", "data": str(folder), "ipc": 80})
+    # Large ones, so that many are not made yet when the node is gone.
+    return validate({"method": "random", "data": str(folder), "ipc": 80, "size": 512})
 
 
 class Kills(Silent):

@@ -182,7 +182,7 @@ def _image_lines(pipeline: Pipeline, way: Way) -> str:
         return "\n  start: real # under noise: near copies are likely, and reported\n  image_strength: 0.5 # of noise"
     if pipeline.ip_adapter is None:
         return ""
-    adapter = ", ".join(f"{key}: {value}" for key, value in pipeline.ip_adapter)
+    adapter = ", ".join(f"{key}: {value}" for key, value in pipeline.ip_adapter if value is not None)
     return f"\n  ip_adapter: {{{adapter}}} # real images as prompts"
 
 

@@ -53,10 +53,10 @@ def test_four_at_once_and_some_of_them_killed_again_and_again(tmp_path: Path, ph
     recipe, out, rng = toy_recipe(photos, ipc=30), tmp_path / "shards", random.Random(0)
     distill(recipe, tmp_path / "whole")
     kills = 0
-    for _ in range(5):
+    for turn in range(6):  # at first at once, then later and later: on a fast machine a shard is soon made
         children = [forked(lambda n=n: make_shard(recipe, out, Shard(n, 4))) for n in range(4)]
         for child in children:
-            time.sleep(rng.uniform(0, 0.15))
+            time.sleep(rng.uniform(0, 0.03) * turn)
             os.kill(child, signal.SIGKILL)
             kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert kills >= 4

@@ -68,7 +68,7 @@ def test_a_node_that_dies_costs_its_batches_only(nodes: Any, tmp_path: Path) -> 
     assert results["made"] == 160
     assert tree(tmp_path / "cluster") == tree(tmp_path / "alone")
     assert "2 workers on 3 nodes of the cluster, device cpu" in kills.notes
-    assert any("a worker ended" in note and "dealt again" in note for note in kills.notes), kills.notes
+    # Whether its worker had begun by then, and is told as ended, depends on the machine: tests/storage/test_crew.py.
 
     # On what is left of it: a node that finds other images under the same path is told, and nothing is made of them.
     other = validate({"method": "random", "data": str(tmp_path / "photos"), "ipc": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,28 @@ class Kills(Silent):
         if self.node is not None:
             node, self.node = self.node, None
             self.cluster.remove_node(node, allow_graceful=False)
+            # Its workers go on until the cluster has seen it; until then nothing is stored, and so little is dealt.
+            for _ in range(600):
+                if sum(one["Alive"] for one in ray.nodes()) == 2:
+                    break
+                time.sleep(0.1)
 
 
 def test_a_node_that_dies_costs_its_batches_only(nodes: Any, tmp_path: Path) -> None:
     recipe = many_photos(tmp_path / "photos")
     distill(recipe, tmp_path / "alone")
-    cluster, (first, _) = nodes
-    kills = Kills(cluster, first)
-    with connected(cluster.address) as mine:
-        results = distill(recipe, tmp_path / "cluster", kills, cluster=mine)
-    assert results["made"] == 160
-    assert tree(tmp_path / "cluster") == tree(tmp_path / "alone")
-    assert "2 workers on 3 nodes of the cluster, device cpu" in kills.notes
-    # Whether its worker had begun by then, and is told as ended, depends on the machine: tests/storage/test_crew.py.
+    cluster, (node, _) = nodes
+    for turn in range(5):  # on a busy machine the other worker may not have begun when its node goes
+        kills = Kills(cluster, node)
+        with connected(cluster.address) as mine:
+            results = distill(recipe, tmp_path / f"cluster-{turn}", kills, cluster=mine)
+        assert results["made"] == 160
+        assert tree(tmp_path / f"cluster-{turn}") == tree(tmp_path / "alone")
+        assert "2 workers on 3 nodes of the cluster, device cpu" in kills.notes
+        if told := any("a worker ended" in note and "dealt again" in note for note in kills.notes):
+            break
+        node = cluster.add_node(num_cpus=1)
+    assert told, kills.notes
 
     # On what is left of it: a node that finds other images under the same path is told, and nothing is made of them.
     other = validate({"method": "random", "data": str(tmp_path / "photos"), "ipc": 1})

@@ -1,5 +1,6 @@
 // Finding: search and jump by class name, and filters.
 const LISTED = 12;
+const SETTLING = 20; // frames
 const search = document.getElementById("search");
 const found = document.getElementById("found");
 const sections = [...document.querySelectorAll(".class")];
@@ -47,9 +48,14 @@ function jump(position) {
   fill(section);
   found.hidden = true;
   search.setAttribute("aria-expanded", "false");
-  section.scrollIntoView();
   section.focus({ preventScroll: true });
-  requestAnimationFrame(() => section.scrollIntoView()); // again, when those above it have their true height
+  hold(section, SETTLING);
+}
+
+/** Keep a class in view for some frames, in which those above it come to their true height. */
+function hold(section, frames) {
+  section.scrollIntoView();
+  if (frames) requestAnimationFrame(() => hold(section, frames - 1));
 }
 
 search.addEventListener("input", () => {

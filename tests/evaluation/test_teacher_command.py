@@ -75,14 +75,14 @@ def test_cut_off_it_goes_on_and_comes_to_the_same(tmp_path: Path, monkeypatch: p
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     succeed("teacher", train, "--out", whole, *SMALL)
     monkeypatch.setattr(teaching, "EVERY", -1.0)
-    really, epochs = teaching._write, []
+    really, epochs = teaching.write_checkpoint, []
 
-    def write(part: Path, identity: str, epoch: int, *rest: Any) -> None:
-        really(part, identity, epoch, *rest)
-        epochs.append(epoch)
+    def write(part: Path, identity: str, values: dict[str, Any]) -> None:
+        really(part, identity, values)
+        epochs.append(values["epoch"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(teaching, "_write", write)
+    monkeypatch.setattr(teaching, "write_checkpoint", write)
     for number in range(1, 4):
         code, _, error = run("teacher", train, "--out", cut, *SMALL)
         assert (code, epochs) == (130, list(range(1, number + 1)))

@@ -1,8 +1,6 @@
 """Training a teacher: a student on the whole real set, saved with its classes, and resumed where it was killed."""
 
-import io
 import json
-import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 
 from concord.data import ImageSet, open_test
@@ -24,7 +21,8 @@ from concord.evaluation.training import Drawn, Trainer, TrainingLog, train
 from concord.events import Progress, Silent
 from concord.models.classifier_file import save_classifier
 from concord.models.students import canonical
-from concord.storage.atomic import lock, write_atomically
+from concord.storage.atomic import lock
+from concord.storage.torch_file import read_checkpoint, write_checkpoint
 
 EVERY = 60.0
 """Seconds between two checkpoints, at least; one is taken at the end of an epoch."""
@@ -120,7 +118,8 @@ def teach(
         require_fit(look, classes, protocol, len(images), batch)
         held = load(test, for_testing(size, protocol.test_side(size))) if test is not None else None
         identity = json.dumps([protocol.model_dump(mode="json"), settings.model_dump(mode="json"), images.digest])
-        earlier = _read(part, identity) or {"epoch": 0, "state": None, "accuracies": {}}
+        anew: dict[str, Any] = {"epoch": 0, "state": None, "accuracies": {}}
+        earlier = read_checkpoint(part, identity, *anew) or anew
         saved = time.monotonic()
         accuracies: dict[int, float] = earlier["accuracies"]
 
@@ -128,7 +127,8 @@ def teach(
             nonlocal saved
             accuracies.update(course.accuracies)
             if time.monotonic() - saved > EVERY and epoch < epochs - 1:
-                _write(part, identity, epoch + 1, trainer, accuracies)
+                state = trainer.state()
+                write_checkpoint(part, identity, {"epoch": epoch + 1, "state": state, "accuracies": dict(accuracies)})
                 saved = time.monotonic()
             hears.advance(1, [{"epoch": epoch + 1, "epochs": epochs, "accuracy": course.accuracies.get(epoch)}])
 
@@ -156,24 +156,3 @@ def teach(
         (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
     seconds = time.perf_counter() - begun
     return TrainedTeacher(out, student, len(images), classes, size, epochs, accuracy, seconds, course)
-
-
-def _write(part: Path, identity: str, epoch: int, trainer: Trainer, accuracies: dict[int, float]) -> None:
-    buffer = io.BytesIO()
-    torch.save({"identity": identity, "epoch": epoch, "state": trainer.state(), "accuracies": dict(accuracies)}, buffer)
-    write_atomically(part, buffer.getvalue())
-
-
-def _read(part: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint of an earlier call, None where there is none; one of another training is refused."""
-    if not part.is_file():
-        return None
-    try:
-        values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-        known = values["identity"]
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ConcordError(f"{part} is damaged; take it away to begin anew") from error
-    if known != identity:
-        other = f"{part} is of a training with other settings or images"
-        raise ConcordError(f"{other}; take it away, or give another --out")
-    return values

@@ -4,7 +4,6 @@ An iteration is a function of what was before it, the recipe's seed and its numb
 its own, so that a descent that was killed goes on as if it had not been.
 """
 
-import io
 import math
 import time
 from abc import ABC, abstractmethod
@@ -27,8 +26,8 @@ from concord.methods.initial import Initial
 from concord.methods.settings import Descent, Joint
 from concord.plan import Sample, sample_seed
 from concord.recipe import Recipe
-from concord.storage.atomic import disk_errors, make_directories, write_atomically
-from concord.storage.torch_file import load_torch_file
+from concord.storage.atomic import disk_errors, make_directories
+from concord.storage.torch_file import load_torch_file, save_torch_file
 from concord.system import resolve_device
 from concord.text import duration
 
@@ -189,11 +188,9 @@ class JointMethod(ABC):
             "since": since,
             "cpu_seconds": self.seconds,
         }
-        buffer = io.BytesIO()
-        torch.save(_on(torch.device("cpu"), state), buffer)
         with disk_errors(folder):
             make_directories(folder)
-        write_atomically(folder / STATE, buffer.getvalue())
+        save_torch_file(folder / STATE, _on(torch.device("cpu"), state))
 
     @cached_property
     def device(self) -> torch.device:

@@ -4,9 +4,7 @@ What is random in a step depends on the seed and the step alone, and a checkpoin
 that was killed ends with the bytes of one that was not.
 """
 
-import io
 import json
-import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,8 +33,9 @@ from concord.plan import sample_seed
 from concord.recipe import Device
 from concord.recipe.sections import Fraction, Weight
 from concord.settings import override
-from concord.storage.atomic import lock, new_directory, read_json, write_atomically, write_json
+from concord.storage.atomic import lock, new_directory, read_json, write_json
 from concord.storage.images import fitted, to_pixels
+from concord.storage.torch_file import read_checkpoint, write_checkpoint
 from concord.system import resolve_device, resolve_dtype, version
 
 EVERY = 60.0
@@ -188,7 +187,7 @@ def _tune(
     part = out.with_name(f".{out.name}.checkpoint")
     with lock(out.parent, f".{out.name}.tuning"):
         trainer = Trainer(_model(settings, device), settings, device)
-        trainer.load(_read(part, json.dumps(identity)))
+        trainer.load((read_checkpoint(part, json.dumps(identity), "state") or {}).get("state"))
         per_epoch, saved, losses = len(items) // settings.batch, time.monotonic(), list[float]()
         hears.begin(settings.epochs, trainer.step // per_epoch)
         while trainer.step < settings.epochs * per_epoch:
@@ -199,7 +198,7 @@ def _tune(
                 known_as = [ids[entries[label].key] for label in labels]
                 losses.append(trainer.take(torch.stack([pixels for _, pixels in batch]), known_as))
                 if time.monotonic() - saved > EVERY:
-                    _write(part, json.dumps(identity), trainer)
+                    write_checkpoint(part, json.dumps(identity), {"state": trainer.state()})
                     saved = time.monotonic()
             hears.advance(1, [{"epoch": epoch + 1, "epochs": settings.epochs, "loss": float(np.mean(losses))}])
         loss = float(np.mean(losses)) if losses else trainer.last
@@ -341,25 +340,3 @@ class Trainer:
         fold(transformer)
         transformer.to("cpu").save_pretrained(folder / "transformer")
         self.model.pipeline.scheduler.save_pretrained(folder / "scheduler")
-
-
-def _write(part: Path, identity: str, trainer: Trainer) -> None:
-    buffer = io.BytesIO()
-    torch.save({"identity": identity, "state": trainer.state()}, buffer)
-    write_atomically(part, buffer.getvalue())
-
-
-def _read(part: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint of an earlier call, None where there is none; one of another training is refused."""
-    if not part.is_file():
-        return None
-    try:
-        values: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-        known, state = values["identity"], values["state"]
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ConcordError(f"{part} is damaged; take it away to begin anew") from error
-    if known != identity:
-        raise ConcordError(
-            f"{part} is of a training with other settings or images; take it away, or give another --out"
-        )
-    return dict(state)

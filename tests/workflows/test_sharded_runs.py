@@ -47,18 +47,27 @@ def forked(work: Callable[[], object]) -> int:
     return child
 
 
+def kill_me() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.usefixtures("toy_shards")
 @needs_fork
-def test_four_at_once_and_some_of_them_killed_again_and_again(tmp_path: Path, photos: Path) -> None:
+def test_four_at_once_and_some_of_them_killed_again_and_again(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe, out, rng = toy_recipe(photos, ipc=30), tmp_path / "shards", random.Random(0)
     distill(recipe, tmp_path / "whole")
+
+    def dying(shard: Shard, after: int) -> None:
+        points = iter(range(after))
+        monkeypatch.setattr(atomic, "failpoint", lambda name: next(points, None) is None and kill_me())
+        make_shard(recipe, out, shard)
+
     kills = 0
-    for turn in range(6):  # at first at once, then later and later: on a fast machine a shard is soon made
-        children = [forked(lambda n=n: make_shard(recipe, out, Shard(n, 4))) for n in range(4)]
-        for child in children:
-            time.sleep(rng.uniform(0, 0.03) * turn)
-            os.kill(child, signal.SIGKILL)
-            kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    for turn in range(6):  # at first at once, then later and later
+        children = [forked(lambda n=n, after=rng.randint(0, 8 * turn): dying(Shard(n, 4), after)) for n in range(4)]
+        kills += sum(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
     assert kills >= 4
     ended = [os.waitpid(forked(lambda n=n: make_shard(recipe, out, Shard(n, 4))), 0)[1] for n in (0, 1, 2)]
     assert ended == [0, 0, 0]
@@ -90,7 +99,7 @@ def test_killed_at_every_point_of_a_shard_or_of_the_merge(
             nonlocal calls
             calls += 1
             if calls == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_me()
 
         def killed() -> None:
             monkeypatch.setattr(atomic, "failpoint", point)

@@ -10,8 +10,8 @@ Everything goes through the command line, as a user would do it; the commands ar
 goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work;
 benchmarks/results/evaluation_NAME.json has the cells. On two CPU cores each table takes about an hour.
 
-Students compute in bfloat16 (`dtype`), which the CPU's matrix units make twice as fast; evaluation_speed.json has the
-accuracies of both.
+Students compute in bfloat16 (`dtype`) where the CPU's matrix units make it twice as fast, else in float32;
+evaluation_speed.json has the accuracies of both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from record import RESULTS, head, write
+from record import RESULTS, fast_dtype, head, write
 
 from concord.runs.draws import draws_in
 
@@ -68,6 +68,7 @@ class Table:
     not_run: tuple[str, ...] = ()
 
 
+DTYPE = f"dtype={fast_dtype()}"
 DRAWS = (0, 1, 2)
 """Seeds of the sets that are drawn."""
 REGIMES = ("protocol=rded,fixed,hard", "judge=rded", "resize_first=false")
@@ -78,7 +79,7 @@ crops from images that were brought to the student's size: all three are as in R
 def cifar10(data: Path, work: Path) -> Table:
     """ConvNet-3 with the DC protocol: three draws of random images; students of herding, which has one."""
     train, teacher = str(data / "train.parquet"), str(work / "teacher.safetensors")
-    common = ("student=convnet-3", "protocol=dc", "dtype=bfloat16")
+    common = ("student=convnet-3", "protocol=dc", DTYPE)
     chosen = ("photos", f"data={train}", "size=null", "ipc=50")
     by_teacher = ("features=teacher", f"teacher={teacher}")
     return Table(
@@ -91,7 +92,7 @@ def cifar10(data: Path, work: Path) -> Table:
                 ((*common, "ipc=1,10", "seeds=3"), (*common, "ipc=50", "seeds=1")),
             ),
         ),
-        (train, "student=convnet-3", "epochs=6", "batch=256", "dtype=bfloat16"),
+        (train, "student=convnet-3", "epochs=6", "batch=256", DTYPE),
         {
             "source": "Zhao et al. 2021 (DC), Table 1, top-1 mean ± std in percent",
             "random": {"1": "14.4 ± 2.0", "10": "26.0 ± 1.2", "50": "43.4 ± 1.0"},
@@ -104,7 +105,7 @@ def cifar10(data: Path, work: Path) -> Table:
 def clothing(data: Path, work: Path) -> Table:
     """ConvNet-4 of width 32 at 64 px in three regimes of labels, by a teacher of width 128; draws of what is drawn."""
     train, teacher = str(data / "train"), str(work / "teacher.safetensors")
-    common = ("student=convnet-4", "width=32", "size=64", "dtype=bfloat16", f"teacher={teacher}", *REGIMES)
+    common = ("student=convnet-4", "width=32", "size=64", DTYPE, f"teacher={teacher}", *REGIMES)
     made = ("photos", f"data={train}", "size=64", "ipc=10", f"teacher={teacher}")
     drawn = tuple((*common, f"ipc={ipc}", "epochs=300", "seeds=1") for ipc in (1, 10))
     one = tuple((*common, f"ipc={ipc}", "epochs=300", f"seeds={n}") for ipc, n in ((1, 3), (10, 2)))
@@ -115,7 +116,7 @@ def clothing(data: Path, work: Path) -> Table:
             Set("rded", (*made, "method=rded"), drawn, draws=DRAWS),
             Set("herding", (*made, "method=herding", "features=teacher"), one),
         ),
-        (train, "student=convnet-4", "size=64", "epochs=40", "batch=100", "dtype=bfloat16"),
+        (train, "student=convnet-4", "size=64", "epochs=40", "batch=100", DTYPE),
         not_run=("k-center", "IPC 50", "ConvNet-5 at 128 px", "ResNet-18 at 224 px: these want a GPU"),
     )
 
@@ -123,7 +124,7 @@ def clothing(data: Path, work: Path) -> Table:
 def reef(data: Path, work: Path) -> Table:
     """ConvNet-3 of width 32 at 32 px in three regimes of labels: three draws of made and of random real images."""
     teacher = str(work / "teacher.safetensors")
-    common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", f"teacher={teacher}")
+    common = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", f"teacher={teacher}")
     protocols = (*common, *REGIMES)
     made = tuple((*protocols, f"ipc={ipc}", f"epochs={epochs}") for ipc, epochs in ((1, 300), (10, 300), (50, 60)))
     beside = tuple((*run, "beside=random,herding") for run in made)
@@ -136,37 +137,33 @@ def reef(data: Path, work: Path) -> Table:
             Set("random", distill, (), part="beside/random", of="informed"),
             Set("herding", distill, (), part="beside/herding", of="informed"),
         ),
-        ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", "dtype=bfloat16"),
+        ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", DTYPE),
     )
 
 
 def ways(data: Path, work: Path) -> Table:
     """Reef in few steps: beginnings and guides, over three draws, in three regimes of labels."""
     teacher = str(work / "teacher.safetensors")
-    common = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", f"teacher={teacher}", *REGIMES)
+    common = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", f"teacher={teacher}", *REGIMES)
     epochs = {10: 300, 50: 60, 100: 30}
     runs = tuple((*common, f"ipc={ipc}", f"epochs={n}") for ipc, n in epochs.items())
-    beside = tuple((*run, "beside=random,herding") for run in runs)
+    beside = tuple((*run, "beside=random") for run in runs)
     draws = (6000, 6001, 6002)
 
     def guided(name: str, guides: str) -> Set:
-        return Set(name, ("reef-few", "ipc=50", "uninformed=false", f"guides={guides}"), runs[:2], draws=draws)
+        return Set(name, (*few, "ipc=50", f"guides={guides}"), runs[:2], draws=draws)
 
-    few, real = ("reef-few", "ipc=100"), ("reef-few", "ipc=100", "pipeline.start=real")
+    few = ("reef-few", "ipc=100", "uninformed=false", "workers=1")
     return Table(
         "reef-test",
         (
             Set("noise", few, beside, draws=draws),
-            Set("noise, uninformed", few, runs, part="uninformed", of="noise", draws=draws),
-            Set("real start", real, runs, draws=draws),
-            Set("real start, uninformed", real, runs, part="uninformed", of="real start", draws=draws),
+            Set("real start", (*few, "pipeline.start=real"), runs, draws=draws),
             Set("random", few, (), part="beside/random", of="noise"),
-            Set("herding", few, (), part="beside/herding", of="noise"),
             guided("modes", "[modes]"),
             guided("repulsion", "[repulsion]"),
-            guided("modes and repulsion", "[modes, {name: repulsion, strength: 0.05}]"),
         ),
-        ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", "dtype=bfloat16"),
+        ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", DTYPE),
     )
 
 

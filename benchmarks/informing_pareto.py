@@ -2,18 +2,18 @@
 
     python benchmarks/informing_pareto.py tune                  # every setting of the grid, 200 pairs each, block 5000
     python benchmarks/informing_pareto.py tune "steps=10+push=0.7+inner=2+window=[0.5,1]+solver=dpm++"
-    python benchmarks/informing_pareto.py report "steps=10+push=0.7" "steps=50+push=0.7"   # 1,000 pairs, block 6000
+    python benchmarks/informing_pareto.py report "steps=10+push=0.7" --fifty   # 1,000 pairs, block 6000
     python benchmarks/informing_pareto.py show report           # the record as a table, without making anything
 
 A setting is overrides of `concord distill reef` joined by "+", with short names for steps, solver, inner, views, push,
 strength, guidance (its window), window, every and between; beside them stands the recipe itself, but for `every` and
 `between`, which are 1 and none unless they are given. It is compared with uninformed images of its own sampling (the
-same steps, solver and guidance) and of the 50 steps of the recipe.
+same steps, solver and guidance), and with --fifty also of the recipe's own 50 steps.
 
-Images are made by the recipe's method in this process, in bfloat16 and batches of 40, and lie in out/pareto, so that a
-call that was cut off goes on with the next setting. Seeds of two blocks are disjoint: a sample's seed is a hash of the
-recipe's seed, its class and its index. The models were trained once, so intervals (95 %, bootstrap over samples) speak
-of sampling, not of training.
+Images are made by the recipe's method in this process, in batches of 40 and in bfloat16 where the processor has it.
+They lie in out/pareto, so that a call that was cut off goes on with the next setting. Seeds of two blocks are disjoint:
+a sample's seed is a hash of the recipe's seed, its class and its index. The models were trained once, so intervals
+(95 %, bootstrap over samples) speak of sampling, not of training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from informing_cost import EVALUATIONS, Count, clip_l, dit_xl, sd21_unclip
 from PIL import Image
-from record import RESULTS, head, write
+from record import RESULTS, fast_dtype, head, write
 from reef_judges import Judge, as_set
 
 from concord.methods import build
@@ -42,7 +42,7 @@ BLOCKS = {"tune": (5000, 20), "report": (6000, 100)}
 """Value of the recipe's `seed`, and images a class."""
 SCRATCH = Path("out/pareto")
 BATCH = 40
-MAKE = ("dtype=bfloat16", "threads=1", f"batch_size={BATCH}", "uninformed=false")
+MAKE = (f"dtype={fast_dtype()}", "threads=1", f"batch_size={BATCH}", "uninformed=false")
 BASE = ("informing.every=1", "informing.between=none")
 PLAIN = "uninformed"
 FIFTY = f"{PLAIN}+pipeline.steps=50"
@@ -92,7 +92,7 @@ def make(name: str, block: int, ipc: int) -> tuple[Pictures, dict[str, Any]]:
                 pixels.append(np.asarray(made.image))
                 labels.append(sample.class_index)
                 scores.append(made.scores)
-        cost: dict[str, Any] = {"made": len(pixels)}
+        cost: dict[str, Any] = {"made": len(pixels), "dtype": full.dtype}
         cost["seconds_per_image"] = round((time.perf_counter() - start) / len(pixels), 4)
         if shares := [score["active_share"] for score in scores if "active_share" in score]:
             cost["active_share"] = round(float(np.mean(shares)), 4)
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("what", choices=[*BLOCKS, "show"])
     parser.add_argument("settings", nargs="*", metavar="SETTING", help="the grid where none is given")
     parser.add_argument("--ipc", type=int, help="images a class and setting (default: 20 to tune, 100 to report)")
+    parser.add_argument("--fifty", action="store_true", help="compare with the recipe's own 50 steps, too")
     options = parser.parse_intermixed_args()
     if options.what == "show":
         record = json.loads((RESULTS / f"informing_pareto_{options.settings[0]}.json").read_text())
@@ -162,7 +163,7 @@ def main() -> None:
         images, cost = make(name, block, ipc)
         rows[name] = {"overrides": list(overrides(name)), "ipc": ipc, "cost": cost}
         rows[name]["against_own_uninformed"] = judge.compare(images, before)
-        if options.what == "report":
+        if options.fifty:
             rows[name]["against_50_uninformed"] = judge.compare(images, make(FIFTY, block, ipc)[0])
         operations({name: rows[name]})
         print(line(name, rows[name]), flush=True)

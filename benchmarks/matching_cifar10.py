@@ -4,7 +4,7 @@
     python benchmarks/matching_cifar10.py --data DIR --so-far  # of descents that are not finished what there is
 
 Both are the published settings of recipes `cifar-10-dm` and `cifar-10-idm` but for what a processor core can do in an
-hour: bfloat16, 64 real images of a class in an iteration, fewer iterations, and for IDM one network that is trained
+hour: 64 real images of a class in an iteration, fewer iterations, and for IDM one network that is trained
 three steps of 64 images. `beginning` is where each begins: ten real images of each class, and forty of half the side in
 ten. All are evaluated by the protocol `dc` with DSA, as the field's tables are: a ConvNet-3 trained 1,000 epochs, the
 last accuracy, the mean over seeds; --epochs and --seeds ask for less.
@@ -21,7 +21,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluation_tables import cells, concord
+from evaluation_tables import DTYPE, cells, concord
 from record import RESULTS, head, write
 
 from concord.data import open_data
@@ -50,7 +50,7 @@ PUBLISHED = {
 def distilled(name: str, method: str, settings: tuple[str, ...], options: argparse.Namespace, log: list[str]) -> None:
     """Make a set below the working directory, unless only what there is shall be taken."""
     train = options.data / "train.parquet"
-    given = [f"cifar-10-{method}", f"data={train}", "dtype=bfloat16", *settings]
+    given = [f"cifar-10-{method}", f"data={train}", DTYPE, *settings]
     skipped = options.so_far and settings == FEWER[method]
     concord(["distill", *given, "--out", str(options.work / name), "--quiet"], log, options.work, skipped)
 
@@ -103,7 +103,7 @@ def main() -> None:
             continue
         place, facts = made
         protocol = ["protocol=dc", f"epochs={options.epochs}", "augment.dsa=color_crop_cutout_flip_scale_rotate"]
-        how = ["student=convnet-3", *protocol, f"seeds={options.seeds}", "dtype=bfloat16", "workers=1"]
+        how = ["student=convnet-3", *protocol, f"seeds={options.seeds}", DTYPE, "workers=1"]
         test = str(options.data / "test.parquet")
         concord(["evaluate", str(place), "--test", test, *how, "--quiet"], commands, options.work)
         found[name] = {"descent": facts, "cells": cells(place)}

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from evaluation_tables import DRAWS, REGIMES, Set, Table, concord, measure, where
+from evaluation_tables import DRAWS, DTYPE, REGIMES, Set, Table, concord, measure, where
 from record import RESULTS, head, write
 
 IPC = (1, 10)
@@ -36,7 +36,7 @@ def methods(work: Path, tiny: bool = False) -> Table:
     """All methods that make a set of reef; of what is informed also the counterparts, random images and a coreset."""
     teacher = f"teacher={work / 'teacher.safetensors'}"
     epochs, draws = ("epochs=2", DRAWS[:2]) if tiny else ("epochs=300", DRAWS)
-    student = ("student=convnet-3", "width=32", "size=32", "dtype=bfloat16", "seeds=1", epochs, teacher, *REGIMES)
+    student = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", epochs, teacher, *REGIMES)
     together = ((*student, f"ipc={','.join(map(str, IPC))}"),)
     short = {"dm": 5, "idm": 5, "mtt": 5} if tiny else {"dm": 1000, "idm": 1000, "mtt": 500}
 
@@ -75,7 +75,7 @@ def methods(work: Path, tiny: bool = False) -> Table:
             "size=32",
             f"epochs={2 if tiny else 20}",
             "batch=100",
-            "dtype=bfloat16",
+            DTYPE,
         ),
         not_run=("minimax fine-tuning", "ResNet-18 at 64 px, and descents as long as published: these want a GPU"),
     )

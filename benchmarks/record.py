@@ -14,6 +14,13 @@ from concord.system import cores, package_version, version
 RESULTS = Path(__file__).parent / "results"
 
 
+def fast_dtype() -> str:
+    """What networks compute in: bfloat16 where the processor has instructions for it: emulated it is slow."""
+    import torch
+
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
 def head(command: str | None = None, note: str = "", **values: Any) -> dict[str, Any]:
     """Return what a record begins with: schema, command, machine and versions; then what else is given.
 

@@ -23,7 +23,7 @@ from concord.errors import ConcordError
 from concord.events import Silent
 from concord.methods import experts as experts_module
 from concord.methods import joint
-from concord.methods.experts import open_experts, read_expert_settings, train_experts
+from concord.methods.experts import estimate_experts, open_experts, read_expert_settings, train_experts
 from concord.methods.settings import MTT_PRESETS
 from concord.models.networks import ConvNet
 from concord.recipe import Recipe, validate
@@ -144,6 +144,20 @@ def test_experts_that_cannot_be_are_refused(data: ImageSet, tmp_path: Path, text
     assert not list(tmp_path.glob("out/expert-*"))
 
 
+def test_what_a_dry_run_says_is_what_a_run_makes(data: ImageSet, experts: Path, tmp_path: Path) -> None:
+    settings = read_expert_settings([*SMALL, "experts=5", "epochs=4", "batch=10"])
+    whole = estimate_experts(data, settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert (whole.experts, whole.lacking, whole.steps) == (5, 5, 5 * 4 * 3)  # 24 images in batches of 10
+    assert 0 < whole.seconds[0] <= whole.seconds[1]
+    rest = estimate_experts(data, read_expert_settings([*SMALL, "experts=5", "epochs=4"]), experts)
+    assert (rest.lacking, rest.steps) == (3, 3 * 4 * 3)
+    stored = sum(path.stat().st_size for path in experts.glob("expert-*"))
+    assert stored / 2 * 5 == pytest.approx(rest.store_bytes, rel=0.1)  # and a header each
+    with pytest.raises(ConcordError, match="has experts of other settings or images"):
+        estimate_experts(data, read_expert_settings([*SMALL, "experts=5", "epochs=3"]), experts)
+
+
 # --- images ----------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +197,11 @@ def test_a_set_that_was_stopped_is_the_set_made_at_once_with_its_rate(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"mtt": {"experts": "nowhere"}}, "mtt.experts: nowhere holds no experts; train some: concord experts DATA"),
+        (
+            {"mtt": {"experts": "nowhere"}},
+            r"missing here: \./nowhere \(`mtt\.experts`.*there is no such directory.*`concord experts DATA --out DIR`",
+        ),
+        ({"mtt": {"experts": "PHOTOS"}}, "mtt.experts: .* holds no experts; train some: concord experts DATA"),
         ({"mtt": {"start": 4}}, "ask for experts of 5 epochs; those in .* have 4"),
         ({"size": 16}, "are for 8 px, not 16; give size=8"),
         ({"classes": ["ant", "bee"]}, "know the classes ant, bee, cat, the data have ant, bee"),
@@ -194,6 +212,8 @@ def test_a_set_that_was_stopped_is_the_set_made_at_once_with_its_rate(
 def test_what_does_not_fit_is_refused_in_one_line(
     photos: Path, experts: Path, tmp_path: Path, values: dict[str, Any], said: str
 ) -> None:
+    if values == {"mtt": {"experts": "PHOTOS"}}:  # a directory of something else
+        values = {"mtt": {"experts": str(photos)}}
     with pytest.raises(ConcordError, match=said) as caught:
         distill(recipe(photos, experts, **values), tmp_path / "out")
     assert "\n" not in str(caught.value)
@@ -228,9 +248,11 @@ def test_on_reef_from_experts_to_a_student_by_the_command_line(tmp_path: Path) -
         return result.stdout
 
     out, trained = tmp_path / "out", tmp_path / "experts"
-    said = run(
-        "experts", "reef", "--out", trained, "experts=1", "epochs=3", "size=16", "depth=2", "width=8", "batch=20"
-    )
+    train = ("experts", "reef", "--out", trained, "experts=1", "epochs=3", "size=16", "depth=2", "width=8", "batch=20")
+    said = run(*train, "--dry-run")
+    assert "1 of 3 epochs" in said and "at 16 px" in said and not trained.exists()
+    assert json.loads(run(*train, "--dry-run", "--json"))["lacking"] == 1
+    said = run(*train)
     assert "1 expert, ConvNets of depth 2 and width 8 at 16 px, 3 epochs" in said
     settings = ["method=mtt", "ipc=1", f"mtt.experts={trained}", "mtt.iterations=60", "mtt.steps=4", "mtt.start=2"]
     settings += ["mtt.epochs=1", "mtt.rate=0.02", "mtt.rate_lr=1e-6", "mtt.lr=20", "mtt.dsa="]

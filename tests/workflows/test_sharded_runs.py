@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +65,8 @@ def test_four_at_once_and_some_of_them_killed_again_and_again(
 
     kills = 0
     for turn in range(6):  # at first at once, then later and later
-        children = [forked(lambda n=n, after=rng.randint(0, 8 * turn): dying(Shard(n, 4), after)) for n in range(4)]
+        lasts = [rng.randint(0, 8 * turn) for _ in range(4)]
+        children = [forked(lambda n=n, after=after: dying(Shard(n, 4), after)) for n, after in enumerate(lasts)]
         kills += sum(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
     assert kills >= 4
     ended = [os.waitpid(forked(lambda n=n: make_shard(recipe, out, Shard(n, 4))), 0)[1] for n in (0, 1, 2)]

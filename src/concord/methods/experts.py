@@ -8,8 +8,8 @@ the parameters before it, the seed, the expert's and its own number: training go
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +44,7 @@ from concord.plan import sample_seed
 from concord.recipe import Device
 from concord.settings import GreyRange, complaints, override
 from concord.storage.atomic import lock, make_directories, read_json, write_atomically, write_json
-from concord.system import resolve_device
+from concord.system import resolve_device, timed
 
 RECORD, SPACE = "experts.json", "space.safetensors"
 PARAMETERS = "parameters"
@@ -163,29 +163,14 @@ def train_experts(
     """
     begun, hears = time.perf_counter(), progress or Silent()
     images = load(data, for_training(settings.size or own_side(data)))
-    if settings.zca and images.side > LARGEST_WHITENED:
-        raise ConcordError(
-            f"zca=true is for images up to {LARGEST_WHITENED} px, these have {images.side}; leave it out"
-        )
-    depth = settings.depth or usual_depth(images.side)
-    identity = settings.model_dump(mode="json", exclude={"experts", "device"}) | {"images": images.digest}
-    record: dict[str, Any] = {
-        "classes": [entry.folder for entry in data.classes],
-        "epochs": settings.epochs,
-        "network": {"side": images.side, "depth": depth, "width": settings.width},
-        "settings": identity,
-        "digest": f"{sample_seed(0, json.dumps(identity, sort_keys=True), 'experts'):012x}",
-    }
+    plan = _Plan.of(data, images, settings)
     with lock(out):
         make_directories(out)
-        before = read_json(out / RECORD)
-        if before and before.get("digest") != record["digest"]:
-            raise ConcordError(f"{out} has experts of other settings or images; give another --out, or change it back")
-        if not before or not (out / SPACE).is_file():
+        if not plan.require_same(out) or not (out / SPACE).is_file():
             save_form(out / SPACE, TensorForm(_space(images, settings)))
-            write_json(out / RECORD, record)
+            write_json(out / RECORD, plan.record)
         space = open_form(out / SPACE).space
-        trainer = _Trainer(images, space, settings, depth, len(data.classes))
+        trainer = _Trainer(images, space, settings, plan.depth, len(data.classes))
         paths = [out / expert_file(number) for number in range(settings.experts)]
         total, done = settings.experts * settings.epochs, settings.epochs * sum(path.is_file() for path in paths)
         hears.begin(total, done)
@@ -194,6 +179,95 @@ def train_experts(
                 continue
             done = trainer.train(number, path, hears, done, total)
     return open_experts(out), time.perf_counter() - begun
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a directory of experts is filled with. record: what it says of itself."""
+
+    depth: int
+    record: dict[str, Any]
+
+    @classmethod
+    def of(cls, data: ImageSet, images: TensorSet, settings: ExpertSettings) -> "_Plan":
+        if settings.zca and images.side > LARGEST_WHITENED:
+            raise ConcordError(
+                f"zca=true is for images up to {LARGEST_WHITENED} px, these have {images.side}; leave it out"
+            )
+        depth = settings.depth or usual_depth(images.side)
+        identity = settings.model_dump(mode="json", exclude={"experts", "device"}) | {"images": images.digest}
+        record = {
+            "classes": [entry.folder for entry in data.classes],
+            "epochs": settings.epochs,
+            "network": {"side": images.side, "depth": depth, "width": settings.width},
+            "settings": identity,
+            "digest": f"{sample_seed(0, json.dumps(identity, sort_keys=True), 'experts'):012x}",
+        }
+        return cls(depth, record)
+
+    def require_same(self, out: Path) -> bool:
+        """Whether the directory has experts of this plan already; a ConcordError where it has others."""
+        before = read_json(out / RECORD)
+        if before and before.get("digest") != self.record["digest"]:
+            raise ConcordError(f"{out} has experts of other settings or images; give another --out, or change it back")
+        return bool(before)
+
+
+@dataclass(frozen=True)
+class ExpertsEstimate:
+    """What a call would train. steps, seconds: of the experts that lack. store_bytes: of all of them on disk.
+
+    seconds: as many as by the fastest of the timed steps, and as by the slowest.
+    """
+
+    experts: int
+    lacking: int
+    epochs: int
+    images: int
+    classes: int
+    side: int
+    depth: int
+    width: int
+    batch: int
+    steps: int
+    seconds: tuple[float, float]
+    store_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+TIMED = 4
+"""Steps that are timed, after one that is not."""
+
+
+def estimate_experts(data: ImageSet, settings: ExpertSettings, out: Path) -> ExpertsEstimate:
+    """Time a few steps of an expert; nothing is written. Raises ConcordError as `train_experts` does."""
+    images = load(data, for_training(settings.size or own_side(data)))
+    plan = _Plan.of(data, images, settings)
+    plan.require_same(out)
+    trainer = _Trainer(images, _space(images, settings), settings, plan.depth, len(data.classes))
+    net, generator = trainer.network(0), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.SGD(net.parameters(), lr=settings.lr)
+    step = partial(trainer.step, net, optimiser, torch.arange(min(settings.batch, len(images))), generator)
+    times = [timed(lambda: float(step()), resolve_device(settings.device)) for _ in range(TIMED + 1)][1:]
+    lacking = sum(not (out / expert_file(number)).is_file() for number in range(settings.experts))
+    steps = lacking * settings.epochs * -(-len(images) // settings.batch)
+    parameters = sum(one.numel() for one in net.parameters())
+    return ExpertsEstimate(
+        settings.experts,
+        lacking,
+        settings.epochs,
+        len(images),
+        len(data.classes),
+        images.side,
+        plan.depth,
+        settings.width,
+        settings.batch,
+        steps,
+        (steps * min(times), steps * max(times)),
+        settings.experts * (settings.epochs + 1) * parameters * 4,
+    )
 
 
 class _Trainer:
@@ -206,16 +280,22 @@ class _Trainer:
         self._images = images.within(space, 3) if space.whitened else images
         self._shape = depth, classes, images.side
 
-    def train(self, number: int, path: Path, hears: Progress, done: int, total: int) -> int:
-        """Train expert `number` to its file; `done` of `total` epochs are, and how many afterwards is returned."""
+    def network(self, number: int) -> ConvNet:
+        """Expert `number` before its first epoch."""
         depth, classes, side = self._shape
-        part = path.with_name(f".{path.name}.checkpoint")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sample_seed(self._settings.seed, "expert", number))
             net = ConvNet(depth, classes, side, "instance", width=self._settings.width)
-        rows = _rows(part) or [parameters_of(net)]
-        torch.nn.utils.vector_to_parameters(rows[-1].clone(), net.parameters())  # it has views
-        net, saved = net.to(self._device), time.monotonic()
+        return net.to(self._device)
+
+    def train(self, number: int, path: Path, hears: Progress, done: int, total: int) -> int:
+        """Train expert `number` to its file; `done` of `total` epochs are, and how many afterwards is returned."""
+        part = path.with_name(f".{path.name}.checkpoint")
+        net = self.network(number)
+        rows = _rows(part) or [parameters_of(net).cpu()]
+        here = rows[-1].to(self._device, copy=True)  # parameters are views of it
+        torch.nn.utils.vector_to_parameters(here, net.parameters())
+        saved = time.monotonic()
         if len(rows) > 1:
             done += len(rows) - 1
             hears.advance(len(rows) - 1)
@@ -241,18 +321,22 @@ class _Trainer:
         generator = torch.Generator().manual_seed(sample_seed(settings.seed, f"expert {number}", epoch))
         optimiser = torch.optim.SGD(net.parameters(), lr=settings.lr)
         for index in torch.randperm(len(self._images), generator=generator).split(settings.batch):
-            values = self._images.pixels(index).to(self._device)
-            values = values if self._space.whitened else self._space.of_pixels(values)
-            if settings.dsa:
-                view = dsa.draw(settings.dsa, len(index), generator)
-                values = dsa.apply(values, {name: of.to(self._device) for name, of in view.items()}, None, None)
-            labels = self._images.labels[index].to(self._device)
-            logits = net(values)
-            optimiser.zero_grad()
-            F.cross_entropy(logits, labels).backward()
-            optimiser.step()
-            right += (logits.argmax(1) == labels).sum()
+            right += self.step(net, optimiser, index, generator)
         return 100 * int(right) / len(self._images)
+
+    def step(self, net: ConvNet, optimiser: torch.optim.Optimizer, index: Tensor, generator: torch.Generator) -> Tensor:
+        """One step on the images of these places (N,); return how many of them the network had right, ()."""
+        values = self._images.pixels(index).to(self._device)
+        values = values if self._space.whitened else self._space.of_pixels(values)
+        if self._settings.dsa:
+            view = dsa.draw(self._settings.dsa, len(index), generator)
+            values = dsa.apply(values, {name: of.to(self._device) for name, of in view.items()}, None, None)
+        labels = self._images.labels[index].to(self._device)
+        logits = net(values)
+        optimiser.zero_grad()
+        F.cross_entropy(logits, labels).backward()
+        optimiser.step()
+        return (logits.argmax(1) == labels).sum()
 
 
 def _rows(part: Path) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
+from os.path import expanduser, join
 
 from concord.methods.settings import DM_PRESETS, IDM_PRESETS, MTT_PRESETS, Dm, Idm, Mtt, Sre2l, published
 from concord.recipe import Recipe
@@ -48,6 +49,12 @@ def _needs(key: str, how: str) -> Callable[[Recipe], None]:
             raise ValueError(f"{key} is missing: {how}")
 
     return check
+
+
+def _experts(recipe: Recipe) -> dict[str, str]:
+    """The directory of experts, as a path: "a/b" would be an id of the hub."""
+    experts = recipe.mtt.experts
+    return {"mtt.experts": join(".", expanduser(experts))} if experts else {}
 
 
 _MODELS = ("informing", "concepts", "pipeline", "uninformed", "batch_size", "scorer", "nuisance")
@@ -178,6 +185,7 @@ MTT = replace(
     about="pixels on which a network takes the way that others took on the real images (MTT)",
     settings=Mtt,
     presets=published(MTT_PRESETS, "mtt"),
+    models=_experts,
     check=_needs("mtt.experts", "train some with `concord experts DATA --out DIR`, as in mtt.experts=DIR"),
     unread=DM.unread | {"dtype"},
 )

@@ -83,6 +83,8 @@ def unreachable(recipe: Recipe, missing: Mapping[Needed, str]) -> str:
         ways += ", or a mirror of the hub (HF_ENDPOINT=URL)"
     if "pipeline.checkpoints" in keys:
         ways += "; `concord convert CHECKPOINT --out DIR` makes a directory from a Minimax checkpoint (docs/convert.md)"
+    if "mtt.experts" in keys:
+        ways += "; `concord experts DATA --out DIR` trains experts (docs/methods.md)"
     count = "a model that is" if len(missing) == 1 else f"{len(missing)} models that are"
     return f'recipe "{recipe.name}" needs {count} missing here: {names}. To go on, {ways}'
 

@@ -151,7 +151,7 @@ def ways(data: Path, work: Path) -> Table:
     draws = (6000, 6001, 6002)
 
     def guided(name: str, guides: str) -> Set:
-        return Set(name, (*few, "ipc=50", f"guides={guides}"), runs[:2], draws=draws)
+        return Set(name, (*few, "ipc=10", f"guides={guides}"), runs[:1] if guides != "[]" else (), draws=draws)
 
     few = ("reef-few", "ipc=100", "uninformed=false", "workers=1")
     return Table(
@@ -160,6 +160,7 @@ def ways(data: Path, work: Path) -> Table:
             Set("noise", few, beside, draws=draws),
             Set("real start", (*few, "pipeline.start=real"), runs, draws=draws),
             Set("random", few, (), part="beside/random", of="noise"),
+            guided("no guide", "[]"),  # noise's first ten, measured alone as the guided are
             guided("modes", "[modes]"),
             guided("repulsion", "[repulsion]"),
         ),

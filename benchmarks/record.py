@@ -9,16 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from concord.system import cores, package_version, version
+from concord.system import cores, package_version, slow_dtype, version
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def fast_dtype() -> str:
-    """What networks compute in: bfloat16 where the processor has instructions for it: emulated it is slow."""
-    import torch
-
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    """What networks compute in: bfloat16, but where the processor only emulates it."""
+    return "float32" if slow_dtype("bfloat16", "cpu") else "bfloat16"
 
 
 def head(command: str | None = None, note: str = "", **values: Any) -> dict[str, Any]:

@@ -25,3 +25,16 @@ def test_what_others_took_is_not_counted(
     monkeypatch.setattr(system, "_taken_away", lambda: next(counts))
     waited = system.timed(lambda: time.sleep(0.05), device)
     assert (waited >= 0.05) == is_the_clock
+
+
+def test_half_precision_is_only_called_slow_where_it_was_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"float32": 0.001, "bfloat16": 0.0009, "float16": 0.03}
+    monkeypatch.setattr(system, "_product", seconds.__getitem__)
+    [said] = system.slow_dtype("float16", "cpu")
+    assert said.startswith("dtype=float16: this CPU emulates it, 30 times as slow")
+    assert not any(system.slow_dtype(name, "cpu") for name in ("bfloat16", "float32", "auto"))
+    assert not system.slow_dtype("float16", "cuda")
+
+
+def test_a_product_is_timed_in_any_precision() -> None:
+    assert all(system._product(name, 8) >= 0 for name in ("float32", "bfloat16", "float16"))

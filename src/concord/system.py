@@ -86,6 +86,33 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
+def slow_dtype(dtype: str, device: str) -> list[str]:
+    """What to tell where a CPU has no instructions for the dtype that was asked for; nothing elsewhere.
+
+    Two small products are timed: no list of processors has to be kept.
+    """
+    if device != "cpu" or dtype not in ("bfloat16", "float16"):
+        return []
+    times = _product(dtype) / _product("float32")
+    if times < EMULATED:
+        return []
+    return [
+        f"dtype={dtype}: this CPU emulates it, {times:.0f} times as slow in a small product; float32 is faster here"
+    ]
+
+
+EMULATED = 3.0
+"""Times as long as in float32 that a product in half precision takes where it is not the processor's own, at least."""
+
+
+def _product(dtype: str, side: int = 128) -> float:
+    """Seconds of a matrix product, the fastest of three."""
+    import torch
+
+    one = torch.ones(side, side, dtype=getattr(torch, dtype))
+    return min(timed(lambda: one @ one) for _ in range(3))
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,7 +31,7 @@ from concord.storage.atomic import lock
 from concord.storage.cluster import Cluster
 from concord.storage.processes import CONTEXT, NO_ROOM, spread
 from concord.storage.threads import in_threads
-from concord.system import cores, package_version, version
+from concord.system import cores, package_version, resolve_device, slow_dtype, version
 from concord.text import counted
 
 
@@ -137,7 +137,8 @@ def prepared(
     data, held = open_sets(directory, test, settings)
     for note in [*data.notes, *held.notes]:
         progress.note(note)
-    for note in (warnings := shared_images(data, held)):
+    slow = slow_dtype(settings.dtype, resolve_device(settings.device))
+    for note in [*(warnings := shared_images(data, held)), *slow]:
         progress.note(note)
     of = identity(data, held)
     others = [cells_of(place, of) for place in (random, full)]

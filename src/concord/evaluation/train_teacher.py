@@ -23,6 +23,7 @@ from concord.models.classifier_file import save_classifier
 from concord.models.students import canonical
 from concord.storage.atomic import lock
 from concord.storage.torch_file import read_checkpoint, write_checkpoint
+from concord.system import slow_dtype
 
 EVERY = 60.0
 """Seconds between two checkpoints, at least; one is taken at the end of an epoch."""
@@ -106,6 +107,8 @@ def teach(
     part = checkpoint_of(out)
     begun, hears = time.perf_counter(), progress or Silent()
     compute = compute_of(settings)
+    for note in slow_dtype(settings.dtype, compute.device):
+        hears.note(note)
     student = canonical(settings.student)
     side = partial(training_side, data)
     look = StudentConfig.of(settings, student, protocol, side)

@@ -53,7 +53,7 @@ def _needs(key: str, how: str) -> Callable[[Recipe], None]:
 
 def _experts(recipe: Recipe) -> dict[str, str]:
     """The directory of experts, as a path: "a/b" would be an id of the hub."""
-    experts = recipe.mtt.experts
+    experts = attrgetter("mtt.experts")(recipe)
     return {"mtt.experts": join(".", expanduser(experts))} if experts else {}
 
 

@@ -34,7 +34,7 @@ from concord.storage.checksums import CHECKSUMS, read_checksums, sum_of_file
 from concord.storage.cluster import Cluster
 from concord.storage.processes import spread
 from concord.storage.threads import Writer
-from concord.system import cores, resolve_device, resolve_dtype, version
+from concord.system import cores, resolve_device, resolve_dtype, slow_dtype, version
 from concord.text import counted
 from concord.workflows.executors import (
     Executor,
@@ -115,7 +115,8 @@ def distill(
     recipe, device = resolved(recipe)
     if many is None and not own:
         require_gpus(recipe, device, share_gpus)
-    for note in begin.check(out, recipe, data):
+    slow = slow_dtype(recipe.dtype, device) if many is None and needs_torch(recipe) else []
+    for note in [*slow, *begin.check(out, recipe, data)]:
         progress.note(note)
     maker = (method or build)(recipe, data)
     if many is not None and isinstance(maker, Fits):

@@ -36,7 +36,7 @@ from concord.settings import override
 from concord.storage.atomic import lock, new_directory, read_json, write_json
 from concord.storage.images import fitted, to_pixels
 from concord.storage.torch_file import read_checkpoint, write_checkpoint
-from concord.system import resolve_device, resolve_dtype, version
+from concord.system import resolve_device, resolve_dtype, slow_dtype, version
 
 EVERY = 60.0
 """Seconds between two checkpoints, at least."""
@@ -119,7 +119,7 @@ def finetune(data: str, settings: FinetuneSettings, out: Path, progress: Progres
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     images = restrict(open_data(data), settings.classes, {})
-    for note in images.notes:
+    for note in [*images.notes, *slow_dtype(settings.dtype, device)]:
         hears.note(note)
     model = _model(settings, device)
     ids = class_ids(model.labels, images.classes, settings.model)

@@ -47,6 +47,11 @@ class Page(HTMLParser):
     def json(self, name: str) -> Any:
         return json.loads(self.all("script", id=name)[0][1])
 
+    def samples(self, position: int) -> list[dict[str, Any]]:
+        """What the scripts know of a class's samples."""
+        found: list[dict[str, Any]] = self.json(f"samples-{position}")
+        return found
+
     def pictures(self, position: int) -> list[list[str]]:
         """A class's data URIs: those of the first sample are images of its section, the others data."""
         start = next(n for n, (_, a) in enumerate(self.tags) if a.get("id") == f"class-{position}")

@@ -100,7 +100,7 @@ def test_every_image_stands_there_with_what_it_was_made_from(tmp_path: Path) -> 
     for label, klass in enumerate(data["classes"]):
         assert klass["name"] == NAMES[label]
         pictures = page.pictures(label)
-        for sample, uris in zip(klass["samples"], pictures, strict=True):
+        for sample, uris in zip(page.samples(label), pictures, strict=True):
             row = next(r for r in rows if r["label"] == label and r["index"] == sample["index"])
             seen += 1
             assert (sample["seed"], text[sample["prompt"]], text[sample["source"]]) == (
@@ -171,7 +171,7 @@ def test_only_our_script_may_run_and_nothing_be_fetched(tmp_path: Path) -> None:
 def test_the_page_keeps_to_its_size_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     budget = 500_000
     out = make_run(tmp_path, [f"class {k}" for k in range(12)], ipc=6, side=128)  # noise: no image could be larger
-    text = render(open_run(out), budget)
+    text = render(open_run(out), budget, standalone=True)
     page = Page(text)
     pictures = [page.pictures(k) for k in range(12)]
     assert sum(len(uri) for of_class in pictures for uris in of_class for uri in uris) <= budget
@@ -182,6 +182,26 @@ def test_the_page_keeps_to_its_size_and_says_what_it_leaves_out(tmp_path: Path) 
     whole = Page(render(open_run(out)))
     assert sum(len(whole.pictures(k)) for k in range(12)) == 72
     assert "This page shows" not in whole.all("main")[0][1]
+
+
+def test_a_page_that_images_do_not_fit_into_shows_the_files_beside_it(tmp_path: Path) -> None:
+    names = ["a/b & c", *(f"class {k}" for k in range(11))]
+    out = make_run(tmp_path / "a run", names, ipc=6, side=128)
+    (out / "images" / "f0").rename(out / "images" / "f 0#?%")
+    (out / "uninformed" / "f0").rename(out / "uninformed" / "f 0#?%")
+    for name in ("images/metadata.jsonl", "uninformed/metadata.jsonl", "details.json"):
+        text = (out / name).read_text(encoding="utf-8").replace('"f0/', '"f 0#?%/').replace("/f0/", "/f 0#?%/")
+        (out / name).write_text(text, encoding="utf-8")
+    text = render(open_run(out), 100_000)
+    assert len(text) < 120_000 and "data:image/webp" not in text
+    page = Page(text)
+    assert [len(page.samples(k)) for k in range(12)] == [6] * 12
+    assert page.samples(0)[3]["file"] == "images/f 0#?%/00003.png"
+    assert 'src="images/f%200%23%3F%25/00000.png"' in text and 'src="uninformed/f%200%23%3F%25/00000.png"' in text
+    said = page.all("main")[0][1]
+    assert "beside this page" in said and "so that it stays one file" not in said
+    alone = render(open_run(out), standalone=True)
+    assert "beside this page" not in Page(alone).all("main")[0][1] and "data:image/webp" in alone
 
 
 def test_real_images_have_a_page_too(tmp_path: Path) -> None:
@@ -197,7 +217,7 @@ def test_real_images_have_a_page_too(tmp_path: Path) -> None:
     assert "Informed" not in text and "likely missing" not in text
     data = page.json("data")
     assert [k["name"] for k in data["classes"]] == ["cat", "dog"]
-    assert all("before" not in sample for k in data["classes"] for sample in k["samples"])
+    assert all("before" not in sample for k in range(2) for sample in page.samples(k))
     assert figures(page, out)["results.json:images"] == "4"
 
 
@@ -231,7 +251,7 @@ def test_a_detector_has_the_last_word(tmp_path: Path) -> None:
     details = json.loads((out / "details.json").read_text())
     details["images"]["images/f0/00000.png"][0] |= {"percentile": 0.9, "found": False}
     (out / "details.json").write_text(json.dumps(details))
-    assert page_of(out).json("data")["classes"][0]["samples"][0]["after"]["marks"] == "m"
+    assert page_of(out).samples(0)[0]["after"]["marks"] == "m"
 
 
 def test_near_copies_are_named_the_flagged_first(tmp_path: Path) -> None:
@@ -243,7 +263,7 @@ def test_near_copies_are_named_the_flagged_first(tmp_path: Path) -> None:
     page = page_of(out)
     assert [text for _, text in page.all("code") if text.endswith(".jpg")] == ["b/2.jpg", "a/1.jpg"]
     assert "1 of 2 images is flagged" in page.all("main")[0][1]
-    assert page.json("data")["classes"][1]["samples"][0]["near"]["same_file"] is True
+    assert page.samples(1)[0]["near"]["same_file"] is True
 
 
 def test_embeddings_are_drawn_each_point_once_and_like_ones_together(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from made import make_run
 
-from concord.report.page import write_report
+from concord.report.page import render, write_report
+from concord.runs.directory import open_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -412,3 +413,50 @@ def test_a_thousand_classes_open_with_what_is_in_view_alone(
         page.locator("#class-873 .tile img").first.evaluate("image => image.decode().then(() => image.naturalWidth)")
         == 32
     )
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set too large for its page: the images stay beside it; of the second class, number 1 is gone."""
+    out = make_run(tmp_path_factory.mktemp("many set"), NAMES, ipc=30, side=48)
+    (out / "images" / "f1" / "00001.png").unlink()
+    (out / "report.html").write_text(render(open_run(out), budget=10_000), encoding="utf-8")
+    assert (out / "report.html").stat().st_size < 120_000
+    return out
+
+
+def test_a_large_set_is_shown_from_the_files_beside_its_page(opened: Open, many: Path) -> None:
+    page = opened(many, beside=True)
+    width = "image => image.decode().then(() => image.naturalWidth)"
+    assert page.locator("#class-0 .tile img").first.evaluate(width) == 48
+    assert page.locator("#class-0 .tile img").nth(1).evaluate(width) == 48  # its uninformed partner
+    assert page.locator("#class-0 .tile").count() == 30
+    page.fill("#search", "temple")
+    page.keyboard.press("Enter")
+    page.locator("#class-1 .tile .gone").first.wait_for()
+    assert page.locator("#class-1 .tile .gone").count() == 1
+    assert page.locator("#class-1 .tile .gone").inner_text() == "image missing"
+    page.locator("#class-1 .tile .more").first.click()
+    assert page.locator("#dialog-body .shots img").nth(1).evaluate(width) == 48
+    assert "48 \N{MULTIPLICATION SIGN} 48 pixels" in page.locator("#dialog-body .shots").inner_text()
+    page.keyboard.press("Escape")
+    page.locator("#order").select_option("missing")
+    assert page.locator("#ranked .tile img").first.evaluate(width) == 48
+
+
+def test_a_large_set_is_printed_with_its_images(opened: Open, many: Path) -> None:
+    page = opened(many, beside=True)
+    page.locator("#class-0 .tile img").first.wait_for()
+    page.evaluate("print = () => (document.title = 'printing')")
+    page.keyboard.press("Control+P")
+    page.wait_for_function("document.title === 'printing'")
+    assert page.pdf().count(b"/Subtype /Image") == 2 * len(NAMES) * 30 - 1  # each file once, but the one that is gone
+    assert not page.evaluate("document.body.classList.contains('unloaded')")
+
+
+def test_without_scripts_a_large_set_has_its_first_pairs(opened: Open, many: Path) -> None:
+    page = opened(many, beside=True, java_script_enabled=False)
+    assert page.locator("#classes img").count() == 2 * len(NAMES)
+    first = page.locator("#class-0 img").first
+    first.scroll_into_view_if_needed()
+    assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 48

@@ -1,5 +1,7 @@
 """`report.html`: what a run made and what informing changed, as one file that opens anywhere and asks for nothing.
 
+The images of a large set are no part of it: it shows the run's own files, which lie beside it, as they come into view.
+
 Every text in it came from outside: the templates escape by themselves, data for the scripts is JSON without a character
 that HTML reads, the scripts put text into the page as text only, and a content security policy lets no other run.
 """
@@ -36,18 +38,21 @@ _STYLES = ("page", "evaluation")
 _SCRIPTS = ("tiles", "details", "finding", "order", "start")
 
 
-def write_report(out: Path) -> Path:
-    """Write `report.html` into a run's directory, and return where it lies; a ConcordError if a file is damaged."""
+def write_report(out: Path, standalone: bool = False) -> Path:
+    """Write `report.html` into a run's directory, and return where it lies; a ConcordError if a file is damaged.
+
+    standalone: hold images of any set, smaller and fewer, so that the page can leave the directory.
+    """
     run = open_run(out)
-    text, path = render(run), run.report
+    text, path = render(run, standalone=standalone), run.report
     write_atomically(path, text.encode("utf-8", "replace"))  # half a surrogate pair is no text that a file can hold
     return path
 
 
-def render(run: Run, budget: int = BUDGET) -> str:
-    """The page of a run; its images take at most `budget` bytes."""
+def render(run: Run, budget: int = BUDGET, standalone: bool = False) -> str:
+    """The page of a run; the images in it take at most `budget` bytes (`contents`)."""
     judge = Judge(float(run.details.get("missing_below", MISSING_BELOW)))
-    inside = contents(run, judge, budget)
+    inside = contents(run, judge, budget, standalone)
     compared = [row for row in figures(run.results, "report") if row.uninformed or row.informed]
     script = f'(() => {{\n"use strict";\n{"".join(_text(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     # Whether the encoder that judges the images is the one that informed them.
@@ -90,6 +95,7 @@ def _environment() -> Environment:
     environment.loader = PackageLoader("concord.report")
     environment.globals |= {"figure": figure, "shown": shown, "facts": facts, "protocol": protocol}
     environment.globals |= {"present_from": PRESENT_FROM, "plane": (WIDTH, HEIGHT)}
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     environment.filters["as_yaml"] = lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return environment
 

@@ -7,6 +7,7 @@ likely missing, one in between as weak. Where a row says `found`, a detector's w
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from concord.report import thumbnails
 from concord.runs.directory import Pair, Run, StoredSample
@@ -24,30 +25,42 @@ class Texts(dict[str, int]):
 
 @dataclass(frozen=True)
 class Contents:
-    """`data` for the scripts, and for each class its samples' data URIs [after, before or ""], `shown` of `images`."""
+    """What the scripts need: `data`; for each class its samples that are shown, and their images [after, before or ""].
+
+    `shown` of `images` are.
+    pictures: data URIs; or, `beside` the page, the addresses of the files themselves, of each class's first sample.
+    """
 
     data: dict[str, Any]
+    samples: list[list[dict[str, Any]]]
     pictures: list[list[list[str]]]
     shown: int
     images: int
+    beside: bool
 
 
-def contents(run: Run, judge: "Judge", budget: int) -> Contents:
-    """Decide which samples are shown, make their thumbnails, and put together what the scripts need."""
+def contents(run: Run, judge: "Judge", budget: int, standalone: bool = False) -> Contents:
+    """Decide which samples are shown, make their thumbnails, and put together what the scripts need.
+
+    Of a set whose images do not keep to the budget, the page shows the run's own files, unless it is to stand alone.
+    """
     pairs = run.pairs
     lists = {"improved": judge.improved(pairs), "worst": judge.worst(pairs), "failed": judge.failed(pairs)}
     wanted = {id(pair) for listed in lists.values() for pair in listed}
-    pictures, side = _pictures(run, wanted, budget)
+    beside = not standalone and _fit(run, budget) < min(SHOWN, max(map(len, run.by_label.values()), default=0))
+    pictures, side = (_addresses(run, wanted), 0) if beside else _pictures(run, wanted, budget)
     scores = _scores(pairs)
-    texts, place, classes, uris = Texts(), {}, [], []
+    texts, place, classes, samples, uris = Texts(), {}, [], [], []
     for position, of_class in enumerate(run.by_label.values()):
         shown = [pair for pair in of_class if id(pair) in pictures]
         for nth, pair in enumerate(shown):
             place[id(pair)] = [position, nth]
-        classes.append(_class(run, of_class, shown, judge, texts))
+        of_run, told = _class(run, of_class, shown, judge, texts)
+        classes.append(of_run)
+        samples.append(told)
         if scores:
             classes[-1]["scores"] = {name: [pair.after.scores.get(name) for pair in shown] for name in scores}
-        uris.append([pictures[id(pair)] for pair in shown])
+        uris.append([pictures[id(pair)] for pair in (shown[:1] if beside else shown)])
     data = {
         "texts": list(texts),
         "classes": classes,
@@ -57,9 +70,10 @@ def contents(run: Run, judge: "Judge", budget: int) -> Contents:
         "paired": run.paired,
         "missingBelow": judge.missing_below,
         "scores": scores,
+        "beside": beside,
         "exactBelow": min(side, thumbnails.EXACT + 1),  # edges of pictures that are the very pixels of their files
     }
-    return Contents(data, uris, len(place), len(pairs))
+    return Contents(data, samples, uris, len(place), len(pairs), beside)
 
 
 def _scores(pairs: Sequence[Pair]) -> list[str]:
@@ -68,22 +82,35 @@ def _scores(pairs: Sequence[Pair]) -> list[str]:
     return [name for name in names if len({pair.after.scores.get(name) for pair in pairs}) > 1]
 
 
+def _fit(run: Run, budget: int) -> int:
+    """How many samples of each class keep to the budget at the smallest size."""
+    return thumbnails.samples_within(2 if run.paired else 1, len(run.by_label), budget)
+
+
+def _addresses(run: Run, wanted: set[int]) -> dict[int, list[str]]:
+    """Where the images of the samples that are shown lie: the first of each class, and the listed ones."""
+    shown = (pair for pairs in run.by_label.values() for n, pair in enumerate(pairs) if n < SHOWN or id(pair) in wanted)
+    return {id(pair): [quote(sample.file) for sample in _both(pair)] for pair in shown}
+
+
 def _pictures(run: Run, wanted: set[int], budget: int) -> tuple[dict[int, list[str]], int]:
     """Data URIs of the samples that are shown: the first of each class, the listed ones, the second of each, ...; and
     the longest edge that they were shrunk to."""
-    images = 2 if run.paired else 1
-    count = min(SHOWN, thumbnails.samples_within(images, len(run.by_label), budget))
+    count = min(SHOWN, _fit(run, budget))
     rounds = [pairs[0] for pairs in run.by_label.values()]
     rounds += [pair for pairs in run.by_label.values() for pair in pairs[1:] if id(pair) in wanted]
     for nth in range(1, min(count, max(map(len, run.by_label.values()), default=0))):
         rounds += [pairs[nth] for pairs in run.by_label.values() if nth < len(pairs) and id(pairs[nth]) not in wanted]
-    side = thumbnails.side_for(images * len(rounds), budget)
+    side = thumbnails.side_for((2 if run.paired else 1) * len(rounds), budget)
     files = ([sample.path for sample in _both(pair)] for pair in rounds)
     uris = thumbnails.fitting(files, side, budget)
     return {id(pair): of_pair for pair, of_pair in zip(rounds, uris, strict=False)}, side
 
 
-def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: "Judge", texts: Texts) -> dict[str, Any]:
+def _class(
+    run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: "Judge", texts: Texts
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A class as a whole, and those of its samples that are shown."""
     first = of_class[0].after
     phrases = list(dict.fromkeys(d["phrase"] for pair in of_class for sample in _both(pair) for d in sample.details))
     rated = run.concepts.get("classes", {}).get(first.folder, {}).get("concepts", [])
@@ -93,9 +120,9 @@ def _class(run: Run, of_class: Sequence[Pair], shown: Sequence[Pair], judge: "Ju
         "phrases": [texts(phrase) for phrase in phrases],
         "concepts": [[texts(c["phrase"]), c["activation"], c["kept"] + c.get("pinned", False)] for c in rated],
         "count": len(of_class),
+        "shown": len(shown),
         "helped": judge.class_helped(of_class),
-        "samples": [_sample(pair, phrases, judge, near, texts) for pair in shown],
-    }
+    }, [_sample(pair, phrases, judge, near, texts) for pair in shown]
 
 
 def _sample(
@@ -110,8 +137,8 @@ def _sample(
     values["after"] = _judged(pair.after, phrases, judge)
     if pair.before:
         values["before"] = _judged(pair.before, phrases, judge)
-    if pair.after.file in near:
-        values["near"] = near[pair.after.file]
+    if found := near.get(pair.after.file):
+        values["near"] = {key: value for key, value in found.items() if value is not False}
     return values
 
 

@@ -13,8 +13,8 @@ from concord.errors import ConcordError
 from concord.storage.images import open_image
 from concord.system import cores
 
-BUDGET = 30_000_000
-"""Bytes of all images on a page, as text."""
+BUDGET = 16_000_000
+"""Bytes of all images in a page, as text: what a browser opens in a second."""
 SIDES = (256, 192, 160, 128, 96)
 _BYTES_A_PIXEL = 0.35  # of a photograph as WebP of this quality, a third more as text: a guess on the safe side
 _QUALITY = 82

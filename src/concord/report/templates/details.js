@@ -4,11 +4,6 @@ const dialog = document.getElementById("dialog");
 let open = null;
 let row = []; // of places: what the arrows go along
 
-/** A file of the run as an address beside the page. */
-function address(file) {
-  return file.split("/").map(encodeURIComponent).join("/");
-}
-
 /** The page's copy of an image; the file beside the page takes its place where it may hold more. */
 function shot(uri, name, file) {
   const copy = picture(uri, "own");
@@ -16,7 +11,7 @@ function shot(uri, name, file) {
   const size = (image) => `${image.naturalWidth} × ${image.naturalHeight} pixels`;
   copy.addEventListener("load", () => {
     said.textContent = size(copy);
-    if (Math.max(copy.naturalWidth, copy.naturalHeight) < data.exactBelow) return;
+    if (data.beside || Math.max(copy.naturalWidth, copy.naturalHeight) < data.exactBelow) return;
     const whole = el("img", { class: "own", alt: "" });
     whole.addEventListener("load", () => {
       copy.replaceWith(whole);
@@ -79,7 +74,7 @@ function draw(position, nth) {
   open = [position, nth];
   document.getElementById("dialog-title").textContent = `${klass.name}, number ${sample.index}`;
   const shots = el("div", { class: "shots" });
-  if (sample.before) shots.append(shot(before, "uninformed", sample.file.replace(/^[^/]*/, "uninformed")));
+  if (sample.before) shots.append(shot(before, "uninformed", partner(sample.file)));
   shots.append(shot(after, data.after, sample.file));
   const body = document.getElementById("dialog-body");
   body.replaceChildren(shots);

@@ -96,8 +96,8 @@ function filter() {
   sequence = [];
   let classes = 0;
   data.classes.forEach((klass, position) => {
-    const listed = (s, nth) => (!missing || s.after.marks.includes("m") ? [[position, nth]] : []);
-    const passing = failed && klass.helped !== false ? [] : klass.samples.flatMap(listed);
+    const all = failed && klass.helped !== false ? [] : Array.from({ length: klass.shown }, (_, nth) => [position, nth]);
+    const passing = missing ? all.filter(([, nth]) => klass.samples[nth].after.marks.includes("m")) : all;
     sections[position].hidden = !passing.length;
     for (const place of passing) sequence.push(place);
     classes += passing.length ? 1 : 0;

@@ -45,16 +45,30 @@ filter();
 
 // On paper there is no scrolling: all is drawn, of a large set the first classes alone.
 const PRINTED = 500;
-addEventListener("beforeprint", () => {
+function forPaper() {
   for (const part of document.querySelectorAll(".part")) part.open = true;
   let tiles = 0;
   for (const section of sections) {
     if (section.hidden) continue;
     if (tiles < PRINTED) fill(section);
     section.classList.toggle("unprinted", tiles >= PRINTED);
-    tiles += data.classes[Number(section.dataset.class)].samples.length;
+    tiles += data.classes[Number(section.dataset.class)].shown;
   }
   document.body.classList.toggle("cut", tiles > PRINTED);
   if (order?.value) while (ranked.childElementCount < Math.min(PRINTED, sequence.length)) more();
   lists.forEach(fillList);
+  for (const image of document.querySelectorAll("img[loading]")) image.loading = "eager";
+}
+addEventListener("beforeprint", () => {
+  forPaper();
+  document.body.classList.toggle("unloaded", [...document.images].some((image) => !image.complete));
+});
+
+// A browser prints what is there: files beside the page are loaded first.
+addEventListener("keydown", async (event) => {
+  if (!data.beside || event.key.toLowerCase() !== "p" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  forPaper();
+  await Promise.allSettled([...document.images].map((image) => image.decode()));
+  print();
 });

@@ -1,7 +1,14 @@
 // Tiles: an image, its uninformed partner of the same seed under it, and a mark for each concept of its class.
-const data = JSON.parse(document.getElementById("data").textContent);
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const data = read("data");
 const WORDS = { p: "present", w: "weak", m: "likely missing", " ": "not judged" };
 const pictureCache = new Map();
+
+/** The samples of a class are text until they are asked for: there may be many, and few come into view. */
+data.classes.forEach((klass, position) => {
+  let samples = null;
+  Object.defineProperty(klass, "samples", { get: () => (samples ??= read(`samples-${position}`)) });
+});
 
 /** An element with attributes and children; text becomes text, never markup. */
 function el(name, attributes = {}, ...children) {
@@ -11,21 +18,38 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
-/** A class's pictures as data URIs, [after, before] a sample; they stay text until the class comes into view.
-    Those of its first sample are markup that shows without scripts; with them, a noscript holds it as text. */
+/** A file of the run as an address beside the page. */
+function address(file) {
+  return file.split("/").map(encodeURIComponent).join("/");
+}
+
+/** The file of the same sample without informing. */
+function partner(file) {
+  return file.replace(/^[^/]*/, "uninformed");
+}
+
+/** A class's pictures, [after, before] a sample: files beside the page, or data URIs, which stay text until the class
+    comes into view. Those of its first sample are markup that shows without scripts; with them, a noscript holds it as
+    text. */
 function picturesOf(position) {
+  if (data.beside) {
+    return data.classes[position].samples.map(({ file, before }) => [address(file), before ? address(partner(file)) : ""]);
+  }
   if (!pictureCache.has(position)) {
     const markup = document.querySelector(`#class-${position} > noscript`)?.textContent ?? "";
     const first = [...markup.matchAll(/ src="([^"]*)"/g)].map(([, uri]) => uri);
-    const others = JSON.parse(document.getElementById(`pictures-${position}`).textContent);
+    const others = read(`pictures-${position}`);
     pictureCache.set(position, first.length ? [first, ...others] : others);
   }
   return pictureCache.get(position);
 }
 
 function picture(uri, className) {
-  if (!uri) return el("span", { class: `gone ${className}` }, "image missing");
-  return el("img", { class: className, alt: "", decoding: "async", src: uri });
+  const gone = el("span", { class: `gone ${className}` }, "image missing");
+  if (!uri) return gone;
+  const image = el("img", { class: className, alt: "", decoding: "async", loading: data.beside ? "lazy" : null, src: uri });
+  image.addEventListener("error", () => image.replaceWith(gone));
+  return image;
 }
 
 function ordinal(percentile) {
@@ -137,7 +161,7 @@ function fill(section) {
   section.dataset.filled = "";
   const position = Number(section.dataset.class);
   const klass = data.classes[position];
-  const some = klass.samples.length < klass.count ? `${klass.samples.length} of ${klass.count} images shown` : "";
+  const some = klass.shown < klass.count ? `${klass.shown} of ${klass.count} images shown` : "";
   const failed = klass.helped === false ? "informing did not help" : "";
   const remark = [some, failed].filter(Boolean).join(" · ");
   if (remark) section.querySelector("h3").append(" ", el("span", { class: "soft" }, remark));

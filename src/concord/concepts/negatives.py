@@ -38,10 +38,32 @@ def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted"
     return others.astype(float)
 
 
+class Race:
+    """Classes in an order drawn without replacement by weight; those of weight 0 last, all alike.
+
+    Sorting by Exp(1) / weight is such a draw: the first to arrive in a race of exponential clocks is class c with
+    probability weight / sum, and the clocks that still run have no memory. Each class has its clock, drawn at once
+    whatever is taken; but only the first to arrive are put in order, as hardly a sample asks for more. What depends on
+    the weights alone is worked out once for all samples of a class.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.likely = np.asarray(weights) > 0
+        self._pace = np.where(self.likely, weights, 1)
+        self._fields = [np.flatnonzero(self.likely), np.flatnonzero(~self.likely)]
+
+    def run(self, rng: np.random.Generator) -> Iterator[int]:
+        """Yield all classes in the order of one draw."""
+        times = rng.exponential(size=len(self._pace)) / self._pace
+        for field in self._fields:
+            for some in _parted(times[field]):
+                yield from field[some].tolist()
+
+
 def draw_negatives(
     concepts: Sequence[Sequence[str]],
     own: int,
-    weights: np.ndarray,
+    weights: np.ndarray | Race,
     count: int,
     rng: np.random.Generator,
     kind: Kind = "weighted",
@@ -55,16 +77,17 @@ def draw_negatives(
     nearest. No phrase comes twice, and none that is also the sample's own: a fish cannot be pushed away from the stripe
     that it should show.
     """
+    race = weights if isinstance(weights, Race) else Race(weights)
     used = set(concepts[own])
     drawn: list[tuple[int, str]] = []
-    likely = np.asarray(weights) > 0
-    for eligible in (likely, ~likely) if kind == "similar" else (np.ones_like(likely),):
+    for eligible in (race.likely, ~race.likely) if kind == "similar" else (None,):
         before = -1
         while before < len(drawn) < count:
             before = len(drawn)
-            for c in _race(weights, rng):
-                left = [phrase for phrase in concepts[c] if phrase not in used]
-                if c == own or not eligible[c] or not left:
+            for c in race.run(rng):
+                if c == own or (eligible is not None and not eligible[c]):
+                    continue
+                if not (left := [phrase for phrase in concepts[c] if phrase not in used]):
                     continue
                 phrase = left[rng.integers(len(left))]
                 used.add(phrase)
@@ -74,27 +97,14 @@ def draw_negatives(
     return drawn
 
 
-def _race(weights: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
-    """All classes in an order drawn without replacement by weight; those of weight 0 last, all alike.
-
-    Sorting by Exp(1) / weight is such a draw: the first to arrive in a race of exponential clocks is class c with
-    probability weight / sum, and the clocks that still run have no memory. Each class has its clock, drawn at once
-    whatever is taken; but only the first to arrive are put in order, as hardly a sample asks for more.
-    """
-    likely = np.asarray(weights) > 0
-    times = rng.exponential(size=len(weights)) / np.where(likely, weights, 1)
-    for classes in (np.flatnonzero(likely), np.flatnonzero(~likely)):
-        for some in _parted(times[classes]):
-            yield from classes[some].tolist()
-
-
 def _parted(times: np.ndarray) -> Iterator[np.ndarray]:
     """The places of times in ascending order, equal ones by their place: at most `FIRST`, then all others."""
     if len(times) <= 4 * FIRST:
         yield np.argsort(times, kind="stable")
         return
     bound = np.partition(times, FIRST)[FIRST]
-    for places in (np.flatnonzero(times < bound), np.flatnonzero(times >= bound)):
+    for part in (np.less, np.greater_equal):
+        places = part(times, bound).nonzero()[0]
         yield places[np.argsort(times[places], kind="stable")]
 
 

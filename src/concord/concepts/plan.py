@@ -8,7 +8,7 @@ import numpy as np
 
 from concord.concepts.bank import Bank, concept_text, load_bank
 from concord.concepts.journal import Journal
-from concord.concepts.negatives import class_weights, draw_negatives
+from concord.concepts.negatives import Race, class_weights, draw_negatives
 from concord.concepts.selection import (
     Concept,
     candidates,
@@ -43,7 +43,7 @@ class ConceptPlan:
     def __init__(self, recipe: Recipe, data: ImageSet, models: ModelCache) -> None:
         self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
-        self._weights: dict[int, np.ndarray] = {}
+        self._races: dict[int, Race] = {}
         self._selected: dict[int, list[Concept]] = {}
         self._journal: Journal | None = None
 
@@ -141,20 +141,20 @@ class ConceptPlan:
         """Cosine between the embeddings of the bare class names, (C, C)."""
         return name_similarity(self._models.encoder, self._names)
 
-    def _weights_of(self, class_index: int) -> np.ndarray:
-        """How likely each class gives a negative of a class, (C,); kept, as each of its samples asks."""
-        if class_index not in self._weights:
+    def _race_of(self, class_index: int) -> Race:
+        """In which order classes give negatives to one; kept, as each of its samples asks."""
+        if class_index not in self._races:
             settings, cosine = self._recipe.concepts.negatives, self.similarity[class_index]
-            self._weights[class_index] = class_weights(cosine.tolist(), class_index, settings.kind, settings.k)
-        return self._weights[class_index]
+            self._races[class_index] = Race(class_weights(cosine.tolist(), class_index, settings.kind, settings.k))
+        return self._races[class_index]
 
     def draw(self, class_index: int, seed: int) -> Drawn:
         """The concepts of one sample: its class's kept ones, and negatives drawn by its seed."""
         if not self.used:
             return Drawn()
         settings = self._recipe.concepts.negatives
-        rng, own, weights = np.random.default_rng(seed), self.kept[class_index], self._weights_of(class_index)
-        drawn = draw_negatives(self.kept, class_index, weights, settings.count, rng, settings.kind)
+        rng, own, race = np.random.default_rng(seed), self.kept[class_index], self._race_of(class_index)
+        drawn = draw_negatives(self.kept, class_index, race, settings.count, rng, settings.kind)
         others = [phrase for _, phrase in drawn]
         return Drawn(
             self._positives[class_index],

@@ -11,12 +11,15 @@ import torch
 
 import tiny
 import tiny_pipelines
+from concord.concepts.bank import load_bank
 from concord.errors import ConcordError
 from concord.guidance import ConceptGuide
 from concord.recipe import Recipe, load
 from concord.system import begin_peak, peak_memory
 from concord.workflows import rehearse as rehearsing
-from concord.workflows.rehearse import Rehearsal, Timed, check, record, rehearse
+from concord.workflows import whole_run
+from concord.workflows.rehearse import check, rehearse
+from concord.workflows.whole_run import Rehearsal, Timed, record
 
 
 def unclip(folder: Path, *texts: str) -> Recipe:
@@ -65,7 +68,7 @@ def test_the_estimate_is_what_was_measured_times_what_is_done(monkeypatch: pytes
     # A batch's conditions, steps and decoding for two images; a gradient adds 10 - 4 to a batch's step.
     plain = (1.0 + 50 * 4.0 + 2.0) / 2
     assert found.seconds_per_image == pytest.approx(2 * plain + gradients * 3.0 + 2 * 0.125)
-    bank = rehearsing.load_bank("imagewoof")
+    bank = load_bank("imagewoof")
     phrases = sum(len(bank.phrases(name)) for name in bank.classes)
     assert found.selection == pytest.approx(10 * 100 * 0.25 + phrases * 0.5)  # 100 real images a class
     assert found.seconds == pytest.approx(found.selection + found.seconds_per_image * 100 / 4)
@@ -183,8 +186,8 @@ def test_the_bundled_recipes_can_be_rehearsed(recipe: str) -> None:
 
 
 def test_the_classes_of_a_recipe_are_its_lists_where_no_data_are_here() -> None:
-    assert rehearsing._classes(load("imagenet-1k-dit", ["data=none"])) == (1000, None)
-    assert rehearsing._classes(load("reef", [])) == (10, 5000)
+    assert whole_run._classes(load("imagenet-1k-dit", ["data=none"])) == (1000, None)
+    assert whole_run._classes(load("reef", [])) == (10, 5000)
 
 
 def test_a_peak_is_seen_after_it_is_over_and_begins_anew() -> None:

@@ -1,4 +1,7 @@
-"""How a command begins and ends: output that takes what is printed, one clear line where the user can put it right."""
+"""What commands share: a recipe and its keys, and how they begin and end.
+
+Output takes whatever is printed, and an error is one clear line where the user can put it right.
+"""
 
 import codecs
 import contextlib
@@ -9,12 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Exit, Option
+from typer import Argument, Exit, Option
 
+from concord.cli.completion import complete_key, complete_recipe
 from concord.errors import ConcordError
 from concord.text import plain
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON, for programs.")]
+RecipeName = Annotated[
+    str,
+    Argument(
+        metavar="RECIPE",
+        help="A bundled recipe (reef, photos, ...) or a YAML file.",
+        autocompletion=complete_recipe,
+    ),
+]
+RecipeKeys = Annotated[
+    list[str] | None,
+    Argument(metavar="KEY=VALUE", help="Keys of the recipe to set, as in ipc=50.", autocompletion=complete_key),
+]
 
 
 _LIKE = {"✓": "+", "✗": "x", "·": "-", "…": "...", "●": "*", "○": "o", "◆": "#", "█": "#"}

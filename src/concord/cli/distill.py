@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
-from concord.cli.common import AsJson, user_errors
-from concord.cli.completion import complete_key, complete_recipe
+from concord.cli.common import AsJson, RecipeKeys, RecipeName, user_errors
 from concord.cli.console import Console, print_json
 from concord.errors import ConcordError
 from concord.runs.draws import draw_path
@@ -20,22 +19,8 @@ if TYPE_CHECKING:
 
 
 def distill(
-    recipe: Annotated[
-        str,
-        Argument(
-            metavar="RECIPE",
-            help="A bundled recipe (reef, photos, ...) or a YAML file.",
-            autocompletion=complete_recipe,
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        Argument(
-            metavar="KEY=VALUE",
-            help="Keys of the recipe to set, as in ipc=50.",
-            autocompletion=complete_key,
-        ),
-    ] = None,
+    recipe: RecipeName,
+    overrides: RecipeKeys = None,
     out: Annotated[Path | None, Option(help="The directory to fill or grow; out/RECIPE if not given.")] = None,
     workers: Annotated[
         int | None, Option(min=1, help="Processes; as many as the machine can hold if not given.")

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
-from concord.cli.common import AsJson
-from concord.cli.completion import complete_key, complete_recipe
+from concord.cli.common import AsJson, RecipeKeys, RecipeName
 from concord.cli.console import Console, print_json
 from concord.text import counted, plain, size
 
@@ -15,14 +14,8 @@ if TYPE_CHECKING:
 
 
 def download(
-    recipe: Annotated[
-        str,
-        Argument(metavar="RECIPE", help="A bundled recipe or a YAML file.", autocompletion=complete_recipe),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        Argument(metavar="KEY=VALUE", help="Keys of the recipe to set.", autocompletion=complete_key),
-    ] = None,
+    recipe: RecipeName,
+    overrides: RecipeKeys = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be fetched.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,

@@ -2,27 +2,20 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-from concord.cli.common import AsJson, user_errors
-from concord.cli.completion import complete_key, complete_recipe
+from concord.cli.common import AsJson, RecipeKeys, RecipeName, user_errors
 from concord.cli.console import Console, print_json
 from concord.events import Silent
 from concord.text import counted, duration, plain, size
 
 if TYPE_CHECKING:
-    from concord.workflows.rehearse import Rehearsal
+    from concord.workflows.whole_run import Rehearsal
 
 
 def rehearse(
-    recipe: Annotated[
-        str,
-        Argument(metavar="RECIPE", help="A bundled recipe or a YAML file.", autocompletion=complete_recipe),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        Argument(metavar="KEY=VALUE", help="Keys of the recipe to set.", autocompletion=complete_key),
-    ] = None,
+    recipe: RecipeName,
+    overrides: RecipeKeys = None,
     images: Annotated[int, Option(min=1, help="Images that are made.")] = 2,
     steps: Annotated[int, Option(min=1, help="Steps that each is made in; the last is timed.")] = 2,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but the outcome and errors.")] = False,
@@ -37,8 +30,8 @@ def rehearse(
     """
     with user_errors():
         from concord.cli.catalogue import load_bundled
-        from concord.workflows.rehearse import record
         from concord.workflows.rehearse import rehearse as play
+        from concord.workflows.whole_run import record
 
         loaded, _ = load_bundled(recipe, overrides or [])  # what its models take does not depend on the data
         console = Console(stderr=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from PIL import Image
 from toy import tree
 
+import concord
+from concord.data import index
 from concord.errors import ConcordError
 from concord.evaluation.settings import read_settings
 from concord.events import Silent
+from concord.plan import Batch, Sample
 from concord.recipe import Recipe, validate
 from concord.storage.cluster import connected
+from concord.workflows import executors
 from concord.workflows.distill import distill
 from concord.workflows.evaluate import evaluate_sets
 
@@ -99,6 +104,43 @@ def test_trainings_on_nodes_give_the_figures_of_this_process(nodes: Any, tmp_pat
             assert len(cell["seeds"]) == 2
             cell.pop("seconds")
     assert found == expected
+
+
+def test_the_front_door_goes_to_a_cluster_by_its_address(nodes: Any, tmp_path: Path) -> None:
+    recipe = many_photos(tmp_path / "photos").model_copy(update={"ipc": 2, "size": 16})
+    run = concord.distill(recipe, tmp_path / "nodes", cluster=nodes[0].address)
+    assert len(run.samples()) == 4
+    distill(recipe, tmp_path / "alone")
+    assert tree(run.out) == tree(tmp_path / "alone")
+    chosen: dict[str, Any] = {"student": "convnet-1", "width": 4, "size": 8, "epochs": 1, "seeds": 1, "ipc": 2}
+    chosen |= {"protocol": "hard", "device": "cpu", "dtype": "float32"}
+    scores = concord.evaluate(run, str(tmp_path / "photos"), cluster=nodes[0].address, **chosen)
+    assert [cell["ipc"] for cell in scores.record["cells"]] == [2]
+
+
+def test_a_worker_of_a_node_takes_the_look_that_the_driver_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = many_photos(tmp_path / "photos")
+    for folder in (tmp_path / "photos", *(tmp_path / "photos").iterdir()):
+        os.utime(folder, (10**9, 10**9))
+    monkeypatch.setattr(index, "LARGE", 1)
+    data = executors.open_recipe_data(recipe)
+    index.keep(data, tmp_path / "look")
+
+    def looks(*_: Any, **__: Any) -> None:
+        raise AssertionError("the folder is looked at again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "open_data", looks)
+        patched.setattr(executors, "_worker", None)
+        facts = executors.facts_of(recipe, data)
+        executors._start(0, recipe, "cpu", facts, (tmp_path / "look").read_bytes())
+        made = executors._work(executors.Job("images", Batch("", 0, (Sample(0, 0, 1, source="ash/3.png"),)), ()))
+        assert made == []
+        (tmp_path / "photos" / "ash" / "3.png").unlink()
+        with pytest.raises(AssertionError, match="looked at again"):
+            executors._start(0, recipe, "cpu", facts, (tmp_path / "look").read_bytes())
 
 
 class Moves(Silent):

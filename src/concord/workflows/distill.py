@@ -96,7 +96,7 @@ def distill(
     progress = progress or Silent()
     start, recipe = time.perf_counter(), with_model(recipe, out)
     own = data is not None or method is not None
-    many = None if cluster is None else _team(cluster, recipe, own, share_gpus)
+    many = None if cluster is None else _team(cluster, recipe, own, share_gpus, out / INDEX)
     if many is not None:
         recipe = many.recipe
     sealed = {} if own else read_checksums(out)
@@ -206,10 +206,10 @@ def distill(
     return {"schema": 1, **results, **call}
 
 
-def _team(cluster: Cluster, recipe: Recipe, own: bool, share_gpus: bool) -> Team:
+def _team(cluster: Cluster, recipe: Recipe, own: bool, share_gpus: bool, index: Path) -> Team:
     if own:
         raise ConcordError("an image set or a method of one's own is made by this process: leave the cluster out")
-    return team(cluster, recipe, share_gpus)
+    return team(cluster, recipe, share_gpus, index)
 
 
 def measured_from(recipe: Recipe, data: ImageSet) -> str:

@@ -1,6 +1,7 @@
 """An evaluation from a set's directory to evaluation.json and, of a run, its page; `evaluate` is for Python."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from concord.report.page import write_report
 from concord.runs.directory import Run
 from concord.runs.draws import draws_in
 from concord.settings import as_texts
-from concord.storage.cluster import Cluster
+from concord.storage.cluster import Cluster, connected
 from concord.text import counted
 from concord.workflows.beside import choose_beside, places_beside
 
@@ -47,6 +48,7 @@ def evaluate(
     out: str | Path | None = None,
     random: str | Path | None = None,
     full: str | Path | None = None,
+    cluster: str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Scores:
@@ -61,6 +63,7 @@ def evaluate(
         test: real images: a folder, Parquet, or the name of a data set.
         out: the file of the record, instead of evaluation.json with the set.
         random, full: random real images and the full real set, evaluated before: for DD-Ranking's scores.
+        cluster: a Ray cluster whose nodes train the students: ``local``, ``auto``, HOST:PORT or ``ray://HOST:PORT``.
         progress: hears how it gets on.
         settings: keys of `concord.evaluation.settings.Settings` (student, protocol, ipc, seeds, teacher, beside, ...),
             or of the protocols (epochs, batch, ``mixing={"kind": "mixup"}``, ...).
@@ -70,7 +73,8 @@ def evaluate(
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
     chosen = read_settings(as_texts(settings))
-    record = evaluate_sets([directory], str(test), chosen, file, progress or Silent(), *others)
+    with connected(cluster) if cluster else nullcontext() as nodes:
+        record = evaluate_sets([directory], str(test), chosen, file, progress or Silent(), *others, cluster=nodes)
     return Scores(record, record_path(directory, file))
 
 

@@ -3,6 +3,8 @@
 An executor makes every job whole and hands out what is kept of it, in any order. The caller alone stores it.
 """
 
+import contextlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,7 +78,7 @@ def spread_by(
 ) -> Executor:
     """Jobs are made by workers of an engine, each with a method of its own; GPUs of one machine are dealt out in turn.
 
-    facts: what a worker on another machine must find as it is here, see `facts_of`; and where an index of the data is.
+    facts: what a worker on another machine must find as it is here, see `facts_of`; and an index of the data, `_start`.
     """
     return lambda jobs: engine(_work, jobs, workers, _start, (recipe, device, *facts), told)
 
@@ -99,11 +101,15 @@ def facts_of(recipe: Recipe, data: ImageSet) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Team:
-    """The workers of a cluster for one recipe: how many, on which device, in which precision."""
+    """The workers of a cluster for one recipe: how many, on which device, in which precision.
+
+    index: where a look at the data is kept (`concord.data.index`); the nodes are given what it holds.
+    """
 
     cluster: Cluster
     recipe: Recipe
     device: str
+    index: Path | None = None
 
     def executor(self, data: ImageSet, jobs: int, told: Callable[[str], None]) -> Executor:
         """Jobs are made on the nodes, by as many workers as the recipe says or as there is room for."""
@@ -119,7 +125,8 @@ class Team:
         told(
             f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster, device {self.device}"
         )
-        return self.cluster.spread, self.recipe, self.device, workers, told, facts_of(self.recipe, data)
+        look = self.index.read_bytes() if self.index is not None and self.index.is_file() else None
+        return self.cluster.spread, self.recipe, self.device, workers, told, facts_of(self.recipe, data), look
 
     @property
     def most(self) -> int:
@@ -128,14 +135,15 @@ class Team:
         return max(1, min(int(has.get(RESOURCES[key], 0) // need) for key, need in self.cluster.each.items() if need))
 
 
-def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False) -> Team:
+def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False, index: Path | None = None) -> Team:
     """Decide by what a cluster has: a worker a GPU where there are some, else one for each `threads` of its cores.
 
+    index: see `Team`.
     Raises:
         ConcordError: the recipe asks for a device that it has not.
     """
     if not needs_torch(recipe):
-        return Team(cluster, recipe, "cpu")
+        return Team(cluster, recipe, "cpu", index)
     gpus = cluster.resources().get("GPU", 0.0)
     if recipe.device not in ("auto", "cuda", "cpu"):
         raise ConcordError(
@@ -157,7 +165,7 @@ def team(cluster: Cluster, recipe: Recipe, share_gpus: bool = False) -> Team:
         "dtype": cluster.call(resolve_dtype, recipe.dtype, device),
         "device": "cpu" if device == "cpu" else "auto",
     }
-    return Team(cluster, recipe.model_copy(update=settled), device)
+    return Team(cluster, recipe.model_copy(update=settled), device, index)
 
 
 def require_gpus(recipe: Recipe, device: str, share_gpus: bool) -> None:
@@ -235,11 +243,12 @@ _worker: _Worker | None = None
 
 
 def _start(
-    rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None, index: Path | None = None
+    rank: int, recipe: Recipe, device: str, facts: dict[str, Any] | None = None, index: Path | bytes | None = None
 ) -> None:
     """Begin a worker.
 
-    facts: what its machine must have, too; None on the machine that asks. index: see `open_recipe_data`.
+    facts: what its machine must have, too; None on the machine that asks. index: where a look at the data is kept, or
+    what is kept there, see `open_recipe_data`.
     """
     global _worker
     if needs_torch(recipe):
@@ -248,14 +257,29 @@ def _start(
         torch.set_num_threads(recipe.threads)
         if device == "cuda":
             device = f"cuda:{rank % torch.cuda.device_count()}"
-    _worker = _Worker(recipe.model_copy(update={"device": device}), index=index)
+    _worker = _Worker(recipe.model_copy(update={"device": device}))
+    if isinstance(index, Path):
+        _worker.index = index
     if facts is not None:
-        _worker.data = open_recipe_data(recipe)
+        with _at_hand(index) as look:
+            _worker.data = open_recipe_data(recipe, look)
         found = facts_of(recipe, _worker.data)
         if wrong := [
             f"{key} is {found.get(key)}, expected {facts[key]}" for key in facts if found.get(key) != facts[key]
         ]:
             raise ConcordError(f"{'; '.join(wrong)}: bytes would differ; every node needs the same packages and images")
+
+
+@contextlib.contextmanager
+def _at_hand(index: Path | bytes | None) -> Iterator[Path | None]:
+    """A kept look at the data as a file of this machine, for as long as the data are opened."""
+    if not isinstance(index, bytes):
+        yield index
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "index.json")
+        path.write_bytes(index)
+        yield path
 
 
 def _begun() -> tuple[Recipe, Method]:

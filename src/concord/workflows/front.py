@@ -1,5 +1,6 @@
 """The verbs of the front door, as `concord.NAME`: plain values in, objects out."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from concord.report import compare as comparison
 from concord.report.compare import Comparison
 from concord.runs.directory import Run, open_run
 from concord.settings import as_texts
+from concord.storage.cluster import connected
 from concord.text import file_name
 from concord.workflows.distill import distill as run_distill
 
@@ -31,6 +33,7 @@ def distill(
     data: ImageSet | None = None,
     method: Method | Any | None = None,
     workers: int = 1,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Make a recipe's set, or what is missing of it, as `concord distill` does; resumable.
@@ -42,17 +45,20 @@ def distill(
         method: a `concord.methods.base.Method` of one's own, or a function of (recipe, data) that returns one.
         workers: processes, where the recipe leaves them open. More than one are spawned, which asks of a script the
             usual ``if __name__ == "__main__":``. The images are the same.
+        cluster: a Ray cluster whose nodes make the images, as many as it has room for: ``local``, ``auto``, HOST:PORT
+            or ``ray://HOST:PORT`` (docs/cluster.md). The images are the same.
 
     Raises ConcordError: anything the caller can put right; what is finished stays, and the same call goes on from
     there.
     """
     settings = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = Path("out") / file_name(settings.name) if out is None else Path(out)
-    if settings.workers == "auto":
+    if settings.workers == "auto" and cluster is None:
         settings = settings.model_copy(update={"workers": workers})
     is_made = method is not None and not isinstance(method, type) and hasattr(method, "make")
     build: Any = (lambda recipe, data: method) if is_made else method
-    run_distill(settings, where, progress, data=data, method=build)
+    with connected(cluster) if cluster else nullcontext() as nodes:
+        run_distill(settings, where, progress, data=data, method=build, cluster=nodes)
     return open_run(where)
 
 

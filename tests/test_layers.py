@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = [
     ["cli"],
+    ["reproduce"],
     ["workflows"],
     ["report"],
     ["methods", "evaluation", "export"],

@@ -28,6 +28,7 @@ from concord.methods.experts import ExpertSettings
 from concord.recipe import Recipe
 from concord.recipe.model import recipe_class
 from concord.registry import METHODS
+from concord.reproduce.places import Choices
 from concord.settings import keys
 from concord.workflows.finetune import FinetuneSettings
 
@@ -121,7 +122,9 @@ KNOWN = {
     *(key for method in METHODS for key in keys(recipe_class(method))),
     *keys(Recipe),
     *(key for shape in (Settings, TeacherSettings, LabelFormat, type(RDED)) for key in keys(shape)),
-    *(key for shape in (FinetuneSettings, ExpertSettings) for key in keys(shape)),
+    *(key for shape in (FinetuneSettings, ExpertSettings, Choices) for key in keys(shape)),
+    *(f"banks.{name}" for name in ("descriptive", "distinctive", "another")),
+    "students.resnet18",
 }
 """Every ``key`` that a command's ``key=value`` may set."""
 

@@ -209,6 +209,15 @@ def test_any_text_is_judged(classes: dict[str, list[str]], shared: list[str]) ->
     assert all(fault.class_name in classes for fault in faults if classes)
 
 
+@pytest.mark.parametrize("key", ["prompt", "rules"])
+def test_a_bank_that_describes_its_classes_needs_no_look_alikes(key: str) -> None:
+    bank = load_bank("clothing-descriptive")
+    assert lint(bank.model_copy(update={"provenance": {key: "descriptive"}})) == []
+    assert {fault.kind for fault in lint(bank.model_copy(update={"provenance": {key: "distinctive"}}))} == {
+        "no-look-alikes"
+    }
+
+
 @pytest.mark.parametrize("name", bundled_banks())
 def test_bundled_banks_are_clean(name: str) -> None:
     bank = load_bank(name)

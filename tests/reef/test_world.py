@@ -10,7 +10,7 @@ from PIL import ImageChops
 from concord.concepts import load_bank
 from concord.reef import real_set
 from concord.reef import test_set as reef_test_set
-from concord.reef.bank import bank
+from concord.reef.bank import GENERAL, banks
 from concord.reef.dataset import SEED_TRAIN
 from concord.reef.text import PHRASES, random_caption, vocabulary
 from concord.reef.world import (  # fmt: skip
@@ -115,12 +115,22 @@ def test_captions_are_true_and_within_the_vocabulary() -> None:
 
 
 def test_the_bundled_banks_are_those_that_the_world_writes() -> None:
-    for name, members, world in (("reef", SPECIES, SPECIES), ("reef-held-out", HELD_OUT, ALL_SPECIES)):
-        assert load_bank(name).model_dump(by_alias=True, mode="json") == bank(name, members, world)
+    for name, values in banks().items():
+        assert load_bank(name).model_dump(by_alias=True, mode="json", exclude_unset=True) == values
+    for name, members in (("reef", SPECIES), ("reef-held-out", HELD_OUT)):
         for species in members:
             phrases = load_bank(name).phrases(species.name)
             assert len(phrases) == 10
             assert {PHRASES[d] for d in species.details} < set(phrases)
+
+
+def test_the_descriptive_bank_is_true_of_every_species_in_words_that_its_encoder_knows() -> None:
+    for species in SPECIES:
+        phrases = load_bank("reef-descriptive").phrases(species.name)
+        own = set(phrases) - set(GENERAL)
+        assert len(phrases) == 10
+        assert own < {PHRASES[d] for d in species.details}
+        assert {word for phrase in phrases for word in phrase.split()} <= set(vocabulary())
 
 
 def test_the_real_set_is_the_world_by_reference() -> None:

@@ -25,6 +25,7 @@ from concord.cli.methods import methods
 from concord.cli.recipes import recipes
 from concord.cli.rehearse import rehearse
 from concord.cli.report import report
+from concord.cli.reproduce import reproduce
 from concord.cli.status import status
 from concord.cli.teacher import teacher
 from concord.cli.verify import verify
@@ -49,7 +50,7 @@ app = Typer(
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Make": (init, recipes, rehearse, download, experts, distill, status, merge, finetune, convert),
     "Look": (report, compare, verify, doctor, methods),
-    "Evaluate": (evaluate, teacher, labels),
+    "Evaluate": (evaluate, teacher, labels, reproduce),
     "Share": (export, fetch),
 }
 """The commands as `concord --help` shows them: what a person does first stands first."""

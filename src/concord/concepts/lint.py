@@ -37,7 +37,7 @@ def lint(bank: Bank) -> list[Fault]:
     declared = {gist(phrase) for phrase in bank.shared} | {()}
     faults: list[Fault] = []
     for name, entry in bank.classes.items():
-        faults += _of_class(name, entry)
+        faults += _of_class(name, entry, told_apart=not _DESCRIPTIVE & set(bank.provenance.items()))
         odd = foreign(entry.phrases, f"{name} {bank.provenance.get('about', '')}")
         seen: dict[Words, str] = {}
         for phrase in entry.phrases:
@@ -54,11 +54,15 @@ def lint(bank: Bank) -> list[Fault]:
     return faults
 
 
-def _of_class(name: str, entry: ClassConcepts) -> Iterator[Fault]:
+_DESCRIPTIVE = {("prompt", "descriptive"), ("rules", "descriptive")}
+"""What a bank says of where it comes from whose phrases describe a class, and need not tell it from any."""
+
+
+def _of_class(name: str, entry: ClassConcepts, told_apart: bool) -> Iterator[Fault]:
     count = len({gist(phrase) for phrase in entry.phrases} - {()})
     if count < FEWEST:
         yield Fault("too-few", name, "", f"{count} different phrases; selection wants at least {FEWEST} to choose from")
-    if not entry.look_alikes:
+    if not entry.look_alikes and told_apart:
         yield Fault("no-look-alikes", name, "", "names no look-alikes that its phrases tell it from")
     for other in entry.look_alikes:
         if not words(other):

@@ -42,7 +42,54 @@ def bank(name: str, members: Sequence[Species], world: Sequence[Species]) -> dic
     }
 
 
+GENERAL = (
+    "a tail fin",
+    "a round dark eye",
+    "a dorsal fin on the back",
+    "a side fin under the flanks",
+    "a belly under the body",
+    "a snout and a chin",
+    "a body with flanks",
+)
+"""What is to be seen of any fish, in words that reef's encoder knows."""
+COMMON = 3
+"""Details of a species that stand beside it: those that most other species have."""
+
+
+def descriptive(name: str, members: Sequence[Species]) -> dict[str, object]:
+    """A bank as of a prompt that asks what a class looks like, and not what tells it from others.
+
+    All phrases are true: those of any fish, and the species' own details that most of the others share.
+    """
+    holders = {detail: sum(detail in species.details for species in members) for detail in DETAILS}
+    classes = {
+        species.name: {
+            "phrases": [PHRASES[d] for d in sorted(species.details, key=lambda d: -holders[d])[:COMMON]] + [*GENERAL]
+        }
+        for species in members
+    }
+    return {
+        "schema": 1,
+        "name": name,
+        "provenance": {
+            "source": "written with the world (concord.reef.bank)",
+            "rules": "descriptive",
+            "note": "phrases of any fish, and three details of each species that most others share",
+        },
+        "shared": sorted({*GENERAL, *(PHRASES[detail] for species in members for detail in species.details)}),
+        "classes": classes,
+    }
+
+
+def banks() -> dict[str, dict[str, object]]:
+    """Reef's bundled banks by their names."""
+    return {
+        "reef": bank("reef", SPECIES, SPECIES),
+        "reef-held-out": bank("reef-held-out", HELD_OUT, ALL_SPECIES),
+        "reef-descriptive": descriptive("reef-descriptive", SPECIES),
+    }
+
+
 if __name__ == "__main__":
-    for name, members, world in (("reef", SPECIES, SPECIES), ("reef-held-out", HELD_OUT, ALL_SPECIES)):
-        text = json.dumps(bank(name, members, world), indent=2) + "\n"
-        (Path(sys.argv[1]) / f"{name}.json").write_text(text)
+    for name, values in banks().items():
+        (Path(sys.argv[1]) / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")

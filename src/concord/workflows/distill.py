@@ -85,13 +85,16 @@ def distill(
     method: Callable[[Recipe, ImageSet], Method] | None = None,
     cluster: Cluster | None = None,
     share_gpus: bool = False,
+    measured: bool = True,
 ) -> dict[str, Any]:
     """Make the recipe's set in `out`, or what is missing of it; return what results.json holds.
 
     With more than one worker, processes are spawned: a script that calls this needs the usual ``if __name__ ==
     "__main__":``. data, method: an image set, and what builds a method, instead of the recipe's; with either, one
     process makes all. cluster: whose nodes make the images (`concord.storage.cluster.connected`). share_gpus: there may
-    be more workers than GPUs. A ConcordError: anything the user can put right; the same call goes on from there.
+    be more workers than GPUs. measured: False makes the images alone, for who wants many sets: nothing is measured and
+    no page drawn, until a call without it. A ConcordError: anything the user can put right; the same call goes on from
+    there.
     """
     progress = progress or Silent()
     start, recipe = time.perf_counter(), with_model(recipe, out)
@@ -107,7 +110,7 @@ def distill(
     for note in data.notes:
         progress.note(note)
     # Which images can be read is only known by reading them.
-    of = "" if own or recipe.unreadable == "skip" else measured_from(recipe, data)
+    of = "" if own or not measured or recipe.unreadable == "skip" else measured_from(recipe, data)
     if of and sealed.get("of") == of and (found := _finished(out, start)):
         return found
     if sealed and needs_torch(recipe):
@@ -172,7 +175,8 @@ def distill(
         main = stores[maker.variants[0]]
         if isinstance(maker, InTensors):
             _gather(out, main, data, maker)
-        progress.stage("measuring")
+        if measured:
+            progress.stage("measuring")
         results: dict[str, Any] = {
             "recipe": recipe.name,
             "method": recipe.method,
@@ -182,7 +186,8 @@ def distill(
             "uninformed_steps": sum(int(row["scores"].get("uninformed_steps", 0)) for row in main.rows.values()),
         }
         further = maker.facts() if isinstance(maker, Tells) else {}
-        if measuring := _measuring(recipe, data, maker, out):
+        measuring = _measuring(recipe, data, maker, out) if measured else None
+        if measuring:
             further |= measuring.active_share()
             if isinstance(maker, Informed):
                 further |= _operations(maker, list(main.rows.values()))
@@ -196,11 +201,12 @@ def distill(
         call = {"made": now, "kept": len(main.rows) - now}
         results |= times | further | {"last_call": call | {"times": list(times)}}
         write_json(out / "results.json", results)
-        progress.stage("drawing")
         with disk_errors(out):
-            if measuring:
-                _draw(measuring)
-            write_report(out)
+            if measured:
+                progress.stage("drawing")
+                if measuring:
+                    _draw(measuring)
+                write_report(out)
             shutil.rmtree(out / FITTED, ignore_errors=True)
         seal(out, of)
     return {"schema": 1, **results, **call}

@@ -1,0 +1,189 @@
+"""What a plan would cost here: a few steps are timed of each kind of image and of each network, and nothing is kept.
+
+Seconds are of one worker; images that need a model which is not here are not timed, and neither are descents.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from concord.errors import ConcordError
+from concord.evaluation.cells import compute_of
+from concord.evaluation.protocols import is_eval_epoch, num_epochs
+from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
+from concord.methods import build
+from concord.models.students import build_student, canonical, default_size, has_norm
+from concord.recipe import Recipe, load
+from concord.reproduce.outcomes import cells_of, found_cell, of_training
+from concord.reproduce.plan import Plan, SetPlan, seeds_of
+from concord.reproduce.run import is_made, job_of
+from concord.workflows.executors import open_recipe_data
+from concord.workflows.requirements import Needed, needed_models
+
+BATCH = 10
+"""Images that a network is timed with."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Images and trainings that lack, seconds of each where they are known, and what is not timed."""
+
+    images: int
+    trainings: int
+    image_seconds: float
+    training_seconds: float
+    untimed: Sequence[str]
+
+
+def missing_models(plan: Plan) -> dict[str, Needed]:
+    """Models that are not on this machine, by id; what the plan itself prepares is none of them."""
+    found = {}
+    for one in plan.sets.values():
+        for need in needed_models(one.base):
+            if need.path is None and str(plan.work) not in need.model:
+                found[need.model] = need
+    return found
+
+
+def missing_data(plan: Plan) -> list[str]:
+    """What of the real images cannot be read here, and why."""
+    from concord.data import open_data, open_test
+
+    found = []
+    for what, source, opened in (("data", plan.place.data, open_data), ("test", plan.place.test, open_test)):
+        try:
+            if source:
+                opened(source)
+        except ConcordError as error:
+            found.append(f"{what}: {error}")
+    return found
+
+
+def cost(plan: Plan) -> Cost:
+    """Time a few steps of what lacks, and carry it over."""
+    untimed: dict[str, None] = {}
+    images, image_seconds, trainings, training_seconds = 0, 0.0, 0, 0.0
+    by_kind: dict[tuple[str, bool, int], float | None] = {}
+    by_network: dict[tuple[str, ...], tuple[float, float]] = {}
+    away = missing_models(plan)
+    for one in plan.sets.values():
+        lacking = [seed for seed in one.seeds if not is_made(job_of(plan, one, seed))]
+        classes, each = _classes(one.base), one.ipc or 0
+        count = len(lacking) * each * classes
+        images += count
+        if count and one.base.is_generated:
+            kind = (one.base.method, one.base.is_guided, one.base.pipeline.steps)
+            known = kind[0], kind[1]
+            if kind not in by_kind:
+                same = next((k for k in by_kind if k[:2] == known and by_kind[k] is not None), None)
+                if same is not None:
+                    by_kind[kind] = (by_kind[same] or 0.0) * kind[2] / same[2]
+                else:
+                    by_kind[kind] = None if away or one.needs else _seconds_an_image(one)
+            if (seconds := by_kind[kind]) is None:
+                untimed[f"{one.base.method}'s images"] = None
+            else:
+                image_seconds += count * seconds
+        elif count and not one.base.is_real:
+            untimed[f"{one.base.method}'s descent"] = None
+        for training in one.trainings:
+            for seed in one.seeds:
+                cells = cells_of(plan.draw(one.name, seed))
+                for ipc in training.ipc or (None,):
+                    cell = found_cell(cells, of_training(training), ipc)
+                    lack = len(set(seeds_of(training)) - set((cell or {}).get("seeds", ())))
+                    if not lack:
+                        continue
+                    trainings += lack
+                    settings, ways = read_settings(training.settings)
+                    key = tuple(
+                        text for text in training.settings if not text.startswith(("seeds=", "epochs=", "teacher="))
+                    )
+                    if key not in by_network:
+                        by_network[key] = _network(settings, ways[0], classes)
+                    step, looking = by_network[key]
+                    seen = (ipc or _whole(one.base) // max(1, classes)) * classes
+                    epochs = num_epochs(ways[0].protocol, max(1, seen // classes), classes)
+                    judged = sum(is_eval_epoch(ways[0].protocol, epoch, epochs) for epoch in range(epochs))
+                    training_seconds += lack * (epochs * seen * step + judged * _tested(plan) * looking)
+    untimed |= {f"what is prepared first ({name})": None for name in plan.prepared if name not in ("test",)}
+    return Cost(images, trainings, image_seconds, training_seconds, list(untimed))
+
+
+_COUNTS: dict[str, tuple[int, int]] = {}
+
+
+def _counts(recipe: Recipe) -> tuple[int, int]:
+    """Classes and images of a recipe's data; ten classes where it cannot be read."""
+    if recipe.data not in _COUNTS:
+        try:
+            data = open_recipe_data(recipe)
+            _COUNTS[recipe.data] = len(data.classes), sum(len(data.items(entry.label)) for entry in data.classes)
+        except ConcordError:
+            _COUNTS[recipe.data] = 10, 0
+    return _COUNTS[recipe.data]
+
+
+def _classes(recipe: Recipe) -> int:
+    return _counts(recipe)[0]
+
+
+def _whole(recipe: Recipe) -> int:
+    return _counts(recipe)[1]
+
+
+def _tested(plan: Plan) -> int:
+    """Images that students are tested on, about; where they are made first, as many as will be."""
+    from concord.data import open_test
+
+    if (one := plan.prepared.get("test")) is not None and one.ipc:
+        return one.ipc * 10
+    if plan.place.test not in _COUNTS:
+        try:
+            test = open_test(plan.place.test)
+            _COUNTS[plan.place.test] = len(test.classes), sum(len(test.items(e.label)) for e in test.classes)
+        except ConcordError:
+            _COUNTS[plan.place.test] = 0, 0
+    return _COUNTS[plan.place.test][1]
+
+
+def _seconds_an_image(one: SetPlan) -> float | None:
+    try:
+        recipe = load(one.recipe, one.settings(one.seeds[0]))
+        return build(recipe, open_recipe_data(recipe)).cost().seconds_per_image
+    except ConcordError:
+        return None
+
+
+def _network(settings: Settings, way: ProtocolConfig, classes: int) -> tuple[float, float]:
+    """Seconds of an image in a step of training, with a teacher of the same network, and in a look at it."""
+    name, protocol = canonical(settings.student[0]), way.protocol
+    size = settings.size or protocol.student_size or default_size(name)
+    norm = settings.norm or (protocol.norm if has_norm(name) else None)
+    compute = compute_of(settings)
+    with torch.random.fork_rng(devices=[]):
+        net = build_student(name, classes, size, norm=norm, pool=settings.pool, width=settings.width).to(compute.device)
+    pixels = torch.rand(BATCH, 3, size, size, device=compute.device)
+
+    def look() -> None:
+        with torch.no_grad(), compute.autocast():
+            float(net(pixels).sum())
+
+    def step() -> None:
+        if protocol.labels != "hard":
+            look()
+        if protocol.double_pass:
+            look()
+        with compute.autocast():
+            loss = net(pixels).float().square().mean()
+        loss.backward()
+
+    found = []
+    for what in (step, look):
+        what()
+        begun = time.perf_counter()
+        what()
+        found.append((time.perf_counter() - begun) / BATCH)
+    return found[0], found[1]

@@ -1,0 +1,160 @@
+"""What figures show of images, read from sets: pairs, strips, a plane of embeddings, and phrases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from concord.concepts.bank import load_bank
+from concord.errors import ConcordError
+from concord.report import distribution
+from concord.report.samples import MISSING_BELOW, Judge
+from concord.report.thumbnails import thumbnail
+from concord.reproduce.items import Item
+from concord.reproduce.plan import CellPlan, Plan
+from concord.runs.directory import EMBEDDINGS, Pair, Run, StoredSample
+
+SIDE = 192
+"""Longest edge of an embedded image."""
+FIGURES = "figures"
+"""Where data of figures lie that are of several sets."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image as a data URI, and what stands below it. file: where it lies, below the directory of all."""
+
+    uri: str
+    text: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images beside each other. title: what they are of."""
+
+    title: str
+    images: Sequence[Shown]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """A class's phrases of one bank, and which of them were kept on real images (None: not selected yet)."""
+
+    bank: str
+    class_name: str
+    phrases: Sequence[tuple[str, bool | None]]
+
+
+def runs_of(plan: Plan, item: Item) -> list[tuple[CellPlan, Run]]:
+    """The first draws of an item's sets that are finished, by row."""
+    found = []
+    for cell in plan.of(item):
+        if cell.set and (run := Run(plan.draw(cell.set, plan.sets[cell.set].seeds[0]))).finished:
+            found.append((cell, run))
+    return found
+
+
+def pairs(plan: Plan, item: Item) -> list[Strip]:
+    """Images of each row at the same class, index and seed: the first, those that informing helped most, or not."""
+    found = runs_of(plan, item)
+    if len(found) < len(item.rows):
+        return []
+    (_, first), (_, last) = found[0], found[-1]
+    together = [Pair(sample, first.by_place.get(place)) for place, sample in last.by_place.items()]
+    judge = Judge(float(last.details.get("missing_below", MISSING_BELOW)))
+    if item.pick in ("improved", "failed"):
+        together = judge.improved(together) if item.pick == "improved" else judge.failed(together)
+    else:
+        together.sort(key=lambda pair: (pair.after.index, pair.after.label))
+    both = len(item.rows) > 1
+    strips = []
+    for pair in together[: item.count]:
+        samples = [*([pair.before] if both and pair.before else []), pair.after]
+        named = zip([row.name for row in item.rows][-len(samples) :], samples, strict=True)
+        shown = [_shown(plan, sample, _said(name, sample, judge)) for name, sample in named]
+        strips.append(Strip(f"{pair.after.class_name}, number {pair.after.index}", shown))
+    return strips
+
+
+def _said(name: str, sample: StoredSample, judge: Judge) -> str:
+    standing = judge.standing(sample)
+    if standing is None:
+        return name
+    missing = f"{standing.missing} of {len(sample.details)} details missing"
+    return f"{name}: {missing}"
+
+
+def strips(plan: Plan, item: Item) -> list[Strip]:
+    """One sample of each of the first classes by every row, a strip a series, its weights rising."""
+    rows = {row.name: row for row in item.rows}
+    found = [(rows[cell.row], run) for cell, run in runs_of(plan, item)]
+    if not found:
+        return []
+    plain = [(row, run) for row, run in found if not row.series]
+    shown = []
+    for sample in found[0][1].samples()[: item.count]:
+        for series in dict.fromkeys(row.series for row, _ in found if row.series):
+            some = [*plain, *((row, run) for row, run in found if row.series == series)]
+            images = [
+                _shown(plan, other, f"{row.x:g}")
+                for row, run in some
+                if (other := run.by_place.get((sample.folder, sample.index))) is not None
+            ]
+            shown.append(Strip(f"{sample.class_name}: {series}", images))
+    return shown
+
+
+def _shown(plan: Plan, sample: StoredSample, text: str) -> Shown:
+    return Shown(thumbnail(sample.path, SIDE), text, sample.path.relative_to(plan.work).as_posix())
+
+
+def plane(plan: Plan, item: Item) -> list[distribution.Picture]:
+    """Where the images of both rows and real ones lie: t-SNE of all together."""
+    arrays: dict[str, np.ndarray] = {}
+    for cell, run in runs_of(plan, item):
+        path = run.out / EMBEDDINGS
+        if not path.is_file():
+            return []
+        informed = item.row(cell.row).informed
+        with np.load(path, allow_pickle=False) as archive:
+            for name in ("real", "conditions", "informed", "uninformed"):
+                if name in archive.files and (informed or name == "uninformed"):
+                    arrays |= {name: archive[name]} | (
+                        {f"labels_{name}": archive[f"labels_{name}"]} if f"labels_{name}" in archive.files else {}
+                    )
+    if "informed" not in arrays or "uninformed" not in arrays:
+        return []
+    out = plan.work / FIGURES / f"{item.name}.npz"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    return distribution.pictures(out)
+
+
+def phrases(plan: Plan, item: Item) -> list[Phrases]:
+    """The phrases of the first classes, by bank."""
+    found = []
+    for cell in plan.of(item):
+        if not cell.set:
+            continue
+        one = plan.sets[cell.set]
+        if (name := one.base.concepts.bank) is None:
+            continue
+        try:
+            bank = load_bank(name)
+        except ConcordError:
+            continue
+        run = Run(plan.draw(one.name, one.seeds[0]))
+        for class_name in list(bank.classes)[: item.count]:
+            of_class = _kept(run, class_name) or {}
+            rows = [(phrase, of_class.get(phrase) if of_class else None) for phrase in bank.classes[class_name].phrases]
+            found.append(Phrases(f"{cell.row} ({Path(name).name})", class_name, rows))
+    return found
+
+
+def _kept(run: Run, class_name: str) -> dict[str, bool] | None:
+    for of in run.concepts.get("classes", {}).values():
+        if of.get("class_name") == class_name:
+            return {c["phrase"]: bool(c["kept"]) for c in of["concepts"]}
+    return None

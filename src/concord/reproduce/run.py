@@ -77,7 +77,7 @@ def run(
                 failed[done.job] = done.why
             hears.advance(1, [{"job": done.job, "why": done.why}])
             yield done
-        write_json(plan.work / FAILED, {"failed": failed})
+        write_json(plan.work / FAILED, {"failed": lost | failed})
 
 
 def job_of(plan: Plan, one: SetPlan, seed: int) -> Job:

@@ -166,7 +166,7 @@ def test_a_choice_that_does_not_fit_is_one_line(text: str, said: str) -> None:
 def test_the_short_form_is_reefs_alone_and_shares_what_is_alike() -> None:
     quick, whole = planned("all", quick=True), planned("all")
     assert quick.trainings < whole.trainings
-    assert max(one.ipc or 0 for one in quick.sets.values()) == 10
+    assert max(one.ipc or 0 for one in quick.sets.values()) == 5
     with pytest.raises(ConcordError, match="--quick is for --on reef"):
         place("imagewoof", Choices(), quick=True)
 

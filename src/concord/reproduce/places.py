@@ -121,7 +121,17 @@ class Place(Declared):
     def notes(self) -> dict[str, str]:
         """What stands for the paper's methods and networks here, by their names."""
         here = {**self.methods, **self.students}
-        return {name: one.note for name, one in here.items() if one is not None and one.note}
+        found = {name: one.note for name, one in here.items() if one is not None and one.note}
+        for what, others in (("images a class", self.ipc), ("denoising steps", self.steps)):
+            if others := {of_paper: own for of_paper, own in others.items() if of_paper != own}:
+                found[what] = ", ".join(f"{own} for the paper's {of_paper}" for of_paper, own in others.items())
+        if self.always or self.epochs:
+            by_ipc = {f"{ipc} images a class": count for ipc, count in self.epochs.items() if ipc != "full"}
+            by_ipc |= {"the whole set": self.epochs["full"]} if "full" in self.epochs else {}
+            counts = {self.always} if self.always else set(by_ipc.values())
+            of = ", ".join(f"{count} at {ipc}" for ipc, count in by_ipc.items())
+            found["epochs"] = f"{counts.pop()} of every training" if len(counts) == 1 else of
+        return found
 
 
 class Choices(BaseModel):

@@ -76,7 +76,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("formats")
     few = 'classes=["canyon damsel","river perch"]', "ipc=1"
     run("distill", "reef", *few, "pipeline.steps=2", "informing.stop=0.5", "--out", place / "run")
+    best = ("select={kind: best, of: 2}", "informing.enabled=false", "pipeline.steps=2", "nuisance=null")
+    run("distill", "reef", *few, *best, "--out", place / "chosen")
     run("distill", "photos", "data=reef", *few, "unreadable=skip", "--out", place / "real")
+    mixed = ("method=mix", f"mix.made={place / 'real'}", "mix.real=0.0", "mix.choice=random")
+    run("distill", "photos", "data=reef", *few, *mixed, "--out", place / "mixed")
     shutil.copytree(place / "run" / "images", place / "test")
     run("experts", place / "test", "--out", place / "experts", "size=8", "width=4", "depth=1", "experts=1", "epochs=2")
     tiny = (
@@ -110,7 +114,8 @@ FILES = ["environment.json", "concepts.json", "details.json", "near_copies.json"
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_key_of_a_runs_file_is_named(place: Path, name: str) -> None:
-    assert unnamed(read(place / "run" / name), name) == set()
+    for run_of in ("run", "chosen"):
+        assert not (path := place / run_of / name).is_file() or unnamed(read(path), name) == set()
 
 
 def test_every_key_of_an_evaluation_is_named(place: Path) -> None:
@@ -127,7 +132,8 @@ def test_every_key_of_experts_is_named(place: Path) -> None:
 
 
 def test_no_key_of_results_is_named_that_no_run_gives(place: Path) -> None:
-    given = {path for name in ("run", "real", "matched") for path in paths(read(place / name / "results.json"))}
+    runs = ("run", "chosen", "real", "matched", "mixed")
+    given = {path for name in runs for path in paths(read(place / name / "results.json"))}
     absent = {key for key in keys_of("results.json") if not any(names(key, path) for path in given)}
     assert absent == {key for key in absent if key.startswith("details.real.")}, "SET is not real there"
 
@@ -139,8 +145,8 @@ def test_every_file_of_a_run_is_named(place: Path) -> None:
 
 
 def test_every_key_of_the_manifest_is_named(place: Path) -> None:
-    for manifest in (place / "run" / "images", place / "run" / "uninformed", place / "real" / "images"):
-        for line in (manifest / "metadata.jsonl").read_text().splitlines():
+    for folder in ("chosen/images", "run/images", "run/uninformed", "real/images"):
+        for line in (place / folder / "metadata.jsonl").read_text().splitlines():
             assert unnamed(json.loads(line), "images/metadata.jsonl") == set()
 
 

@@ -196,7 +196,7 @@ def test_every_key_is_known_to_be_identity_or_not() -> None:
     # A key that is added must be decided on: does it change what an image is?
     beside = {Recipe.model_fields[n].alias or n for n in Recipe.model_fields} - set(identity(load("photos", [PHOTOS])))
     how = {"device", "workers", "threads", "unreadable", "fingerprint", "memory", "max_pixels"}
-    assert beside == {"ipc", "name", "metrics", *how, "guides", "grey_range"}
+    assert beside == {"ipc", "name", "metrics", *how, "guides", "grey_range", "select"}
     assert "guides" in identity(load("reef", ["guides=[repulsion]"])), "left out only where it is empty"
     assert identity(load("photos", [PHOTOS, "grey_range=[0,4095]"]))["grey_range"] == [0, 4095]
     with pytest.raises(

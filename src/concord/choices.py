@@ -12,8 +12,10 @@ INITS = ("real", "noise", "herding")
 """What an optimisation of pixels may begin from, beside the images of another set."""
 STARTS = ("noise", "real", "prototype")
 """What a sampling may begin from, beside the images of another set."""
+SelectKind = Literal["none", "best", "coverage", "herding", "kcenter", "groups"]
 SpaceName = Literal["cifar10", "cifar100", "mnist", "fashionmnist", "svhn", "tiny", "imagenet", "pixels"]
 """Data sets whose means and deviations are known, and pixels as they are."""
+Supply = Literal["random", "herding", "kmeans", "medoid"]
 Unreadable = Literal["error", "skip"]
 VaeMode = Literal["plain", "sliced", "tiled"]
 Weights = Literal["ema", "model"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_reef import PHOTOGRAPHED, reef_recipe
+from tiny_reef import PHOTOGRAPHED, reef_recipe, with_tiny
 
 import tiny_pipelines
 from concord.errors import ConcordError
@@ -126,3 +126,19 @@ def test_prompted_and_uninformed_keeps_the_settings_of_concepts() -> None:
         "photos",
         [*TEXT, "informing.enabled=false", "pipeline.negative_prompts=['{concept}']", "concepts.negatives.count=3"],
     )
+
+
+def test_over_the_set_every_kept_phrase_has_its_share_in_positives_and_prompts(models: Path) -> None:
+    concepts = {"bank": "reef", "images": 2, "positives": 2}
+    recipe = with_tiny(models, concepts=concepts)
+    data = open_recipe_data(recipe)
+    method = Generate(recipe, data)
+    kept = {f"{data.classes[1].class_name} with {phrase}" for phrase in method.concepts.kept[1]}
+    samples = [method.sample(1, n) for n in range(5)]
+    assert all(len(sample.positives) == 2 for sample in samples)
+    counts = [sum(text in sample.positives for sample in samples) for text in kept]
+    assert counts == [2] * 5
+    plain = with_tiny(models, concepts={"bank": "reef", "images": 2})
+    whole = Generate(plain, open_recipe_data(plain)).sample(1, 3)
+    assert set(whole.positives) == kept
+    assert whole.negatives == samples[3].negatives

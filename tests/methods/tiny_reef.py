@@ -84,13 +84,13 @@ def with_tiny(models: Path, **changes: Any) -> Recipe:
         tiny.tiny_autoencoder().save_pretrained(models / "taesd")
     pipeline = {"model": str(models / "pipeline"), "steps": 4, "guidance_scale": 2.0}
     informing = {"strength": 0.5, "decoder": "tiny", **changes.pop("informing", {})}
-    return reef_recipe(
-        models,
-        pipeline=pipeline | {"tiny_decoder": str(models / "taesd")},
-        informing=informing,
-        uninformed=False,
-        scorer={"kind": "none"},
-        teacher=None,
-        nuisance=None,
-        **{"classes": [s.name for s in SPECIES[::2]], **changes},
-    )
+    values: dict[str, Any] = {
+        "pipeline": pipeline | {"tiny_decoder": str(models / "taesd")},
+        "informing": informing,
+        "uninformed": False,
+        "scorer": {"kind": "none"},
+        "teacher": None,
+        "nuisance": None,
+        "classes": [s.name for s in SPECIES[::2]],
+    }
+    return reef_recipe(models, **{**values, **changes})

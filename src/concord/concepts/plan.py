@@ -18,9 +18,11 @@ from concord.concepts.selection import (
     select,
     selection_record,
 )
+from concord.concepts.shares import Shares
 from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.models.cache import ModelCache
+from concord.plan import sample_seed
 from concord.recipe import Recipe
 
 
@@ -44,6 +46,7 @@ class ConceptPlan:
         self._recipe, self._data, self._models = recipe, data, models
         self._names = [entry.class_name for entry in data.classes]
         self._races: dict[int, Race] = {}
+        self._shares: dict[int, Shares] = {}
         self._selected: dict[int, list[Concept]] = {}
         self._journal: Journal | None = None
 
@@ -128,13 +131,17 @@ class ConceptPlan:
         """The kept phrases of every class."""
         return [[concept.phrase for concept in concepts if concept.kept] for concepts in self.selection]
 
-    @cached_property
-    def _positives(self) -> list[tuple[str, ...]]:
-        """The same as texts."""
-        return [
-            tuple(concept_text(name, phrase) for phrase in of_class)
-            for name, of_class in zip(self._names, self.kept, strict=True)
-        ]
+    def _texts(self, label: int, phrases: Sequence[str]) -> tuple[str, ...]:
+        return tuple(concept_text(self._names[label], phrase) for phrase in phrases)
+
+    def _own(self, label: int, index: int) -> Sequence[str]:
+        """Those of a class's kept phrases that its image `index` gets."""
+        if (each := self._recipe.concepts.positives) is None:
+            return self.kept[label]
+        if label not in self._shares:
+            seed = sample_seed(self._recipe.seed, self._data.classes[label].key, "positives")
+            self._shares[label] = Shares(self.kept[label], each, seed)
+        return self._shares[label].of(index)
 
     @cached_property
     def similarity(self) -> np.ndarray:
@@ -148,19 +155,19 @@ class ConceptPlan:
             self._races[class_index] = Race(class_weights(cosine.tolist(), class_index, settings.kind, settings.k))
         return self._races[class_index]
 
-    def draw(self, class_index: int, seed: int) -> Drawn:
-        """The concepts of one sample: its class's kept ones, and negatives drawn by its seed."""
+    def draw(self, class_index: int, seed: int, index: int) -> Drawn:
+        """The concepts of one sample: of its class's kept ones all or its share, and negatives drawn by its seed."""
         if not self.used:
             return Drawn()
         settings = self._recipe.concepts.negatives
-        rng, own, race = np.random.default_rng(seed), self.kept[class_index], self._race_of(class_index)
+        rng, own, race = np.random.default_rng(seed), self._own(class_index, index), self._race_of(class_index)
         drawn = draw_negatives(self.kept, class_index, race, settings.count, rng, settings.kind)
         others = [phrase for _, phrase in drawn]
         return Drawn(
-            self._positives[class_index],
+            self._texts(class_index, own),
             tuple(concept_text(self._names[c], phrase) for c, phrase in drawn),
             # After the negatives, which are those that they were before prompts held concepts.
-            {"{concept}": own[rng.integers(len(own))], "{concepts}": ", ".join(own)} if own else {},
+            {"{concept}": own[int(rng.integers(len(own)))], "{concepts}": ", ".join(own)} if own else {},
             {"{concept}": others[rng.integers(len(others))], "{concepts}": ", ".join(others)} if others else {},
         )
 

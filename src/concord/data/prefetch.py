@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from PIL import Image
 
-from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.storage.threads import in_threads
 
 T = TypeVar("T")
 
 
+class Reads(Protocol):
+    """What images are read from: of an image set, `read` is all that is asked for here."""
+
+    def read(self, item: str) -> Image.Image: ...
+
+
 def read_ahead(
-    data: ImageSet,
+    data: Reads,
     items: Sequence[str],
     prepare: Callable[[str, Image.Image], T],
     batch: int = 64,

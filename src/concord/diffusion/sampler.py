@@ -1,5 +1,6 @@
 """The sampling loop: any denoiser, any diffusers scheduler, any number of guides."""
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -121,23 +122,90 @@ def sample(
         from x_T alone. skipped: how many of the steps are left out at the beginning, as image to image does.
     Raises ConcordError: the scheduler is not supported, or expects another kind of prediction.
     """
+    sampling = begin_sampling(x_T, scheduler, steps=steps, generators=generators, start=start, skipped=skipped)
+    return advance(sampling, denoise, guides, eta=eta, on_step=on_step).x_t
+
+
+@dataclass
+class Sampling:
+    """A sampling under way, of B images: all that its remaining steps need beside denoiser and guides.
+
+    x_t: (B, C, h, w) the latent that the loop holds. x0: (B, C, h, w) the clean estimate of the last step, its guides'
+    shift included, where it was asked for by `until`. scheduler: set to its steps, with what a solver keeps of them.
+    begun: the first step that is taken; index: the next one. generators: one an image.
+    """
+
+    x_t: Tensor
+    scheduler: Any
+    begun: int
+    index: int
+    generators: Sequence[torch.Generator] | None = None
+    x0: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.scheduler.timesteps)
+
+    @property
+    def halfway(self) -> int:
+        """The step before which half of those that are taken lie."""
+        return self.begun + (self.count - self.begun) // 2
+
+    def images(self) -> "list[Sampling]":
+        """Each image's sampling by itself."""
+        return [_joined([self], [n]) for n in range(len(self.x_t))]
+
+
+def together(samplings: Sequence[Sampling]) -> Sampling:
+    """Samplings of one image each, at the same step of the same schedule, as one of a batch."""
+    return _joined(samplings, [0] * len(samplings))
+
+
+def begin_sampling(
+    x_T: Tensor,
+    scheduler: Any,
+    *,
+    steps: int,
+    generators: Sequence[torch.Generator] | None = None,
+    start: Tensor | None = None,
+    skipped: int = 0,
+) -> Sampling:
+    """A sampling before its first step; arguments as of `sample`."""
     scheduler.set_timesteps(steps, device=x_T.device)
     begun = skipped * int(getattr(scheduler, "order", 1))
     if hasattr(scheduler, "set_begin_index"):
         # Rounded timesteps can occur twice, and a look-up by value would take the second.
         scheduler.set_begin_index(begun)
-    given = {"generator": generators and list(generators), "eta": eta}
-    taken = inspect.signature(scheduler.step).parameters
-    extra = {name: value for name, value in given.items() if value is not None and name in taken}
-    count = len(scheduler.timesteps)
-    begin(guides, begun)
-    told = getattr(denoise, "at", None)
     x_t = x_T.detach() if x_T.dtype == torch.float64 else x_T.detach().float()
     if start is None:
         x_t = x_t * getattr(scheduler, "init_noise_sigma", 1.0)  # flow-matching schedulers have no such factor
     else:
         x_t = add_noise(start.to(x_t), x_t, Level.from_scheduler(scheduler, scheduler.timesteps[begun], begun))
-    for index in range(begun, count):
+    return Sampling(x_t, scheduler, begun, begun, generators)
+
+
+def advance(
+    sampling: Sampling,
+    denoise: Denoise,
+    guides: Sequence[Guide] = (),
+    *,
+    until: int | None = None,
+    eta: float | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Sampling:
+    """Take a sampling's steps up to step `until`, None for all, and return it; further arguments as of `sample`.
+
+    Taken in parts with the same guides it is what it is taken at once; guides that are new know nothing of the steps
+    before, but where the sampling began.
+    """
+    scheduler, count, generators = sampling.scheduler, sampling.count, sampling.generators
+    given = {"generator": generators and list(generators), "eta": eta}
+    taken = inspect.signature(scheduler.step).parameters
+    extra = {name: value for name, value in given.items() if value is not None and name in taken}
+    begin(guides, sampling.begun)
+    told = getattr(denoise, "at", None)
+    x_t = sampling.x_t
+    for index in range(sampling.index, count if until is None else until):
         t = scheduler.timesteps[index]
         active = [guide for guide in guides if guide.active(index, count)]
         graphs = sum(guide.needs_graph for guide in active)
@@ -158,11 +226,40 @@ def sample(
                 prediction = shift(prediction, torch.stack(shifts).sum(dim=0), level)
             output = _model_output(prediction, scheduler)
             x_next = scheduler.step(output, t, x_t, **extra).prev_sample
+            if on_step is not None or index + 1 == until:
+                sampling.x0 = x0 = clean_estimate(prediction, x_t, level)
             if on_step is not None:
-                x0 = clean_estimate(prediction, x_t, level)
                 on_step(Step(index, count, t, x_t, prediction, level, x0, scheduler))
+        sampling.x_t, sampling.index = x_next, index + 1
         x_t = x_next
-    return x_t
+    return sampling
+
+
+def _joined(samplings: Sequence[Sampling], rows: Sequence[int]) -> Sampling:
+    """One sampling of a row of each of these, or of the rows of one."""
+    first, whole = samplings[0], list(samplings) * (len(rows) if len(samplings) == 1 else 1)
+    if any((one.index, one.count) != (first.index, first.count) for one in whole):
+        raise ValueError("samplings are at different steps")
+    shape = first.x_t.shape
+
+    def picked(values: Sequence[Any]) -> Any:
+        """What a solver keeps, of the rows: tensors of a latent's shape by rows, all else as the first has it."""
+        if isinstance(values[0], Tensor) and values[0].shape[1:] == shape[1:] and values[0].ndim == len(shape):
+            return torch.cat([value[n : n + 1] for value, n in zip(values, rows, strict=True)])
+        if isinstance(values[0], list | tuple):
+            return type(values[0])(picked(each) for each in zip(*values, strict=True))
+        return values[0]
+
+    scheduler = copy.copy(first.scheduler)
+    for name in vars(scheduler):
+        setattr(scheduler, name, picked([vars(one.scheduler)[name] for one in whole]))
+    return replace(
+        first,
+        x_t=picked([one.x_t for one in whole]),
+        x0=None if first.x0 is None else picked([one.x0 for one in whole]),
+        scheduler=scheduler,
+        generators=first.generators and [(one.generators or ())[n] for one, n in zip(whole, rows, strict=True)],
+    )
 
 
 def _scaled(scheduler: Any, x_t: Tensor, t: Tensor | int) -> Tensor:

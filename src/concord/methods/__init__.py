@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 def build(recipe: "Recipe", data: "ImageSet") -> "Method":
     """Return the method that the recipe names, ready to plan; models are loaded when the first image is made."""
+    if recipe.is_generated and recipe.select.pooled:
+        from concord.methods.pooled import FromPool
+
+        return FromPool(recipe, data)
     method: Method = METHODS.build(recipe.method, recipe.spec.build)(recipe, data)
     return method
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from concord.concepts.plan import ConceptPlan
     from concord.data.tensor_set import TensorForm
     from concord.models.cache import ModelCache
+    from concord.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,17 @@ class InTensors(Protocol):
 
     def form(self) -> "TensorForm":
         """What space the tensors are in, and how students take them; asked for before the first image is made."""
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """A method that chooses its images from a larger set, which is made first, below its own directory."""
+
+    def pool(self, ipc: int) -> "Recipe":
+        """The recipe of that set, for a set of this IPC."""
+
+    def choose_from(self, pool: Path) -> None:
+        """Choose from the finished set in this directory; asked for before any sample is planned."""
 
 
 @runtime_checkable

@@ -9,9 +9,9 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from concord.concepts.selection import embed_images
 from concord.data import ImageSet
-from concord.diffusion.sampler import Guide, generators
+from concord.diffusion.sampler import Guide, Sampling, generators, together
 from concord.errors import ConcordError
 from concord.guidance.concept_guide import ConceptGuide
 from concord.guidance.context import GuideContext, looks_across, recipe_guides
@@ -28,7 +28,7 @@ from concord.methods.base import GeneratedImage
 from concord.metrics.flops import Counter
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier, label_ids
-from concord.pipelines.base import FrozenPipeline
+from concord.pipelines.base import Family, FrozenPipeline
 from concord.pipelines.load import load_family
 from concord.pipelines.planned import Planned
 from concord.plan import Sample
@@ -37,6 +37,20 @@ from concord.registry import METHODS
 from concord.storage import images
 
 _log = logging.getLogger("concord")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HalfMade:
+    """A sample after half of its steps.
+
+    sampling: of the one image. pixels: its clean estimate, (3, H, W) in [-1, 1], decoded as for informing.
+    uninformed_steps: how many of the steps were left alone for a gradient that was not finite.
+    """
+
+    sampling: Sampling
+    pixels: Tensor
+    uninformed_steps: int
 
 
 class BatchSampler:
@@ -99,17 +113,54 @@ class BatchSampler:
 
     def make(self, batch: Sequence[Sample], guided: bool, steps: int | None = None) -> list[GeneratedImage]:
         """Make a batch, in its order; `steps` other than the recipe's serve to estimate the cost."""
-        steps = steps or self._recipe.pipeline.steps
+        taken = steps or self._recipe.pipeline.steps
+        return self._in_parts(len(batch), guided, lambda start, end: self._make(batch[start:end], guided, taken))
+
+    def halfway(self, batch: Sequence[Sample], guided: bool) -> list[HalfMade]:
+        """Take the first half of the steps of a batch, in its order; not of a pipeline that is called as it is."""
+
+        def begun(start: int, end: int) -> list[HalfMade]:
+            some = batch[start:end]
+            model, concept_guide, guides = self._with_guides(some, guided)
+            assert isinstance(model, Family)  # or `check_sampling` refuses the recipe
+            sampling = model.halfway(self._planned(some), steps=self._recipe.pipeline.steps, guides=guides)
+            assert sampling.x0 is not None
+            with torch.no_grad():
+                pixels = self._decoder(model)(sampling.x0).float().clamp(-1, 1)
+            left = [int(score.get("uninformed_steps", 0)) for score in self._scores(concept_guide, len(some))]
+            return [HalfMade(*one) for one in zip(sampling.images(), pixels, left, strict=True)]
+
+        return self._in_parts(len(batch), guided, begun)
+
+    def finish(self, batch: Sequence[Sample], halves: Sequence[HalfMade], guided: bool) -> list[GeneratedImage]:
+        """Take the other half of the steps of samples, each from its own half."""
+
+        def finished(start: int, end: int) -> list[GeneratedImage]:
+            some, before = batch[start:end], halves[start:end]
+            model, concept_guide, guides = self._with_guides(some, guided)
+            sampling = together([half.sampling for half in before])
+            assert isinstance(model, Family)
+            pixels = model.finished(self._planned(some), sampling, guides=guides)
+            scores = self._scores(concept_guide, len(some))
+            for score, half in zip(scores, before, strict=True):
+                if "uninformed_steps" in score:
+                    score["uninformed_steps"] += half.uninformed_steps
+            return self._images(pixels, scores)
+
+        return self._in_parts(len(batch), guided, finished)
+
+    def _in_parts(self, count: int, guided: bool, make: Callable[[int, int], list[T]]) -> list[T]:
+        """What `make` gives of the images from one place to another, as many at once as the memory holds."""
         whole = guided and looks_across(self._recipe)
-        at_once = len(batch) if whole else self._at_once or len(batch)
-        made: list[GeneratedImage] = []
-        while len(made) < len(batch):
+        at_once = count if whole else self._at_once or count
+        made: list[T] = []
+        while len(made) < count:
             try:
-                made += self._make(batch[len(made) : len(made) + at_once], guided, steps)
+                made += make(len(made), min(count, len(made) + at_once))
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                tried = min(at_once, len(batch) - len(made))
+                tried = min(at_once, count - len(made))
                 if tried == 1 or whole:
                     raise ConcordError(self._too_large(tried)) from error
             else:
@@ -122,15 +173,15 @@ class BatchSampler:
                 torch.cuda.empty_cache()
         return made
 
-    def operations(self, sample: Sample, guided: bool) -> int | None:
-        """Floating-point operations of making one image, from noise to pixels, counted by making it again.
+    def operations(self, make: Callable[[], object]) -> int | None:
+        """Floating-point operations of making images, from noise to pixels, counted by making them again.
 
         None where the diffusion model is compiled, so that it cannot be seen.
         """
         if self._recipe.memory.compile:
             return None
         with Counter() as counter:
-            self.make([sample], guided)
+            make()
         return counter.get_total_flops()
 
     def _too_large(self, images: int) -> str:
@@ -146,22 +197,38 @@ class BatchSampler:
         return f"the memory of {self._models.device} does not suffice for {count} at a time; set " + ", or ".join(ways)
 
     def _make(self, batch: Sequence[Sample], guided: bool, steps: int) -> list[GeneratedImage]:
+        model, concept_guide, guides = self._with_guides(batch, guided)
+        pixels = model.make(self._planned(batch), steps=steps, guides=guides)
+        if concept_guide and not concept_guide.gradient_calls and steps == self._recipe.pipeline.steps:
+            raise ConcordError(f"no step of informing.window {list(concept_guide.window)} could be informed: widen it")
+        return self._images(pixels, self._scores(concept_guide, len(batch)))
+
+    def _with_guides(
+        self, batch: Sequence[Sample], guided: bool
+    ) -> tuple[FrozenPipeline, ConceptGuide | None, list[Guide]]:
         model = self.model(batch[0].checkpoint)
         concept_guide = self._concept_guide(batch, model) if guided and self._recipe.informing.enabled else None
         guides: list[Guide] = [concept_guide] if concept_guide else []
         if guided:
             guides += recipe_guides(GuideContext(batch, self._data, model, self._models, self._recipe))
-        drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
+        return model, concept_guide, guides
+
+    def _planned(self, batch: Sequence[Sample]) -> Planned:
         recipe = self._recipe
-        planned = Planned(batch, self._data, recipe.pipeline, drawing, recipe.seed, recipe.unreadable == "skip")
-        pixels = model.make(planned, steps=steps, guides=guides)
-        if concept_guide and not concept_guide.gradient_calls and steps == self._recipe.pipeline.steps:
-            raise ConcordError(f"no step of informing.window {list(concept_guide.window)} could be informed: widen it")
+        drawing = generators([s.seed for s in batch])  # shared: a stochastic scheduler goes on where x_T ended
+        return Planned(batch, self._data, recipe.pipeline, drawing, recipe.seed, recipe.unreadable == "skip")
+
+    def _images(self, pixels: Tensor, scores: Sequence[dict[str, float | int]]) -> list[GeneratedImage]:
         pictures, side = images.to_pil(pixels), self._recipe.size
         if side:
             pictures = [image.resize((side, side), Image.Resampling.BICUBIC) for image in pictures]
-        scores = self._scores(concept_guide, len(batch))
         return [GeneratedImage(image, of_image) for image, of_image in zip(pictures, scores, strict=True)]
+
+    def _decoder(self, model: FrozenPipeline) -> Callable[..., Tensor]:
+        """What decodes clean estimates on the way."""
+        informing = self._recipe.informing
+        tiny = model.tiny_decode if informing.enabled and informing.decoder == "tiny" else model.decode
+        return functools.partial(tiny, side=self._decode_side())
 
     def _scores(self, concept_guide: ConceptGuide | None, count: int) -> list[dict[str, float | int]]:
         """What informing came to for each image; with `stop`, also the share of its gradients that were taken."""
@@ -176,11 +243,12 @@ class BatchSampler:
                 score["active_share"] = round(taken / max(1, concept_guide.gradient_calls), 4)
         return scores
 
-    def _concept_guide(self, batch: Sequence[Sample], model: FrozenPipeline) -> ConceptGuide:
+    def objectives(self, batch: Sequence[Sample]) -> list[Objective]:
+        """What informs a batch, as the recipe weighs it."""
         settings, weights = self._recipe.informing, self._recipe.informing.objective
         names = [self._names[s.class_index] for s in batch]
         objectives: list[Objective] = []
-        encoders = self._models.encoders if self._embeds else []
+        encoders = self._models.encoders if self.embeds else []
         for encoder in encoders:  # the mean of their losses, each of its own texts
             of_one: list[Objective] = []
             if weights.contrastive or weights.cosine:
@@ -197,11 +265,14 @@ class BatchSampler:
         if self._judge is not None:
             ids = label_ids(self._judge, names, "informing.classifier")
             objectives.append(Objective.classifier(self._judge.logits, ids, weights.classifier))
-        decode = model.tiny_decode if settings.decoder == "tiny" else model.decode
+        return objectives
+
+    def _concept_guide(self, batch: Sequence[Sample], model: FrozenPipeline) -> ConceptGuide:
+        settings, objectives = self._recipe.informing, self.objectives(batch)
         return ConceptGuide(
             objectives,
-            functools.partial(decode, side=self._decode_side()),
-            self._models.encoder if encoders else None,
+            self._decoder(model),
+            self._models.encoder if self.embeds else None,
             mode=settings.mode,
             weight=settings.weight,
             strength=settings.strength,
@@ -217,7 +288,7 @@ class BatchSampler:
         )
 
     @property
-    def _embeds(self) -> bool:
+    def embeds(self) -> bool:
         """Whether an objective reads embeddings."""
         return any(self._recipe.informing.objective.model_dump(exclude={"classifier"}).values())
 
@@ -226,7 +297,7 @@ class BatchSampler:
         size = self._recipe.informing.decode_size
         if size != "auto":
             return size
-        sides = [encoder.preprocess.side for encoder in self._models.encoders] if self._embeds else []
+        sides = [encoder.preprocess.side for encoder in self._models.encoders] if self.embeds else []
         sides += [self._judge.preprocess.side] if self._judge is not None else []
         return None if None in sides else max(side for side in sides if side is not None)
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from concord.data import ClassTable, ImageSet
-from concord.data.prefetch import read_ahead
+from concord.data.prefetch import Reads, read_ahead
 from concord.methods.real import ImagePool, RealImages
 from concord.methods.teacher import ANY, seen_side
 from concord.recipe import Recipe
@@ -37,7 +37,7 @@ class Space:
 
 def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
     """Open the space that the recipe names; this loads its model, which must know the classes."""
-    if recipe.features not in ("encoder", "teacher"):
+    if recipe.space == "pixels":
         return Space(f"pixels at {PIXELS} px", PIXELS, lambda b: b.reshape(len(b), -1).astype(np.float32) / 255)
     import torch
 
@@ -54,7 +54,7 @@ def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
         return Space(name, side, embed)
 
     models = ModelCache(recipe)
-    if recipe.features == "teacher":
+    if recipe.space == "teacher":
         teacher = load_teacher(str(recipe.teacher), classes, device=str(models.device))
         side = seen_side(teacher, recipe.size)
         return space(f"teacher {recipe.teacher}", side, lambda pixels: teacher.features(pixels.div(255)))
@@ -64,7 +64,7 @@ def feature_space(recipe: Recipe, classes: ClassTable) -> Space:
 
 
 def class_features(
-    data: ImageSet, items: Sequence[str], space: Space, skip_unreadable: bool = False
+    data: Reads, items: Sequence[str], space: Space, skip_unreadable: bool = False
 ) -> tuple[list[str], np.ndarray]:
     """The images that were read, and their features float32 (N, D) in the same order, of their middle squares."""
 
@@ -158,6 +158,13 @@ class CoresetPool(ImagePool):
             order = self._greedy(features) if read else iter(())
             self._chosen[class_index] = [read[i] for i in islice(order, max(count, self._most))]
         return self._chosen[class_index]
+
+
+class SupplyPool(CoresetPool):
+    """The first `most` images of each class in the order of a coreset, and then these again; see `ImagePool.cyclic`."""
+
+    def first(self, class_index: int, count: int) -> list[str]:
+        return self._chosen[class_index] if class_index in self._chosen else super().first(class_index, self._most)
 
 
 class Coreset(RealImages):

@@ -15,9 +15,10 @@ from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
 from concord.methods.batch_sampler import BatchSampler
+from concord.methods.candidates import BestOf
 from concord.methods.class_mapping import assign_checkpoints
 from concord.methods.prompts import TEMPLATES, prompt
-from concord.methods.real import ImagePool, shuffled
+from concord.methods.supply import supply_pool
 from concord.models.cache import ModelCache
 from concord.models.hub import find_model
 from concord.pipelines.class_ids import class_ids
@@ -53,12 +54,13 @@ class Generate:
         self.concepts = ConceptPlan(recipe, data, self.models)
         self._guided = recipe.is_guided
         self.sampler = BatchSampler(recipe, data, self.models, load)
+        self._best = BestOf(recipe, data, self.models, self.sampler) if recipe.select.kind == "best" else None
         self._reads = recipe_family(recipe).reads
         begins, guides = recipe.pipeline.start, [guide_settings(entry) for entry in recipe.guides]
         conditioned = "image" in self._reads or begins == "real" or (begins is None and recipe.pipeline.strength)
         conditioned = conditioned or recipe.pipeline.ip_adapter is not None
         conditioned = conditioned or any(GUIDES.get(name).takes_image(settings) for name, settings in guides)
-        self._pool = ImagePool(data, shuffled(recipe.seed), recipe.unreadable == "skip") if conditioned else None
+        self._pool = supply_pool(recipe, data, recipe.pipeline.supply) if conditioned else None
         self._start_set = None if begins in (None, *STARTS) else StartSet(str(begins))
         owners = recipe.pipeline.checkpoints
         self._checkpoints = assign_checkpoints(owners, data.classes) if owners else [""] * len(data.classes)
@@ -74,7 +76,8 @@ class Generate:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        return ("images", "uninformed") if self._recipe.uninformed and self._guided else ("images",)
+        paired = self._recipe.uninformed and self._guided and self._recipe.select.kind == "none"
+        return ("images", "uninformed") if paired else ("images",)
 
     def count(self, class_index: int, ipc: int) -> int:
         if self._start_set is not None:
@@ -91,7 +94,7 @@ class Generate:
     def sample(self, class_index: int, index: int) -> Sample:
         entry, recipe, text = self._data.classes[class_index], self._recipe, self._data.classes[class_index].class_name
         seed = sample_seed(recipe.seed, entry.key, index)
-        drawn, against = self.concepts.draw(class_index, seed), ""
+        drawn, against = self.concepts.draw(class_index, seed, index), ""
         if "prompt" in self._reads:
             settings = recipe.pipeline
             text = prompt(text, entry.key, index, recipe.seed, settings.prompts or TEMPLATES, drawn.own)
@@ -117,10 +120,11 @@ class Generate:
         return self.concepts.record()
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
-        return self.sampler.make(batch, guided=self._guided and variant == "images")
+        guided = self._guided and variant == "images"
+        return self.sampler.make(batch, guided) if self._best is None else self._best.make(batch, guided)
 
     def operations(self, sample: Sample) -> int | None:
-        return self.sampler.operations(sample, self._guided)
+        return self.sampler.operations(lambda: self.make([sample], "images"))
 
     def cost(self) -> Cost:
         """Time a few steps of a small batch where every model is on this machine; else nothing is known.
@@ -149,7 +153,8 @@ class Generate:
                 step = max(0.0, three - one) / 2
                 images.append((max(0.0, one - step) + step * every) / len(batch))
             found.append(quartiles(images))
-        low, middle, high = map(sum, zip(*found, strict=True))
+        candidates = 1 if self._best is None else self._best.share
+        low, middle, high = (candidates * sum(of_all) for of_all in zip(*found, strict=True))
         return Cost(seconds_per_image=middle, seconds_range=(low, high))
 
 

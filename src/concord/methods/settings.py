@@ -1,12 +1,14 @@
 """Sections of recipes that are of one method each; light, as `concord.methods.specs` is."""
 
+import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from concord.choices import SpaceName, dsa_strategy
-from concord.recipe import Weight
+from concord.recipe import Fraction, Weight
 from concord.recipe.sections import Part
 
 SRE2L_PRESETS: dict[str, dict[str, Any]] = {
@@ -219,3 +221,47 @@ class Mtt(Descent):
     """The student's learning rate before the first iteration; it is learnt with the images."""
     rate_lr: Weight = 1e-5
     """The learning rate of that rate; 0 leaves it as it is."""
+
+
+class Mix(Part):
+    """Of `mix`: made images and real ones in one set, chosen after the made ones are there."""
+
+    made: Annotated[str, Field(min_length=1)] | None = None
+    """The directory of the finished set whose images are taken, each class's in their order."""
+    real: dict[PositiveInt, Fraction] = Field(default={1: 0.0, 10: 0.0, 50: 0.5})
+    """By IPC, the share of real images, as in `{10: 0.2, 50: 0.6}`; between, their number grows evenly. A number is the
+    share at every IPC."""
+    choice: Literal["coverage", "herding", "kcenter", "random"] = "coverage"
+    """Which real image comes next, given all that were taken, made ones too: as in `select.kind`; or at `random`."""
+
+    @field_validator("real", mode="before")
+    @classmethod
+    def _one_share(cls, real: Any) -> Any:
+        is_number = isinstance(real, int | float) and not isinstance(real, bool)
+        return {1: real} if is_number else real
+
+    @model_validator(mode="after")
+    def _growing(self) -> Self:
+        if not self.real:
+            raise ValueError("real: no share is given; give one, as in 0.5, or {10: 0.2, 50: 0.6}")
+        for before, after in pairwise(sorted(self.real)):
+            grown = after * self.real[after] - before * self.real[before]
+            if not 0 <= grown <= after - before:
+                raise ValueError(
+                    f"real: {self.real[before]} at IPC {before} and {self.real[after]} at {after} would take images out"
+                    " of the smaller set, which is part of the larger one"
+                )
+        return self
+
+
+def real_images(shares: Mapping[int, float], ipc: int) -> int:
+    """How many of a class's `ipc` images are real, by the shares at some IPCs.
+
+    Their number grows evenly from one IPC to the next, and beyond the last by its share; never by two at once.
+    """
+    ipcs = [0, *sorted(shares)]
+    counts = [0.0, *(n * shares[n] for n in ipcs[1:])]
+    ipcs, counts = [*ipcs, ipcs[-1] + 10**6], [*counts, counts[-1] + 10**6 * shares[ipcs[-1]]]
+    after = next(n for n in range(1, len(ipcs)) if ipcs[n] >= ipc)
+    part = (ipc - ipcs[after - 1]) / (ipcs[after] - ipcs[after - 1])
+    return math.floor(counts[after - 1] + part * (counts[after] - counts[after - 1]) + 0.5 - 1e-9)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from os.path import expanduser, join
 
-from concord.methods.settings import DM_PRESETS, IDM_PRESETS, MTT_PRESETS, Dm, Idm, Mtt, Sre2l, published
+from concord.methods.settings import DM_PRESETS, IDM_PRESETS, MTT_PRESETS, Dm, Idm, Mix, Mtt, Sre2l, published
 from concord.recipe import Recipe
 from concord.registry import SCORERS, MethodSpec
 
@@ -15,6 +15,7 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
     tiny = recipe.pipeline.tiny_decoder if informing.enabled and informing.decoder == "tiny" else None
     embeds = recipe.uses_concepts or (informing.enabled and weights.class_name)
     embeds = embeds or recipe.pipeline.from_images  # near copies are looked for
+    embeds = embeds or (recipe.compares and recipe.space == "encoder")
     adapter = recipe.pipeline.ip_adapter
     named = {
         "pipeline.tiny_decoder": tiny,
@@ -29,6 +30,10 @@ def diffusion_models(recipe: Recipe) -> dict[str, str]:
         **SCORERS.get(recipe.scorer.kind).models(recipe),
     }
     further = informing.encoders if embeds else []
+    if (judge := recipe.judge) is not None and judge is not recipe.scorer:
+        judging = recipe.model_copy(update={"scorer": judge})
+        rates = SCORERS.get(judge.kind).models(judging).items()
+        named |= {key.replace("scorer.", "select."): model for key, model in rates}
     return (
         {"pipeline.model": recipe.pipeline.model or ""}
         | {key: model for key, model in named.items() if model}
@@ -57,7 +62,12 @@ def _experts(recipe: Recipe) -> dict[str, str]:
     return {"mtt.experts": join(".", expanduser(experts))} if experts else {}
 
 
-_MODELS = ("informing", "concepts", "pipeline", "uninformed", "batch_size", "scorer", "nuisance")
+def _needs_made(recipe: Recipe) -> None:
+    if recipe.of_method.made is None:
+        raise ValueError("mix.made is missing: name the directory of a finished set, as in mix.made=out/reef")
+
+
+_MODELS = ("informing", "concepts", "pipeline", "select", "uninformed", "batch_size", "scorer", "nuisance")
 _COPIES = frozenset({*_MODELS, "encoder", "features"})
 """What a choice among real images does not read."""
 
@@ -71,7 +81,7 @@ DIT = MethodSpec(
     pipeline_keys=frozenset({"channels"}),
     families=("dit",),
     models=diffusion_models,
-    unread=frozenset({"features", "rded"}),
+    unread=frozenset({"rded"}),
 )
 MINIMAX = replace(
     DIT,
@@ -136,6 +146,15 @@ HERDING = replace(
     name="herding",
     build="concord.methods.coreset:herding_set",
     about="real images chosen so that their mean feature is that of the class (herding)",
+)
+MIX = replace(
+    K_CENTER,
+    name="mix",
+    build="concord.methods.mix:Mixed",
+    about="images of a set that was distilled, and real images that were chosen beside them",
+    settings=Mix,
+    check=_needs_made,
+    drawn=True,
 )
 RDED = MethodSpec(
     "rded",

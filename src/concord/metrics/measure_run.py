@@ -9,27 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from concord.concepts.plan import ConceptPlan
-from concord.concepts.selection import embed_images
 from concord.data import ImageSet
 from concord.data.sampling import readable
 from concord.metrics.measures import ALWAYS
-from concord.metrics.scorers import Percentile, Scorer, Vocabulary, percentile_by
+from concord.metrics.scorers import REAL_IMAGES, Percentile, RealEmbeddings, Scorer, Vocabulary, percentile_by
 from concord.metrics.unread import Unread
 from concord.models.cache import ModelCache
-from concord.models.encoder import Encoder
 from concord.recipe import Recipe
+from concord.recipe.sections import Scorer as ScorerSettings
 from concord.registry import METRICS, SCORERS
 from concord.runs.directory import Run
 from concord.storage import images
 
-REAL_IMAGES, REAL_IN_ALL, REAL_SIDE = 100, 2000, 512
-"""Real images a class behind percentiles; those that the report measures beside the made ones are so many in all, and
-no larger: more would take long, and say no more."""
+REAL_IN_ALL, REAL_SIDE = 2000, 512
+"""Real images that the report measures beside the made ones are so many in all, and no larger: more would take long,
+and say no more."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,7 @@ class Measuring:
         self.names = [entry.class_name for entry in data.classes]
         self._guided = concepts is not None and recipe.is_guided
         self.skip = recipe.unreadable == "skip"
-        self._embedded: tuple[Encoder, str, Tensor] | None = None
-
-    def _embed_real(self, encoder: Encoder, name: str) -> Tensor:
-        """Unit embeddings (N, D) of real images of a class; the last class's are kept, as percentiles go by class."""
-        if self._embedded is None or self._embedded[:2] != (encoder, name):
-            labels = [label for label, other in enumerate(self.names) if other == name]
-            rows = [embed_images(encoder, self.data, label, REAL_IMAGES, self.skip) for label in labels]
-            self._embedded = encoder, name, torch.cat(rows)
-        return self._embedded[2]
+        self._embed_real = RealEmbeddings(data, self.skip)
 
     @cached_property
     def scorer(self) -> Scorer | None:
@@ -120,9 +109,38 @@ class Measuring:
                 found[name] = figures
         return found
 
+    def roles(self) -> dict[str, Any]:
+        """Who informed the images of a generated set, who measures them, and who chose them, where somebody did."""
+        recipe = self.recipe
+        if not recipe.is_generated:
+            return {}
+        found: dict[str, Any] = {"guide": recipe.informers, "judge": _named(recipe.scorer, recipe)}
+        if (select := recipe.select).kind == "none":
+            return found
+        judge = "objective" if recipe.judge is None else _named(recipe.judge, recipe)
+        if select.pooled:
+            judge = {"encoder": f"encoder {recipe.encoder}", "teacher": f"teacher {recipe.teacher}"}.get(
+                recipe.space, recipe.space
+            )
+        found["selection"] = {"kind": select.kind, "of": select.of, "judge": judge}
+        if select.kind == "best":
+            rows = [sample.scores for sample in self.stored.samples()]
+            found["selection"] |= {
+                "finish": select.finish,
+                "rating": round(float(np.mean([row["rating"] for row in rows])), 4),
+                "first_kept": round(float(np.mean([row["candidate"] == 0 for row in rows])), 4),
+            }
+        return found
+
     def active_share(self) -> dict[str, Any]:
         """Where images stop early: the mean share of their gradients that were taken."""
         if not self._guided or self.recipe.informing.stop is None:
             return {}
         shares = [sample.scores["active_share"] for sample in self.stored.samples()]
         return {"active_share": round(float(np.mean(shares)), 4)}
+
+
+def _named(scorer: ScorerSettings, recipe: Recipe) -> str | None:
+    """A scorer in words, as in ``percentile reef:clip-2``; None where nothing rates."""
+    by = scorer.model or (recipe.encoder if scorer.kind == "percentile" else "")
+    return None if scorer.kind == "none" else f"{scorer.kind} {by}".rstrip()

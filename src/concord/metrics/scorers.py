@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from concord.concepts.bank import concept_text
+from concord.concepts.selection import embed_images
+from concord.data import ImageSet
 from concord.errors import ConcordError
 from concord.models.cache import ModelCache
 from concord.models.classifier import Classifier
@@ -25,6 +27,27 @@ Concept = tuple[str, str]
 """A (class name, phrase) pair."""
 Real = Callable[[Encoder, str], Tensor]
 """Encoder and class name to unit embeddings (N, D) of some of the class's real images."""
+
+
+REAL_IMAGES, HELD = 100, 16
+"""Real images of a class behind percentiles; classes whose embeddings are held."""
+
+
+class RealEmbeddings:
+    """The `Real` of a data set; those of the last `HELD` classes are kept, as percentiles go by class."""
+
+    def __init__(self, data: ImageSet, skip_unreadable: bool) -> None:
+        self._data, self._skip = data, skip_unreadable
+        self._embedded: dict[tuple[Encoder, str], Tensor] = {}
+
+    def __call__(self, encoder: Encoder, name: str) -> Tensor:
+        if (encoder, name) not in self._embedded:
+            labels = [entry.label for entry in self._data.classes if entry.class_name == name]
+            rows = [embed_images(encoder, self._data, label, REAL_IMAGES, self._skip) for label in labels]
+            while len(self._embedded) >= HELD:
+                del self._embedded[next(iter(self._embedded))]
+            self._embedded[encoder, name] = torch.cat(rows)
+        return self._embedded[encoder, name]
 
 
 class Scorer(Protocol):

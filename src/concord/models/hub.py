@@ -17,6 +17,7 @@ _LICENCES = {
     "madebyollin/taesd": "MIT",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
     "h94/IP-Adapter": "Apache-2.0",
+    "google/siglip-base-patch16-224": "Apache-2.0",
 }
 UNKNOWN = "licence not known here"
 

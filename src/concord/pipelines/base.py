@@ -16,7 +16,7 @@ from concord.diffusion.cfg import Order, classifier_free
 from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
 from concord.diffusion.encoding import encode
 from concord.diffusion.prediction import Prediction
-from concord.diffusion.sampler import Denoise, Guide, noise, sample
+from concord.diffusion.sampler import Denoise, Guide, Sampling, advance, begin_sampling, noise
 from concord.diffusion.window import window_steps
 from concord.errors import ConcordError
 from concord.pipelines.planned import Planned as Planned
@@ -103,10 +103,44 @@ class Family(FrozenPipeline):
         """The prediction for planned samples, classifier-free guidance included."""
 
     def make(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Tensor:
+        denoise, sampling = self._begun(batch, steps)
+        return self.decoded(advance(sampling, denoise, guides, eta=self.default("eta")))
+
+    def _begun(self, batch: Planned, steps: int) -> "tuple[Conditioned, Sampling]":
         denoise = self.denoise_samples(batch)  # before x_T: unCLIP draws noise for its images first
         start, skipped = start_latents(self, batch), batch.settings.skipped(steps)
         stepper = self.scheduler(batch.settings.scheduler, batch.settings.scheduler_options)
-        return _sampled(denoise, batch.generators, steps, stepper, guides, start, skipped)
+        return denoise, self.begin(batch.generators, stepper, steps, start, skipped)
+
+    def begin(
+        self,
+        drawing: Sequence[torch.Generator],
+        stepper: Any,
+        steps: int,
+        start: Tensor | None = None,
+        skipped: int = 0,
+    ) -> Sampling:
+        """A sampling of its latents from the noise that the generators draw; see `concord.diffusion.sample`."""
+        x_T = noise(drawing, self.latent_shape, device=self.denoiser.device)
+        return begin_sampling(x_T, stepper, steps=steps, generators=drawing, start=start, skipped=skipped)
+
+    def decoded(self, sampling: Sampling) -> Tensor:
+        """The images of a sampling that took its last step."""
+        with torch.no_grad():
+            return self.decode(sampling.x_t)
+
+    def halfway(self, batch: Planned, *, steps: int, guides: Sequence[Guide] = ()) -> Sampling:
+        """Planned samples after half of the steps that `make` takes, with their clean estimates."""
+        denoise, sampling = self._begun(batch, steps)
+        return advance(sampling, denoise, guides, until=sampling.halfway, eta=self.default("eta"))
+
+    def finished(self, batch: Planned, sampling: Sampling, *, guides: Sequence[Guide] = ()) -> Tensor:
+        """Images as of `make`, by the other steps of samplings that were left at half.
+
+        batch: the samples, in the samplings' order, with generators as new.
+        """
+        denoise = self.denoise_samples(batch)  # what it draws it drew before, too
+        return self.decoded(advance(sampling, denoise, guides, eta=self.default("eta")))
 
     def _latent_side(self, size: int | None) -> tuple[int, int]:
         own = self.denoiser.config.sample_size
@@ -223,27 +257,11 @@ def sample_images(
     latents = None if start is None else denoise.model.encode(start, drawing)
     skipped = 0 if start is None else skipped_steps(steps, image_strength)
     stepper = denoise.model.scheduler(scheduler, scheduler_options)
-    images = _sampled(denoise, drawing, steps, stepper, guides, latents, skipped)
+    sampling = denoise.model.begin(drawing, stepper, steps, latents, skipped)
+    images = denoise.model.decoded(advance(sampling, denoise, guides, eta=denoise.model.default("eta")))
     if any(getattr(guide, "gradient_calls", None) == 0 for guide in guides):
         _log.warning("nothing was informed in %s: the window leaves none that can be", counted(steps, "step"))
     return images
-
-
-def _sampled(
-    denoise: Conditioned,
-    drawing: Sequence[torch.Generator],
-    steps: int,
-    stepper: Any,
-    guides: Sequence[Guide],
-    start: Tensor | None = None,
-    skipped: int = 0,
-) -> Tensor:
-    model = denoise.model
-    x_T = noise(drawing, model.latent_shape, device=model.denoiser.device)
-    options: dict[str, Any] = {"guides": guides, "generators": drawing, "eta": model.default("eta")}
-    latents = sample(denoise, x_T, stepper, steps=steps, start=start, skipped=skipped, **options)
-    with torch.no_grad():
-        return model.decode(latents)
 
 
 def save_memory(pipeline: Any, vae: VaeMode, checkpointed: Iterable[Any] = ()) -> None:

@@ -13,11 +13,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from concord.recipe.model import LATER, Recipe, default
-from concord.recipe.sections import CONCEPT_SLOTS
+from concord.recipe.sections import CONCEPT_SLOTS, RATED_BY
 from concord.settings import keys
 
 UNSAID, FILE, TYPED = -1000, 0, 1
 """The layers; those between the first two are what a file extends, the last of it at -1."""
+_OF_KINDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("by", "model", "finish"), ("best",)),
+    "difficulty": ("coverage", "herding", "kcenter"),
+    "group": ("groups",),
+}
+"""Keys of `select` that only some kinds read."""
 _MEASURES = {"encoder", "scorer", "nuisance"}
 """What `metrics` may read, whatever the method does."""
 
@@ -60,23 +66,43 @@ def idle(recipe: Recipe) -> Iterator[Idle]:
             yield Idle(f"pipeline.{key}", f"nothing is guided at {scale:g}", by)
     if recipe.pipeline.start == "noise":
         yield Idle("pipeline.image_strength", "pipeline.start is noise, which stays as it is", ("pipeline.start",))
-    if recipe.pipeline.start != "prototype":
+    if recipe.pipeline.start != "prototype" and recipe.pipeline.supply != "kmeans":
         yield Idle("pipeline.prototypes", "it is of pipeline.start prototype", ("pipeline.start",))
+    if not recipe.compares:
+        why = "nothing compares images: it is for pipeline.supply, and select from a pool"
+        yield Idle("features", why, ("pipeline.supply", "select.kind"))
     if not informing.enabled:
         switched = ("informing", "pipeline.tiny_decoder", "memory.checkpointing", "scorer.encoder")
         for key in (*switched, *_unasked(recipe)):
             yield Idle(key, "informing.enabled is false", ("informing.enabled",), beside=TYPED)
     else:
         yield from _in_informing(recipe)
+    yield from _in_select(recipe)
     if not recipe.is_guided:
         yield Idle("uninformed", "the set is uninformed as it is", ("informing.enabled", "guides"), beside=TYPED)
 
 
+def _in_select(recipe: Recipe) -> Iterator[Idle]:
+    select = recipe.select
+    if select.kind == "none":
+        for key in ("of", "by", "model", "finish", "difficulty", "group"):
+            yield Idle(f"select.{key}", "select.kind is none", ("select.kind",))
+        return
+    for key, kinds in _OF_KINDS.items():
+        if select.kind not in kinds:
+            only = f"it is of kind {' and '.join(kinds)}, and the kind is {select.kind}"
+            yield Idle(f"select.{key}", only, ("select.kind",))
+    chosen = "images that are chosen have no counterpart at the same seeds; make an uninformed set of its own"
+    yield Idle("uninformed", chosen, ("select.kind",))
+    if select.kind == "best" and select.by in RATED_BY:
+        yield Idle("select.model", f"select.by is {select.by}; name a scorer there", ("select.by",))
+
+
 def _unasked(recipe: Recipe) -> list[str]:
-    """What of `concepts` no prompt asks for."""
+    """What of `concepts` neither prompts nor a judge ask for."""
     if recipe.pipeline.asks_negatives:
         return []
-    return ["concepts.negatives"] if recipe.pipeline.asks_concepts else ["concepts"]
+    return ["concepts.negatives"] if recipe.uses_concepts else ["concepts"]
 
 
 def _in_informing(recipe: Recipe) -> Iterator[Idle]:
@@ -106,7 +132,7 @@ def _in_informing(recipe: Recipe) -> Iterator[Idle]:
         why = "mode fast normalises the gradient, so that the weight of the only objective says nothing; set it to 1"
         yield Idle(f"informing.objective.{name}", f"{why}, and informing.strength", ("informing.mode", *others))
     contrastive, by_concepts = ("informing.objective.contrastive",), bool(weights.contrastive or weights.cosine)
-    asked = recipe.pipeline.asks_concepts or recipe.pipeline.asks_negatives
+    asked = recipe.pipeline.asks_concepts or recipe.pipeline.asks_negatives or recipe.judge is not None
     if not by_concepts and not asked:
         for key in ("bank", "keep", "pinned", *(() if informing.stop else ("images",))):
             why = "informing.objective has no weight on concepts (contrastive, cosine)"
@@ -134,6 +160,10 @@ def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.pipeline.asks_negatives and not recipe.concepts.negatives.count:
         why = "they ask for concepts of look-alikes, and concepts.negatives.count is 0; raise it"
         yield "pipeline.negative_prompts", why
+    if recipe.select.difficulty and recipe.select.pooled and recipe.teacher is None:
+        yield "select.difficulty", "how hard an image is, a teacher tells; name one, as in teacher=DIR"
+    if recipe.select.rates and (unfit := _no_judge(recipe)):
+        yield "select.by", unfit
     if not recipe.informing.enabled:
         return
     scheduler = recipe.pipeline.scheduler
@@ -144,6 +174,20 @@ def impossible(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "informing.mode", is_ddpm
     if recipe.informing.decoder == "tiny" and recipe.pipeline.tiny_decoder is None:
         yield "informing.decoder", "tiny needs pipeline.tiny_decoder (a directory or hub id)"
+
+
+def _no_judge(recipe: Recipe) -> str | None:
+    """Why what `select.by` names cannot rate candidates; None where it can."""
+    judge = recipe.judge
+    if judge is None:
+        return None if recipe.informing.enabled else "nothing informs, so that there is no objective; name a scorer"
+    if judge.kind == "none":
+        return "completeness is the recipe's scorer's, and scorer.kind is none; name a scorer here"
+    by = judge.model or (recipe.encoder if judge.kind == "percentile" else None)
+    if by not in recipe.informers:
+        return None
+    other = "name another, as in select.by=percentile select.model=ID"
+    return f"{by} informs, and a pupil does not mark his own work; {other}"
 
 
 def wrong_texts(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,20 @@ from pydantic_core import PydanticCustomError
 
 from concord.choices import Unreadable
 from concord.errors import ConcordError
-from concord.recipe.sections import Concepts, Device, Format, Informing, Memory, Part, Pipeline, Rded, Scorer, Workers
+from concord.recipe.sections import (
+    RATED_BY,
+    Concepts,
+    Device,
+    Format,
+    Informing,
+    Memory,
+    Part,
+    Pipeline,
+    Rded,
+    Scorer,
+    Select,
+    Workers,
+)
 from concord.registry import GUIDES, METHODS, METRICS, MethodSpec
 from concord.settings import GreyRange, complaints, keys, known
 
@@ -29,16 +42,17 @@ RUNTIME_KEYS = frozenset({"device", "workers", "threads", "unreadable", "fingerp
 """Top-level keys that decide how images are made, not what they are."""
 _BESIDE_IDENTITY = RUNTIME_KEYS | {"ipc", "name", "metrics"}
 LATER = (
-    *("guides", "metrics", "grey_range", "max_pixels"),
+    *("guides", "metrics", "grey_range", "max_pixels", "select"),
     *("pipeline.scheduler_options", "pipeline.start", "pipeline.prototypes", "pipeline.guidance"),
-    *("pipeline.negative_prompts", "pipeline.mirrors", "pipeline.ip_adapter"),
+    *("pipeline.negative_prompts", "pipeline.mirrors", "pipeline.ip_adapter", "pipeline.supply"),
     *("informing.push", "informing.inner", "informing.views", "informing.encoders"),
+    "concepts.positives",
 )
 """Keys of later versions: with their default they are not written, so that old directories know their recipe."""
-_FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options")
+_FREE_MAPS = ("class_names", "pinned", "checkpoints", "scheduler_options", "real")
 _READ_BY_ALL = (
     *("model", "tiny_decoder", "steps", "guidance_scale", "guidance", "scheduler", "scheduler_options"),
-    *("start", "image_strength", "prototypes", "mirrors"),
+    *("start", "image_strength", "prototypes", "mirrors", "supply"),
 )
 """Keys of `pipeline` that every diffusion method reads; the others would be passed over without a word."""
 
@@ -112,6 +126,7 @@ class Recipe(Part):
     concepts: Concepts = Concepts()
     guides: list[Annotated[dict[str, Any], BeforeValidator(_guide)]] = Field(default=[])
     """Further guides beside informing, each `{name: ..., ...}` with keys of its own; `concord methods` lists them."""
+    select: Select = Select()
     scorer: Scorer = Scorer()
     metrics: list[str] = Field(default=[])
     """Further measures of the finished set, by name; `concord methods` lists them."""
@@ -120,8 +135,8 @@ class Recipe(Part):
     nuisance: str | None = None
     """A regressor of nuisances (pose, light, ...), whose diversity in the set is measured."""
     features: Literal["encoder", "teacher", "pixels"] | None = None
-    """Of `k_center` and `herding`: the space in which images are near each other. Null is the teacher's where one is
-    named, else `pixels`, which need no model."""
+    """Of `k_center`, `herding`, `mix`, `pipeline.supply` and `select` from a pool: the space in which images are near
+    each other. Null is the teacher's where one is named, else `pixels`, which need no model."""
     rded: Rded = Rded()
     device: Device = "auto"
     """Where networks run: auto, cpu, mps, cuda or cuda:N."""
@@ -168,7 +183,36 @@ class Recipe(Part):
         """Whether concepts make the images: they inform, or stand in prompts."""
         weights, pipeline = self.informing.objective, self.pipeline
         informs = self.informing.enabled and bool(weights.contrastive or weights.cosine)
-        return self.is_generated and (informs or pipeline.asks_concepts or pipeline.asks_negatives)
+        asked = pipeline.asks_concepts or pipeline.asks_negatives or self.select.rates
+        return self.is_generated and (informs or asked)
+
+    @property
+    def compares(self) -> bool:
+        """Whether images of a generated set are chosen by where they lie in a feature space."""
+        return self.is_generated and (self.select.pooled or self.pipeline.supply != "random")
+
+    @property
+    def space(self) -> str:
+        """The feature space in which images are compared."""
+        return self.features or ("teacher" if self.teacher else "pixels")
+
+    @property
+    def informers(self) -> list[str]:
+        """The models whose gradients inform; none where nothing does."""
+        informing, weights = self.informing, self.informing.objective
+        if not (self.is_generated and informing.enabled):
+            return []
+        embeds = weights.contrastive or weights.cosine or weights.class_name
+        judged = [informing.classifier] if weights.classifier and informing.classifier else []
+        return [*([self.encoder, *informing.encoders] if embeds else []), *judged]
+
+    @property
+    def judge(self) -> Scorer | None:
+        """The scorer that rates candidates; None where there are none, or what informs rates them."""
+        if not self.select.rates or self.select.by == "objective":
+            return None
+        named = self.select.by not in RATED_BY
+        return Scorer(kind=self.select.by, model=self.select.model) if named else self.scorer
 
     @property
     def is_guided(self) -> bool:

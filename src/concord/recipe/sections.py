@@ -14,9 +14,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from concord.choices import Between, Mode, NegativeKind, SchedulerName, VaeMode
+from concord.choices import Between, Mode, NegativeKind, SchedulerName, SelectKind, Supply, VaeMode
 from concord.registry import SCORERS
 from concord.settings import known
+from concord.text import nearest
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -164,7 +165,12 @@ class Pipeline(Part):
     """How much of the start is replaced by noise, up to 1, and so the share of the steps that is taken; null is 0.5
     where `start` names images."""
     prototypes: PositiveInt = 10
-    """Of start `prototype`: clusters of a class's latents (k-means); samples take them by turns, the largest first."""
+    """Of start `prototype`: clusters of a class's latents (k-means); samples take them by turns, the largest first. Of
+    supply `kmeans`: clusters of its real images."""
+    supply: Supply = "random"
+    """In what order real images condition samples, or are begun from: at `random`; `herding`; `medoid`, those that
+    stand for most others first; `kmeans`, by turns from clusters of them, the nearest to a middle first. All but
+    `random` go by `features`."""
 
     @property
     def asks_concepts(self) -> bool:
@@ -322,9 +328,18 @@ class Concepts(Part):
     """Concepts that a class keeps, those of highest validity (Eq. 10)."""
     images: PositiveInt | None = 100
     """Real images of a class that the selection looks at; null is all of them."""
+    positives: PositiveInt | None = None
+    """Kept concepts that an image is informed by, so that over the set each has its share: those come first that have
+    had least of it. Null: all that are kept."""
     pinned: dict[str, list[str]] = {}
     """A class to phrases that are kept, whatever their validity."""
     negatives: Negatives = Negatives()
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.positives is not None and self.positives >= self.keep and not self.pinned:
+            raise ValueError(f"positives: {self.positives} of {self.keep} that are kept is all of them; raise keep")
+        return self
 
 
 class Scorer(Part):
@@ -344,6 +359,64 @@ class Scorer(Part):
             raise ValueError("model: the detector needs a model here")
         if self.kind == "percentile" and self.encoder:
             raise ValueError("encoder: with kind percentile it is scorer.model that names the encoder")
+        return self
+
+
+RATED_BY = ("completeness", "objective")
+"""What candidates may be rated by, beside a scorer."""
+
+
+def _rating(word: Any) -> Any:
+    if isinstance(word, str) and word not in RATED_BY and (word not in SCORERS or word == "none"):
+        there = [*RATED_BY, *(name for name in SCORERS if name != "none")]
+        raise ValueError(f'nothing rates by "{word}"{nearest(word, there)}; there are {", ".join(there)}')
+    return word
+
+
+class Select(Part):
+    """Which of several candidates become the images of the set."""
+
+    kind: SelectKind = "none"
+    """`none`: each image is as it is sampled. `best`: the best rated of the `of` candidates of its place, of which all
+    but the first, which is that of `none`, have other noise. From a pool of `of` x IPC images, made first, one after
+    another: `coverage` brings the real images nearest to those taken, `herding` the mean to the real ones' mean,
+    `kcenter` serves the real image that is farthest; `groups` takes whole groups, most like their class and least like
+    others."""
+    of: Annotated[int, Field(ge=2, le=1000)] = 4
+    """Candidates for each image; of `groups`, groups of which one is taken."""
+    by: Annotated[str, BeforeValidator(_rating), WithJsonSchema({"type": "string"})] = "completeness"
+    """Of `best`, what rates: `completeness`, how surely the recipe's scorer finds the image's concepts; another scorer
+    by its name, as `percentile`; or `objective`, what informs. A scorer must be another model than what informs."""
+    model: str | None = None
+    """The model of the scorer that `by` names, as `scorer.model` is the recipe's."""
+    finish: PositiveInt | None = None
+    """Of `best`: after half of the steps so many candidates go on, the best by their clean estimates; null: all do."""
+    difficulty: bool = False
+    """Of `coverage`, `herding` and `kcenter`: have the images as hard for the teacher as real ones are, from easy to
+    hard; it needs `teacher`."""
+    group: PositiveInt = 10
+    """Of `groups`: images of a group; an IPC that is no multiple takes a part of the last."""
+
+    @property
+    def rates(self) -> bool:
+        """Whether candidates are rated by the concepts that they are to show."""
+        return self.kind == "best"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether images are chosen from a pool that is made first."""
+        return self.kind not in ("none", "best")
+
+    def pool(self, ipc: int) -> int:
+        """Images of a class that the pool of so many has."""
+        return self.of * (-(-ipc // self.group) * self.group if self.kind == "groups" else ipc)
+
+    @model_validator(mode="after")
+    def _acting(self) -> Self:
+        if self.finish is not None and self.finish >= self.of:
+            raise ValueError(f"finish: {self.finish} of {self.of} candidates is all of them; leave it out")
+        if self.by == "detector" and not self.model:
+            raise ValueError("model: the detector needs a model here")
         return self
 
 

@@ -20,7 +20,7 @@ from concord.data.index import INDEX, keep
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
-from concord.methods.base import Fits, Informed, InTensors, Method, Resumes, Tells
+from concord.methods.base import Fits, Informed, InTensors, Method, Pools, Resumes, Tells
 from concord.models.hub import find_model, trace_of
 from concord.plan import Sample, batches, cuts
 from concord.recipe import Recipe, models
@@ -59,6 +59,8 @@ SELECTION = "selection.jsonl"
 """Where each class's concepts are kept until all are selected."""
 SHARED = 40
 """Classes of which concepts are selected by several workers; those of fewer before a worker has loaded its encoder."""
+POOL = "pool"
+"""Where the larger set lies that a set is chosen from, in the directory of the set."""
 FITTED = "fit"
 """Where a method that fits all images together keeps its state, in the run's directory, until the set is finished."""
 
@@ -126,6 +128,10 @@ def distill(
         raise ConcordError(f"method {recipe.method} fits all images together, in one process: leave the cluster out")
     counts = [maker.count(entry.label, recipe.ipc) for entry in data.classes]
     # Up to here nothing is written: a recipe that cannot work leaves no trace.
+    if isinstance(maker, Pools):
+        pool = out / POOL
+        distill(maker.pool(recipe.ipc), pool, progress, cluster=cluster, share_gpus=share_gpus, measured=False)
+        maker.choose_from(pool)
     with lock(out), threads_of(recipe):
         begin.check(out, recipe, data)  # again: another run may just have begun here
         begin.begin(out, recipe, data, many.device if many else device)
@@ -160,7 +166,9 @@ def distill(
             maker.fit(out / FITTED, progress)
         if isinstance(maker, InTensors) and jobs:
             keep_form_of(out, maker)
-        if many is not None:
+        if isinstance(maker, Pools):
+            executor = here(maker)
+        elif many is not None:
             executor = many.executor(data, len(jobs), progress.note)
         else:
             workers = 1 if own or isinstance(maker, Fits) else worker_count(recipe, len(jobs), device)
@@ -188,7 +196,7 @@ def distill(
         further = maker.facts() if isinstance(maker, Tells) else {}
         measuring = _measuring(recipe, data, maker, out) if measured else None
         if measuring:
-            further |= measuring.active_share()
+            further |= measuring.roles() | measuring.active_share()
             if isinstance(maker, Informed):
                 further |= _operations(maker, list(main.rows.values()))
             further |= measuring.results()

@@ -174,6 +174,11 @@ def check_sampling(recipe: Recipe) -> None:
         raise ConcordError(
             f"pipeline.guidance.window needs concord's own sampler, and {found} is called as it is; leave it out"
         )
+    if recipe.select.finish is not None and not exact:
+        raise ConcordError(
+            f"select.finish: a {pipeline_class(settings.model)} is called as it is here, and no sampling of it can be"
+            " left at half; leave it out"
+        )
     _check_scheduler(recipe, exact)
     _check_schedule(recipe)
 

@@ -8,7 +8,7 @@ from concord.data.index import INDEX, keep
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.methods import build, needs_torch
-from concord.methods.base import Fits, Informed, InTensors, Resumes
+from concord.methods.base import Fits, Informed, InTensors, Pools, Resumes
 from concord.recipe import Recipe, load
 from concord.runs import begin
 from concord.runs.directory import Run
@@ -17,6 +17,7 @@ from concord.runs.store import Store
 from concord.storage.atomic import write_json
 from concord.text import counted
 from concord.workflows.distill import (
+    POOL,
     SELECTION,
     distill,
     keep_form_of,
@@ -53,6 +54,12 @@ def make_shard(
     maker = build(recipe, data)
     if isinstance(maker, Fits):
         raise ConcordError(f"method {recipe.method} fits all images together, in one process: leave --shard out")
+    if isinstance(maker, Pools):
+        raise ConcordError(
+            f"select.kind={recipe.select.kind} chooses from a pool of all images: make that in shards, as the same"
+            f" recipe with select.kind=none uninformed=false ipc={recipe.select.pool(recipe.ipc)} --out {out / POOL},"
+            " then leave --shard out"
+        )
     counts = [maker.count(entry.label, recipe.ipc) for entry in data.classes]
     progress.stage("planning")
     with held(out, shard) as beginning, threads_of(recipe):

@@ -67,6 +67,23 @@ def test_each_phrase_is_embedded_once_and_whatever_its_neighbours() -> None:
     assert calls == 3
 
 
+def test_texts_that_are_embedded_together_are_those_that_are_embedded_alone() -> None:
+    encoder, sizes = tiny.encoder(), list[int]()
+    inner = encoder.model.get_text_features
+
+    def counted(**inputs: torch.Tensor) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        return inner(**inputs)
+
+    encoder.model.get_text_features = counted
+    many = [f"{PHRASES[n % 3]} {n}" for n in range(70)]
+    together = encoder.texts_together(many)
+    assert sizes == [64, 6]
+    assert torch.allclose(together, encoder.texts(many), atol=1e-6)
+    assert len(sizes) == 2 + 70  # those were not kept for what needs each alone
+    assert encoder.texts_together([]).shape == (0, together.shape[1])
+
+
 def test_no_phrases_are_an_empty_table() -> None:
     assert tiny.encoder().texts([]).shape == (0, 12)
 

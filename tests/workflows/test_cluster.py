@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 from toy import tree
+from typer.testing import CliRunner
 
 import concord
+from concord.cli.commands import app
 from concord.data import index
 from concord.errors import ConcordError
 from concord.evaluation.settings import read_settings
@@ -116,6 +119,16 @@ def test_the_front_door_goes_to_a_cluster_by_its_address(nodes: Any, tmp_path: P
     chosen |= {"protocol": "hard", "device": "cpu", "dtype": "float32"}
     scores = concord.evaluate(run, str(tmp_path / "photos"), cluster=nodes[0].address, **chosen)
     assert [cell["ipc"] for cell in scores.record["cells"]] == [2]
+
+
+def test_concepts_are_selected_on_nodes_as_here(nodes: Any) -> None:
+    words = ["concepts", "select", "reef", "reef", "--encoder", "reef:clip", "--classes", "coral perch,river perch"]
+    words += ["--images", "4", "--pin", "coral perch=a small hat", "--json"]
+    there = CliRunner().invoke(app, [*words, "--cluster", nodes[0].address])
+    assert there.exit_code == 0, there.output
+    here = CliRunner().invoke(app, words)
+    assert json.loads(there.stdout) == json.loads(here.stdout)
+    assert len(json.loads(there.stdout)["classes"]) == 2
 
 
 def test_a_worker_of_a_node_takes_the_look_that_the_driver_took(

@@ -117,6 +117,10 @@ def select(
     out: Annotated[Path | None, Option(help="Write them as a run's concepts.json has them.")] = None,
     skip_unreadable: SkipUnreadable = False,
     grey_range: GreyRange = None,
+    cluster: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="Rate on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rate a bank's phrases on real images and keep the most active (Eq. 10).
@@ -129,9 +133,18 @@ def select(
 
     chosen, real = load_bank(bank), _data(data, classes, skip_unreadable, grey_range)
     how: dict[str, Any] = {"keep": keep, "most": images or None, "pinned": _pins(pin or [])}
+    how["skip_unreadable"] = skip_unreadable
     rater = _rater(encoder)
     with views.working("rating phrases on real images"):
-        selection = select_classes(real, chosen, rater, **how, skip_unreadable=skip_unreadable)
+        if cluster is None:
+            selection = select_classes(real, chosen, rater, **how)
+        else:
+            from concord.storage.cluster import connected
+            from concord.workflows.select import Selecting, select_on
+
+            asked = Selecting(data, tuple(_words(classes)), grey_range, chosen, _encoder_name(encoder), how)
+            with connected(cluster) as nodes:
+                selection = select_on(nodes, asked, real, lambda note: Console(stderr=True).say(f"note: {plain(note)}"))
         names = [entry.class_name for entry in real.classes]
         similarity = name_similarity(rater, names)
     record = selection_record(chosen.name, _encoder_name(encoder), real.classes, selection, similarity)
@@ -275,11 +288,14 @@ def _data(
 ) -> "ImageSet":
     from concord.data import open_data, restrict
 
-    words = [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
     opened = open_data(data, "skip" if skip_unreadable else "error", "--skip-unreadable", grey_range=grey_range)
     for note in opened.notes:
         Console(stderr=True).say(f"note: {plain(note)}")
-    return restrict(opened, words or None, {})
+    return restrict(opened, _words(classes) or None, {})
+
+
+def _words(classes: list[str] | None) -> list[str]:
+    return [word.strip() for part in classes or [] for word in part.split(",") if word.strip()]
 
 
 def _encoder_name(encoder: str | None) -> str:
@@ -305,7 +321,7 @@ def _rate(data: "ImageSet", encoder: "Encoder", keep: int, most: int | None, ski
     def mean(class_name: str) -> "Tensor":
         return mean_embedding(embed_images(encoder, data, data.classes.find(class_name).label, most, skip_unreadable))
 
-    return lambda name, phrases: choose(name, phrases, mean(name), encoder.texts, keep)
+    return lambda name, phrases: choose(name, phrases, mean(name), encoder.texts_together, keep)
 
 
 def _pins(pins: list[str]) -> dict[str, list[str]]:

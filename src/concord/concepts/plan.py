@@ -12,10 +12,8 @@ from concord.concepts.negatives import Race, class_weights, draw_negatives
 from concord.concepts.selection import (
     Concept,
     candidates,
-    embed_images,
-    mean_embedding,
     name_similarity,
-    select,
+    select_class,
     selection_record,
 )
 from concord.concepts.shares import Shares
@@ -50,10 +48,15 @@ class ConceptPlan:
         self._selected: dict[int, list[Concept]] = {}
         self._journal: Journal | None = None
 
-    @property
+    @cached_property
     def used(self) -> bool:
         """Whether concepts inform, beside or instead of class names and classifiers, or stand in prompts."""
-        return self._recipe.uses_concepts
+        return self._recipe.uses_concepts  # kept, as each sample asks, and the answer goes through the registry
+
+    @cached_property
+    def _in_prompts(self) -> bool:
+        """Whether a prompt or a negative one has slots for concepts."""
+        return self._recipe.pipeline.asks_concepts or self._recipe.pipeline.asks_negatives
 
     @cached_property
     def _bank(self) -> Bank | None:
@@ -92,10 +95,10 @@ class ConceptPlan:
 
     def select(self, label: int) -> list[Concept]:
         """Rate the phrases of one class on its real images, and keep the best (Eq. 10)."""
-        settings, encoder, (phrases, pins) = self._recipe.concepts, self._models.encoder, self._candidates[label]
+        settings, (phrases, pins) = self._recipe.concepts, self._candidates[label]
+        how: dict[str, Any] = {"keep": settings.keep, "most": settings.images, "pinned": pins}
         skip = self._recipe.unreadable == "skip"
-        mean = mean_embedding(embed_images(encoder, self._data, label, settings.images, skip))
-        return select(self._names[label], phrases, mean, encoder.texts, settings.keep, pins)
+        return select_class(self._data, label, phrases, self._models.encoder, **how, skip_unreadable=skip)
 
     @property
     def unselected(self) -> list[int]:
@@ -162,10 +165,14 @@ class ConceptPlan:
         settings = self._recipe.concepts.negatives
         rng, own, race = np.random.default_rng(seed), self._own(class_index, index), self._race_of(class_index)
         drawn = draw_negatives(self.kept, class_index, race, settings.count, rng, settings.kind)
+        positives = self._texts(class_index, own)
+        negatives = tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
+        if not self._in_prompts:
+            return Drawn(positives, negatives)
         others = [phrase for _, phrase in drawn]
         return Drawn(
-            self._texts(class_index, own),
-            tuple(concept_text(self._names[c], phrase) for c, phrase in drawn),
+            positives,
+            negatives,
             # After the negatives, which are those that they were before prompts held concepts.
             {"{concept}": own[int(rng.integers(len(own)))], "{concepts}": ", ".join(own)} if own else {},
             {"{concept}": others[rng.integers(len(others))], "{concepts}": ", ".join(others)} if others else {},

@@ -77,17 +77,27 @@ def select_classes(
     bank: must have every class; None where all phrases are pinned. most: images a class that rate them, evenly spaced;
     None takes all. pinned: class (folder, name or WordNet id) to phrases that are never dropped.
     """
+    every = candidates(data, bank, pinned or {})
     return [
-        select(
-            entry.class_name,
-            phrases,
-            mean_embedding(embed_images(encoder, data, entry.label, most, skip_unreadable)),
-            encoder.texts,
-            keep,
-            pins,
-        )
-        for entry, (phrases, pins) in zip(data.classes, candidates(data, bank, pinned or {}), strict=True)
+        select_class(data, label, phrases, encoder, keep=keep, most=most, pinned=pins, skip_unreadable=skip_unreadable)
+        for label, (phrases, pins) in enumerate(every)
     ]
+
+
+def select_class(
+    data: ImageSet,
+    label: int,
+    phrases: Sequence[str],
+    encoder: Encoder,
+    *,
+    keep: int,
+    most: int | None,
+    pinned: Sequence[str] = (),
+    skip_unreadable: bool = False,
+) -> "list[Concept]":
+    """Rate phrases of one class on its real images and keep the best; see `select_classes`."""
+    mean = mean_embedding(embed_images(encoder, data, label, most, skip_unreadable))
+    return select(data.classes[label].class_name, phrases, mean, encoder.texts_together, keep, pinned)
 
 
 @dataclass(frozen=True)

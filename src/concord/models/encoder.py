@@ -12,6 +12,9 @@ from concord.models.hub import model_path
 from concord.models.preprocess import Preprocess
 from concord.models.pretrained import check_complete, loading
 
+TEXTS = 64
+"""Texts that are embedded together where they need not be alone."""
+
 
 class Encoder:
     """psi of Eq. 10 to 12: images and texts to unit vectors of one space. Frozen; images stay differentiable."""
@@ -101,17 +104,28 @@ class Encoder:
         vectors = [self._text(string) for string in strings]
         return torch.stack(vectors) if vectors else self._text("").new_empty(0, len(self._text("")))
 
+    def texts_together(self, strings: Sequence[str]) -> Tensor:
+        """The same in batches of `TEXTS`, and none is kept: many times as fast on a GPU.
+
+        Their last bits depend on their neighbours: for what rates texts in a fixed order, not for what makes images.
+        """
+        parts = [self._embed(list(strings[first : first + TEXTS])) for first in range(0, len(strings), TEXTS)]
+        return torch.cat(parts) if parts else self.texts([])
+
     def _text(self, string: str) -> Tensor:
         if string not in self._texts:
-            tokens = self.tokenizer(
-                [string], padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
-            ).to(self.model.device)
-            inputs = {"input_ids": tokens["input_ids"]}
-            if self._masked:
-                inputs["attention_mask"] = tokens["attention_mask"]
-            with torch.no_grad():
-                self._texts[string] = _unit(_features(self.model.get_text_features(**inputs)))[0]
+            self._texts[string] = self._embed([string])[0]
         return self._texts[string]
+
+    def _embed(self, strings: list[str]) -> Tensor:
+        tokens = self.tokenizer(
+            strings, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
+        ).to(self.model.device)
+        inputs = {"input_ids": tokens["input_ids"]}
+        if self._masked:
+            inputs["attention_mask"] = tokens["attention_mask"]
+        with torch.no_grad():
+            return _unit(_features(self.model.get_text_features(**inputs)))
 
 
 def load_encoder(

@@ -5,7 +5,7 @@ An executor makes every job whole and hands out what is kept of it, in any order
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,13 @@ def select_by(
 def facts_of(recipe: Recipe, data: ImageSet) -> dict[str, Any]:
     """What decides bytes beside the recipe, and must be the same on each machine: versions, and the real images."""
     return {"concord": version(), **begin.versions(), recipe.data: data.fingerprint}
+
+
+def require_facts(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a machine on which bytes would differ. Raises ConcordError: it names what."""
+    pairs = [(key, found.get(key), value) for key, value in expected.items()]
+    if wrong := [f"{key} is {here}, expected {there}" for key, here, there in pairs if here != there]:
+        raise ConcordError(f"{'; '.join(wrong)}: bytes would differ; every node needs the same packages and images")
 
 
 @dataclass(frozen=True)
@@ -263,11 +270,7 @@ def _start(
     if facts is not None:
         with _at_hand(index) as look:
             _worker.data = open_recipe_data(recipe, look)
-        found = facts_of(recipe, _worker.data)
-        if wrong := [
-            f"{key} is {found.get(key)}, expected {facts[key]}" for key in facts if found.get(key) != facts[key]
-        ]:
-            raise ConcordError(f"{'; '.join(wrong)}: bytes would differ; every node needs the same packages and images")
+        require_facts(facts_of(recipe, _worker.data), facts)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from concord.cli.commands import app
+from concord.cli.completion import complete_item, complete_place, complete_recipe
 from concord.reproduce import run as running
 from test_formats import unnamed
 
@@ -154,6 +155,12 @@ def test_a_dry_run_names_models_and_data_that_are_not_here(tmp_path: Path) -> No
 def test_every_key_of_its_record_is_on_the_page_of_formats(made: Any) -> None:
     out, _ = made
     assert unnamed(json.loads((out / "reproduce.json").read_text()), "reproduce.json") == set()
+
+
+def test_the_tab_key_knows_items_and_places() -> None:
+    assert complete_item("figure-4") == ["figure-4a", "figure-4b", "figure-4c"]
+    assert complete_item("table-1,al") == ["table-1,all"]
+    assert complete_place("imagenet-1") == ["imagenet-100", "imagenet-1k", *complete_recipe("imagenet-1")]
 
 
 def test_a_wrong_word_ends_in_one_line(tmp_path: Path) -> None:

@@ -20,3 +20,18 @@ def complete_key(incomplete: str) -> list[str]:
     from concord.recipe.keys import rows
 
     return [f"{row['key']}=" for row in rows() if row["key"].startswith(incomplete)]
+
+
+def complete_item(incomplete: str) -> list[str]:
+    """Tables and figures of the paper; behind a comma the next."""
+    from concord.reproduce.items import ALL, names
+
+    head, comma, last = incomplete.rpartition(",")
+    return [head + comma + name for name in (*names(), ALL) if name.startswith(last)]
+
+
+def complete_place(incomplete: str) -> list[str]:
+    """Places to reproduce the paper at, and recipes."""
+    from concord.reproduce.places import names
+
+    return [*(name for name in names() if name.startswith(incomplete)), *complete_recipe(incomplete)]

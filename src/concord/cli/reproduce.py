@@ -9,12 +9,18 @@ from typing import Annotated
 from typer import Argument, Exit, Option
 
 from concord.cli.common import AsJson, user_errors
+from concord.cli.completion import complete_item, complete_place
 from concord.cli.console import Console, print_json
 
 
 def reproduce(
     items: Annotated[
-        str, Argument(metavar="ITEM", help="table-1 ... table-9, figure-1 ... figure-12, several with commas, or all.")
+        str,
+        Argument(
+            metavar="ITEM",
+            help="table-1 ... table-9, figure-1 ... figure-12, several with commas, or all.",
+            autocompletion=complete_item,
+        ),
     ],
     choices: Annotated[
         list[str] | None,
@@ -23,7 +29,12 @@ def reproduce(
         ),
     ] = None,
     on: Annotated[
-        str, Option(metavar="PLACE", help="reef, imagewoof, imagenet-100, imagenet-1k, food-101, or a recipe.")
+        str,
+        Option(
+            metavar="PLACE",
+            help="reef, imagewoof, imagenet-100, imagenet-1k, food-101, or a recipe.",
+            autocompletion=complete_place,
+        ),
     ] = "reef",
     out: Annotated[Path | None, Option(help="Where all of it lies; out/reproduce/PLACE if not given.")] = None,
     quick: Annotated[bool, Option("--quick", help="Few images, draws and epochs: to see that all runs.")] = False,

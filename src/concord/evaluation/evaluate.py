@@ -319,6 +319,7 @@ def run(
         record = {**record, "cells": records.placed(record.get("cells", []), found[key])}
         save(record)
         progress.advance(1, [{"cell": found[key], "seed": trial.seed}])
+    _begin(0, None)  # a counter that is held when its process is terminated is left behind as a semaphore
     return record
 
 

@@ -115,6 +115,8 @@ class Measuring:
         if not recipe.is_generated:
             return {}
         found: dict[str, Any] = {"guide": recipe.informers, "judge": _named(recipe.scorer, recipe)}
+        if (asked := getattr(self.scorer, "asked", None)) is not None:
+            found["judge_questions"] = {"asked": asked, "known": self.scorer.known}
         if (select := recipe.select).kind == "none":
             return found
         judge = "objective" if recipe.judge is None else _named(recipe.judge, recipe)

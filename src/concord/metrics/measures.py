@@ -117,6 +117,11 @@ PERCENTILE = ScorerSpec(
     "Percentiles of image-text similarity among real images.",
     lambda recipe: {"encoder": recipe.encoder} | ({"scorer.model": m} if (m := recipe.scorer.model) else {}),
 )
+VQA = ScorerSpec(
+    "vqa",
+    "concord.metrics.vqa:build",
+    "A vision-language model on a server with the chat protocol, asked VQAScore's question.",
+)
 NO_SCORER = ScorerSpec("none", "concord.metrics.scorers:no_scorer", "Nothing rates images.")
 ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accuracy", "nuisance_diversity")
 """Metrics of informed sets that no recipe has to name, in the order of results.json; each says where it applies."""

@@ -346,9 +346,10 @@ class Scorer(Part):
     """What rates images against a class's concepts."""
 
     kind: Annotated[str, known(SCORERS)] = "none"
-    """An attribute `detector`, `percentile` of similarity among real images, `none`, or a package's scorer."""
+    """An attribute `detector`, `percentile` of similarity among real images, `vqa` (a model on a server that sees),
+    `none`, or a package's scorer."""
     model: str | None = None
-    """The detector, or another encoder for `percentile`; null takes the recipe's encoder."""
+    """The detector, another encoder for `percentile` (null takes the recipe's), or the model's name for `vqa`."""
     encoder: str | None = None
     """Whose similarities the percentiles of details.json are of; null takes what scores percentiles, else the recipe's
     encoder, though a pupil should not mark his own work."""

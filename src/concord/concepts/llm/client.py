@@ -1,6 +1,7 @@
 """Talking to one server that speaks the OpenAI chat protocol, with patience and without giving away its key."""
 
 import asyncio
+import math
 import os
 import re
 from base64 import b64encode
@@ -103,6 +104,7 @@ class Chat:
             http_client=http,
         )
         self._format, self._stream, self._limit = 0, server.stream, "max_tokens"
+        self._logprobs = True
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -142,6 +144,45 @@ class Chat:
                 return Reply("", f"the server breaks off{self._told(error)}")
             except ValueError as error:  # a body, or an event of a stream, that is no JSON
                 return Reply("", f"the answer is not of the chat protocol{self._told(error)}")
+
+    async def yes(self, question: str, image_url: str) -> float:
+        """Return how surely a vision-language model answers yes to a question about an image, in [0, 1].
+
+        image_url: a ``data:`` URL. By its first word's probabilities where the server tells them, else by the word.
+        Raises ConcordError: no answer, or neither yes nor no.
+        """
+        openai, server = self._openai, self.server
+        parts = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": question}]
+        asked: dict[str, Any] = {"model": server.model, "messages": [{"role": "user", "content": parts}]}
+        asked |= {"temperature": 0, "max_tokens": 5}
+        try:
+            while True:
+                told: dict[str, Any] = {"logprobs": True, "top_logprobs": 10} if self._logprobs else {}
+                try:
+                    answer: Any = await self._client.chat.completions.create(
+                        **asked, temperature=0, max_tokens=5, **told
+                    )
+                    break
+                except openai.APIStatusError as error:
+                    if not told or "logprobs" not in f"{error.message} {error.body}":
+                        raise ConcordError(self._failure(error)) from None
+                    self._logprobs = False
+        except openai.OpenAIError as error:
+            cause = error.__cause__ or error
+            raise ConcordError(f"the judge gives no answer{self._told(cause)}{self._variables()}") from None
+        choice = next(iter(getattr(answer, "choices", None) or ()), None)
+        first = next(iter(getattr(getattr(choice, "logprobs", None), "content", None) or ()), None)
+        shares = dict.fromkeys(("yes", "no"), 0.0)
+        for token in getattr(first, "top_logprobs", None) or ():
+            word = token.token.strip().strip('"*.').lower()
+            if word in shares:
+                shares[word] += math.exp(token.logprob)
+        if total := sum(shares.values()):
+            return shares["yes"] / total
+        said = str(getattr(getattr(choice, "message", None), "content", None) or "")
+        if (word := re.match(r"\W*(yes|no)\b", said, re.I)) is None:
+            raise ConcordError(f"the judge answers neither yes nor no{self._told(said) or ': nothing'}")
+        return float(word[1].lower() == "yes")
 
     async def _send(
         self, messages: list[Message], schema: dict[str, Any], form: int, stream: bool, limit: str

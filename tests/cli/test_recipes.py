@@ -188,7 +188,7 @@ def test_the_list_says_of_each_recipe_what_it_is_and_needs(monkeypatch: pytest.M
     text = CliRunner().invoke(app, ["recipes"]).stdout
     for name, one in entries.items():
         assert " ".join(head(name).replace("#", " ").split()).startswith(one["about"])
-        (line,) = [line for line in text.splitlines() if f" {name} " in line]
+        (line,) = [line for line in text.splitlines() if line[3:].startswith(f" {name} ")]
         assert one["about"] in line, "in a file nothing is cut"
         assert one["method"] in line
         assert ("✓" in line) == one["ready"] == all(model["present"] for model in one["models"])

@@ -154,7 +154,6 @@ class Chat:
         openai, server = self._openai, self.server
         parts = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": question}]
         asked: dict[str, Any] = {"model": server.model, "messages": [{"role": "user", "content": parts}]}
-        asked |= {"temperature": 0, "max_tokens": 5}
         try:
             while True:
                 told: dict[str, Any] = {"logprobs": True, "top_logprobs": 10} if self._logprobs else {}

@@ -152,8 +152,9 @@ def ways(data: Path, work: Path) -> Table:
     runs = tuple((*common, f"ipc={ipc}", f"epochs={n}") for ipc, n in epochs.items())
     draws = (6000, 6001, 6002)
 
-    def guided(name: str, guides: str) -> Set:
-        return Set(name, (*few, "ipc=10", f"guides={guides}"), runs[:1] if guides != "[]" else (), draws=draws)
+    def guided(name: str, guides: str, *texts: str) -> Set:
+        made = (*few, "ipc=10", f"guides={guides}", *texts)
+        return Set(name, made, runs[:1] if guides != "[]" else (), draws=draws)
 
     few = ("reef-few", "ipc=100", "uninformed=false", "workers=1")
     return Table(
@@ -164,7 +165,7 @@ def ways(data: Path, work: Path) -> Table:
             Set("random", few, (), part="beside/random", of="noise"),
             guided("no guide", "[]"),  # noise's first ten, measured alone as the guided are
             guided("modes", "[modes]"),
-            guided("repulsion", "[repulsion]"),
+            guided("repulsion", "[repulsion]", "batch_size=50"),  # five of a class push each other
         ),
         ("reef", "student=convnet-3", "width=32", "size=32", "epochs=20", "batch=100", DTYPE),
     )

@@ -60,6 +60,7 @@ SMALL = {
     "evaluate": ["ipc=1", "seeds=1", "epochs=1", "width=4", "workers=1"],
     "labels": ["ipc=1", "epochs=1", "width=4"],
     "teacher": ["student=convnet-1", "size=16", "epochs=1"],
+    "reproduce": ["--dry-run"],
 }  # fmt: skip
 """What a test sets beside what the page says."""
 

@@ -49,6 +49,8 @@ def test_bundled_recipes_load_and_survive_being_written_out(name: str, tmp_path:
     assert set(keys(Recipe)) - later <= set(_dotted(written))
     said = {"pipeline.ip_adapter"} if recipe.pipeline.ip_adapter else set()
     said |= {"informing.push"} if recipe.informing.push else set()
+    said |= {key for key in later if f"{key}.".startswith("select.")} if recipe.select.kind != "none" else set()
+    said |= {"pipeline.supply"} if recipe.pipeline.supply != "random" else set()
     assert later & set(_dotted(written)) == said, "a recipe without them is written as ever"
 
 

@@ -115,7 +115,7 @@ def test_a_files_own_settings_are_judged_but_not_what_concord_spelled_out(tmp_pa
     path = tmp_path / "mine.yaml"
     path.write_text("data: reef\ninforming: {mode: exact, strength: 0.4, weight: 2}\nfeatures: encoder\n")
     with pytest.raises(
-        ConcordError, match=r"features: method dit .*; informing\.strength: it is of mode fast"
+        ConcordError, match=r"features: nothing compares images.*; informing\.strength: it is of mode fast"
     ) as caught:
         load(str(path))
     assert "informing.weight:" not in str(caught.value)

@@ -23,6 +23,7 @@ from concord.cli.labels import labels
 from concord.cli.merge import merge
 from concord.cli.methods import methods
 from concord.cli.recipes import recipes
+from concord.cli.refine import refine
 from concord.cli.rehearse import rehearse
 from concord.cli.report import report
 from concord.cli.reproduce import reproduce
@@ -48,7 +49,7 @@ app = Typer(
     pretty_exceptions_enable=False,
 )
 GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Make": (init, recipes, rehearse, download, experts, distill, status, merge, finetune, convert),
+    "Make": (init, recipes, rehearse, download, experts, distill, refine, status, merge, finetune, convert),
     "Look": (report, compare, verify, doctor, methods),
     "Evaluate": (evaluate, teacher, labels, reproduce),
     "Share": (export, fetch),

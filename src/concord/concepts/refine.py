@@ -1,0 +1,72 @@
+"""Phrases for classes that students mix up: those that real images bear out, and that tell just these apart."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from concord.concepts.bank import Bank, ClassConcepts, concept_text
+from concord.concepts.selection import mean_embedding
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes, by their labels, and how often test images of one are given the other, the mean of both ways."""
+
+    first: int
+    second: int
+    share: float
+
+
+def shares(confusion: np.ndarray) -> np.ndarray:
+    """How often two classes are mixed up, (K, K), symmetric, of test images by true and given class (K, K)."""
+    given = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    mixed: np.ndarray = (given + given.T) / 2
+    return mixed
+
+
+def mixed_up(confusion: np.ndarray, most: int) -> list[Pair]:
+    """The pairs of classes that are mixed up most, at most so many; none that never are."""
+    mixed = np.triu(shares(confusion), 1)
+    order = np.argsort(-mixed, axis=None, kind="stable")[:most]
+    found = [(int(n // len(mixed)), int(n % len(mixed))) for n in order]
+    return [Pair(a, b, float(mixed[a, b])) for a, b in found if mixed[a, b] > 0]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A phrase of a class: its activation on the class's real images (Eq. 10), and by how much more active it is there
+    than on the real images of the class that it is mixed up with, the least where there are several."""
+
+    phrase: str
+    activation: float
+    margin: float
+
+
+def tell_apart(
+    name: str, phrases: Sequence[str], own: Tensor, others: Sequence[Tensor], embed_texts: Callable[[list[str]], Tensor]
+) -> list[Telling]:
+    """Rate a class's phrases, those first that are both borne out and telling: the sum of both, each standardised.
+
+    own: unit embeddings (N, D) of the class's real images; others: of each class that it is mixed up with, one or more.
+    embed_texts: texts to unit embeddings.
+    """
+    unique = list(dict.fromkeys(phrases))
+    texts = embed_texts([concept_text(name, phrase) for phrase in unique]).float().cpu()
+    activations = texts @ mean_embedding(own).cpu()
+    margins = activations - torch.stack([texts @ mean_embedding(other).cpu() for other in others]).amax(dim=0)
+    rated = [Telling(*one) for one in zip(unique, activations.tolist(), margins.tolist(), strict=True)]
+    score = _standard(activations) + _standard(margins)
+    return [rated[n] for n in torch.argsort(score, descending=True, stable=True).tolist()]
+
+
+def _standard(values: Tensor) -> Tensor:
+    return (values - values.mean()) / values.std(correction=0).clamp_min(1e-12)
+
+
+def with_phrases(bank: Bank, name: str, chosen: dict[str, ClassConcepts]) -> Bank:
+    """The bank under another name, with other phrases of some classes, by their names there."""
+    origin = {**bank.provenance, "refined": f"{', '.join(sorted(chosen))} of {bank.name}, by concord refine"}
+    return bank.model_copy(update={"name": name, "classes": {**bank.classes, **chosen}, "provenance": origin})

@@ -22,13 +22,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from evaluation_tables import DTYPE, REGIMES, Set, Table, measure, where
+from evaluation_tables import DTYPE, LABELS, REGIMES, Set, Table, markdown, measure, spread, values_of, where
 from record import RESULTS, head, write
 
 from concord.metrics.statistics import unpaired
 
 SEEDS = (6000, 6001, 6002)
-LABELS = {"rded": "soft", "fixed": "fixed", "hard": "hard"}
 JUDGE = "select={kind: best, of: 4, by: percentile, model: 'reef:clip-2'}"
 MIXED = "mix.real={1: 0, 10: 0.2, 50: 0.6}"
 
@@ -81,29 +80,21 @@ def merged(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return joined
 
 
-def values_of(cells: list[dict[str, Any]], protocol: str, ipc: int) -> list[float]:
-    """The accuracies of a set's draws in one regime, in per cent."""
-    same = [cell for cell in cells if where(cell) == (protocol, ipc)]
-    return [value for cell in same for value in cell["top1"][cell["reports"]]["values"]]
-
-
 def table(record: dict[str, Any]) -> list[str]:
     """A row a set, a column an IPC and a regime; behind them what was measured of its images at the largest IPC."""
     keys = sorted({where(cell) for cells in record["sets"].values() for cell in cells}, key=lambda key: key[1])
     columns = [(protocol, ipc) for ipc, _ in groupby(keys, lambda key: key[1]) for protocol in LABELS]
     shown = {"mean": "completeness", "complete": "complete", "foreign": "foreign", "nuisance_diversity": "diversity"}
     heads = [*(f"IPC {ipc}, {LABELS[protocol]}" for protocol, ipc in columns), *shown.values()]
-    lines = [["set", *heads], ["---"] * (len(heads) + 1)]
+    lines = [["set", *heads]]
     for name, cells in record["sets"].items():
         row = [name]
         for protocol, ipc in columns:
-            values = values_of(cells, protocol, ipc)
-            deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            row.append(f"{mean(values):.1f}{deviation}" if values else "")
+            row.append(spread(values_of(cells, protocol, ipc)))
         measured = record.get("measured", {}).get(name, [])
         row += [f"{mean(one[key] for one in measured):.3f}" if measured and key in measured[0] else "" for key in shown]
         lines.append(row)
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return markdown(lines)
 
 
 def aims(record: dict[str, Any]) -> Iterator[str]:

@@ -267,6 +267,28 @@ def where(cell: dict[str, Any]) -> tuple[str, int]:
     return cell["protocol"], cell["ipc"]
 
 
+LABELS = {"rded": "soft", "fixed": "fixed", "hard": "hard"}
+"""The protocols of `REGIMES`, by their labels."""
+
+
+def values_of(cells: Sequence[dict[str, Any]], protocol: str, ipc: int) -> list[float]:
+    """The accuracies of a set's draws in one regime, in per cent, as its protocol reports them."""
+    same = [cell for cell in cells if where(cell) == (protocol, ipc)]
+    return [value for cell in same for value in cell["top1"][cell["reports"]]["values"]]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and deviation over draws, as ``30.8 ± 2.2``; nothing where there are none."""
+    deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{deviation}" if values else ""
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table, the first its heads, as lines of Markdown."""
+    head, *rows = lines
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)

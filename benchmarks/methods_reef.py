@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from itertools import groupby
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from evaluation_tables import DRAWS, DTYPE, REGIMES, Set, Table, concord, measure, where
+from evaluation_tables import DRAWS, DTYPE, LABELS, REGIMES, Set, Table, concord, markdown, measure, spread, values_of
 from record import RESULTS, head, write
 
 IPC = (1, 10)
-LABELS = {"rded": "soft", "fixed": "fixed", "hard": "hard"}
 
 
 def experts(work: Path, tiny: bool) -> list[str]:
@@ -84,16 +81,16 @@ def methods(work: Path, tiny: bool = False) -> Table:
 def table(sets: dict[str, list[dict[str, Any]]]) -> list[str]:
     """A row a method, a column an IPC and a regime: mean and deviation over draws, of the accuracy that is reported."""
     columns = [(protocol, ipc) for ipc in IPC for protocol in LABELS]
-    rows: dict[str, dict[tuple[str, int], str]] = {}
-    for name, found in sets.items():
-        row = rows.setdefault(name.partition("-")[0], {})
-        for key, same in groupby(sorted(found, key=where), where):
-            values = [value for cell in same for value in cell["top1"][cell["reports"]]["values"]]
-            row[key] = f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, found in sets.items():  # a method whose IPC is part of what it is has a set an IPC
+        rows.setdefault(name.partition("-")[0], []).extend(found)
     heads = [f"IPC {ipc}, {LABELS[protocol]}" for protocol, ipc in columns]
-    lines = [["method", *heads], ["---"] * (len(heads) + 1)]
-    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return markdown(
+        [
+            ["method", *heads],
+            *([name, *(spread(values_of(cells, *key)) for key in columns)] for name, cells in rows.items()),
+        ]
+    )
 
 
 def main() -> None:

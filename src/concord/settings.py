@@ -3,6 +3,7 @@
 Recipes are read by it; it knows none of their keys.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,15 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found += keys(field.annotation, f"{key}.")
     return found
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with others set over them, key by key within a section; a list is replaced as a whole."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = laid_over(merged[key], value) if both else copy.deepcopy(value)
+    return merged
 
 
 def override(model: type[BaseModel], values: dict[str, Any], text: str) -> None:

@@ -5,7 +5,7 @@ direction of writing): `Console` writes only what is printable, and `plain` also
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.console
@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from concord.storage.atomic import as_json
-from concord.text import _printable
+from concord.text import _printable, plain
 
 
 class Console(rich.console.Console):
@@ -30,6 +30,12 @@ class Console(rich.console.Console):
     def say(self, *parts: str | Text | tuple[str, str], style: str = "") -> None:
         """Print one line of texts and (text, style) pairs, which the terminal alone wraps."""
         self.print(Text.assemble(*parts, style=style), soft_wrap=True)
+
+    def rows(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Print lines of a name and a text beside it, which may come from outside; texts begin below each other."""
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, text in lines:
+            self.say((f"  {name:<{width}}  ", "dim"), plain(text))
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -100,13 +100,13 @@ def _made(settings: "Recipe", where: Path, how: _How) -> Mapping[str, Any]:
         from concord.cli.progress import Bar
         from concord.events import Silent
         from concord.runs.shards import read_shard
-        from concord.storage.cluster import connected
+        from concord.storage.cluster import connected_if
         from concord.workflows.distill import distill as run
         from concord.workflows.shards import make_shard
 
         part = read_shard(how.shard, where, os.environ) if how.shard else None
         bar = nullcontext(Silent()) if how.quiet else Bar(settings, where, Console(stderr=how.as_json))
-        with connected(how.cluster) if how.cluster else nullcontext() as cluster, bar as progress:
+        with connected_if(how.cluster) as cluster, bar as progress:
             if part is not None:
                 results = make_shard(settings, where, part, progress, how.share_gpus)
             else:

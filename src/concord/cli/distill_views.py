@@ -97,9 +97,7 @@ def show_preview(plan: Preview, typed: str = "", console: Console | None = None)
     ]
     about = plain(f"{recipe.name} · {recipe.method} · {plan.out}")
     console.say(("concord ", "bold"), f"{about} ", ("(dry run)", "yellow"))
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        console.say((f"  {name:<{width}}  ", "dim"), plain(text))
+    console.rows(lines)
     for note in plan.notes:
         console.say((f"  note: {plain(note)}", "dim"))
     if plan.disk is not None and plan.disk > plan.disk_free:

@@ -1,6 +1,5 @@
 """`concord evaluate`: students trained from nothing on a small set, and how well they recognise real images."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +62,7 @@ def evaluate(
         from concord.evaluation.record import record_path
         from concord.evaluation.settings import read_settings
         from concord.runs.draws import draws_in
-        from concord.storage.cluster import connected
+        from concord.storage.cluster import connected_if
         from concord.workflows.evaluate import estimate_sets, evaluate_sets
 
         sets = [draw for place in given for draw in draws_in(place) or [place]]
@@ -83,7 +82,7 @@ def evaluate(
                 for place, each in estimates.items():
                     show_estimate(each, place, test)
             return
-        nodes = connected(cluster) if cluster else nullcontext()
+        nodes = connected_if(cluster)
         with nodes as found, Trainings(Console(stderr=True), quiet, title) as progress:
             record = evaluate_sets(sets, test, chosen, out, progress, random, full, cluster=found)
         if as_json:

@@ -68,8 +68,7 @@ def show_steps(found: StepsEstimate, command: str, source: str, out: Path) -> No
     if found.store_bytes is not None:
         lines.append(("disk", f"about {size(found.store_bytes)}"))
     lines.append(("time", f"{between(found.seconds)} here" if found.steps else "nothing is left to do"))
-    for name, text in lines:
-        console.say((f"  {name:<7}  ", "dim"), plain(text))
+    console.rows(lines)
 
 
 def title(cell: Mapping[str, Any]) -> str:

@@ -73,5 +73,4 @@ def show_estimate(found: "ExpertsEstimate", source: str, out: Path) -> None:
         ("disk", f"about {size(found.store_bytes)}"),
         ("time", f"{between(found.seconds)} here" if found.steps else "nothing is left to do"),
     ]
-    for name, text in lines:
-        console.say((f"  {name:<7}  ", "dim"), plain(text))
+    console.rows(lines)

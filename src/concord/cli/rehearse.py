@@ -75,9 +75,7 @@ def show_rehearsal(found: "Rehearsal", console: Console | None = None) -> None:
     taken = f"{counted(found.evaluations, 'step')}, {found.gradients} of them informed"
     lines += [("an image", f"{duration(found.seconds_per_image)} ({taken}{_pair(found)})")]
     lines += [("the run", _whole(found))]
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        console.say((f"  {name:<{width}}  ", "dim"), plain(text))
+    console.rows(lines)
 
 
 def _at_once(images: int) -> str:

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +70,7 @@ def reproduce(
         from concord.reproduce.places import place, read_choices
         from concord.reproduce.plan import plan
         from concord.reproduce.run import run
-        from concord.storage.cluster import connected
+        from concord.storage.cluster import connected_if
 
         chosen = read_choices(choices or [])
         planned = plan(wanted(items), place(on, chosen, quick), work, chosen)
@@ -80,7 +79,7 @@ def reproduce(
             return
         asked = shlex.join(["concord", "reproduce", *_typed(sys.argv[2:], items)])
         if not pages:
-            nodes = connected(cluster) if cluster else nullcontext()
+            nodes = connected_if(cluster)
             with nodes as found_cluster, Counted(Console(stderr=True), quiet) as progress:
                 try:
                     for _ in run(planned, progress, workers, found_cluster):

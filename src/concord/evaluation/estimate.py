@@ -31,7 +31,7 @@ from concord.evaluation.training import (
     soft_labels,
 )
 from concord.models.students import canonical
-from concord.system import cores, timed
+from concord.system import cores, timed, timed_steps
 
 STEPS = 4
 """Steps that are timed, after one that is not: the first prepares what the others find there."""
@@ -113,12 +113,7 @@ def _of_a_step(trainer: Trainer, batches: Iterable[Batch], compute: Compute) -> 
     def step(batch: Batch) -> None:
         float(trainer.step(batch))  # waits for the device
 
-    steps = [timed(partial(step, batch), compute.device) for batch in islice(batches, STEPS + 1)]
-    return _fastest_and_slowest(steps)
-
-
-def _fastest_and_slowest(steps: Sequence[float]) -> Range:
-    return min(steps[1:] or steps), max(steps[1:] or steps)
+    return timed_steps((partial(step, batch) for batch in islice(batches, STEPS + 1)), compute.device)
 
 
 def _of_judging(
@@ -203,7 +198,7 @@ def estimate_labels(ready: Labelling, out: Path, form: LabelFormat) -> StepsEsti
         stored.append(sum(tensor.nbytes for tensor in tensors_of([batch], soft, form).values()) // len(soft))
 
     drawn = (one for epoch in range(cell.epochs) for one in cell.drawn(facts["seed"]).epoch(epoch))
-    low, high = _fastest_and_slowest([timed(partial(step, one), compute.device) for one in islice(drawn, STEPS + 1)])
+    low, high = timed_steps((partial(step, one) for one in islice(drawn, STEPS + 1)), compute.device)
     lacking = sum(not is_stored(out, epoch) for epoch in range(cell.epochs))
     steps = lacking * -(-len(cell.train) // cell.batch)
     return StepsEstimate(

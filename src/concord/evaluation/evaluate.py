@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from concord.storage.cluster import Cluster
 from concord.storage.processes import CONTEXT, NO_ROOM, spread
 from concord.storage.threads import in_threads
 from concord.system import cores, package_version, resolve_device, slow_dtype, version
-from concord.text import counted
 
 
 def evaluate(
@@ -337,11 +336,8 @@ def _on_nodes(
     if not units:
         return iter(())
     gpu = units[0].compute.device.startswith("cuda")
-    near = replace(cluster, each={"num_cpus": 1.0, "num_gpus": 1.0} if gpu else {"num_cpus": float(threads)})
-    has = near.resources()
-    room = int(has.get("GPU" if gpu else "CPU", 0) // (1 if gpu else threads))
-    workers = max(1, min(room if settings.workers == "auto" else settings.workers, len(units)))
-    progress.note(f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster")
+    asked = None if settings.workers == "auto" else settings.workers
+    near, workers = cluster.sized(len(units), threads, gpu, progress.note, asked)
     given = units, threads, _versions()
     named = [_Numbered(number, str(unit)) for number, unit in enumerate(units)]
     return near.spread(_train_numbered, named, workers, _begin_on_node, given, progress.note)

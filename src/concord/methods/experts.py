@@ -44,7 +44,7 @@ from concord.plan import sample_seed
 from concord.recipe import Device
 from concord.settings import GreyRange, complaints, override
 from concord.storage.atomic import lock, make_directories, read_json, write_atomically, write_json
-from concord.system import resolve_device, timed
+from concord.system import resolve_device, timed_steps
 
 RECORD, SPACE = "experts.json", "space.safetensors"
 PARAMETERS = "parameters"
@@ -250,7 +250,7 @@ def estimate_experts(data: ImageSet, settings: ExpertSettings, out: Path) -> Exp
     net, generator = trainer.network(0), torch.Generator().manual_seed(0)
     optimiser = torch.optim.SGD(net.parameters(), lr=settings.lr)
     step = partial(trainer.step, net, optimiser, torch.arange(min(settings.batch, len(images))), generator)
-    times = [timed(lambda: float(step()), resolve_device(settings.device)) for _ in range(TIMED + 1)][1:]
+    low, high = timed_steps([lambda: float(step())] * (TIMED + 1), resolve_device(settings.device))
     lacking = sum(not (out / expert_file(number)).is_file() for number in range(settings.experts))
     steps = lacking * settings.epochs * -(-len(images) // settings.batch)
     parameters = sum(one.numel() for one in net.parameters())
@@ -265,7 +265,7 @@ def estimate_experts(data: ImageSet, settings: ExpertSettings, out: Path) -> Exp
         settings.width,
         settings.batch,
         steps,
-        (steps * min(times), steps * max(times)),
+        (steps * low, steps * high),
         settings.experts * (settings.epochs + 1) * parameters * 4,
     )
 

@@ -54,6 +54,7 @@ class Mixed:
             for name in {sample.folder, sample.class_name}:
                 found.setdefault(name, []).append(sample)
         self._made = [found.get(entry.folder) or found.get(entry.class_name) or [] for entry in data.classes]
+        self._stored = Stored([one for of_class in self._made for one in of_class])
         self._space = opened_once(recipe, data)
         self._orders: dict[int, tuple[list[int], list[str]]] = {}
 
@@ -80,11 +81,9 @@ class Mixed:
         return Sample(class_index, index, made[row].seed or 0, tuple(made[row].positives), start=made[row].file)
 
     def make(self, batch: Sequence[Sample], variant: str) -> list[GeneratedImage]:
-        files = {sample.start for sample in batch if sample.start}
-        stored = {one.file: one for of_class in self._made for one in of_class if one.file in files}
         size, images = self._recipe.size, []
         for sample in batch:
-            image = stored[sample.start].image if sample.start else self._data.read(sample.source)
+            image = self._stored.read(sample.start) if sample.start else self._data.read(sample.source)
             images.append(GeneratedImage(square(image, size) if size else image))
         return images
 

@@ -58,13 +58,8 @@ def _needs(key: str, how: str) -> Callable[[Recipe], None]:
 
 def _experts(recipe: Recipe) -> dict[str, str]:
     """The directory of experts, as a path: "a/b" would be an id of the hub."""
-    experts = attrgetter("mtt.experts")(recipe)
+    experts = recipe.of_method.experts
     return {"mtt.experts": join(".", expanduser(experts))} if experts else {}
-
-
-def _needs_made(recipe: Recipe) -> None:
-    if recipe.of_method.made is None:
-        raise ValueError("mix.made is missing: name the directory of a finished set, as in mix.made=out/reef")
 
 
 _MODELS = ("informing", "concepts", "pipeline", "select", "uninformed", "batch_size", "scorer", "nuisance")
@@ -153,7 +148,7 @@ MIX = replace(
     build="concord.methods.mix:Mixed",
     about="images of a set that was distilled, and real images that were chosen beside them",
     settings=Mix,
-    check=_needs_made,
+    check=_needs("mix.made", "name the directory of a finished set, as in mix.made=out/reef"),
     drawn=True,
 )
 RDED = MethodSpec(

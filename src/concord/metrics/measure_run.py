@@ -15,9 +15,8 @@ from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.data.sampling import readable
 from concord.metrics.measures import ALWAYS
-from concord.metrics.scorers import REAL_IMAGES, Percentile, RealEmbeddings, Scorer, Vocabulary, percentile_by
+from concord.metrics.scorers import REAL_IMAGES, Percentile, RealEmbeddings, Scorer, Tells, Vocabulary, percentile_by
 from concord.metrics.unread import Unread
-from concord.metrics.vqa import Vqa
 from concord.models.cache import ModelCache
 from concord.recipe import Recipe
 from concord.recipe.sections import Scorer as ScorerSettings
@@ -116,8 +115,8 @@ class Measuring:
         if not recipe.is_generated:
             return {}
         found: dict[str, Any] = {"guide": recipe.informers, "judge": _named(recipe.scorer, recipe)}
-        if isinstance(self.scorer, Vqa):
-            found["judge_questions"] = {"asked": self.scorer.asked, "known": self.scorer.known}
+        if isinstance(self.scorer, Tells):
+            found |= self.scorer.facts()
         if (select := recipe.select).kind == "none":
             return found
         judge = "objective" if recipe.judge is None else _named(recipe.judge, recipe)

@@ -6,7 +6,7 @@ Either should be another model than the one that informed the sampling: a pupil 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,14 @@ class Scorer(Protocol):
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         """Ratings in [0, 1], (B, K), of images (B, 3, H, W) in [-1, 1] for K concepts."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A scorer that knows something of its rating that results.json shall hold."""
+
+    def facts(self) -> dict[str, Any]:
+        """Keys of results.json with their values, as JSON has them."""
 
 
 class Detector:

@@ -12,12 +12,13 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from concord.concepts.bank import concept_text
-from concord.concepts.llm.client import OPENAI, Chat, Server
+from concord.concepts.llm.client import OPENAI, Chat, Server, ask_together
 from concord.errors import ConcordError
 from concord.metrics.scorers import Concept
 from concord.models.cache import ModelCache
@@ -52,13 +53,16 @@ class Answers:
 
 
 class Vqa:
-    """A `Scorer` that asks a server; `asked` and `known` count the questions that it was asked, and those before."""
+    """A `Scorer` that asks a server, and `Tells` how many questions it was asked, and how many before."""
 
     threshold = 0.5
 
     def __init__(self, server: Server, answers: Answers) -> None:
         self._server, self._answers = server, answers
         self.asked = self.known = 0
+
+    def facts(self) -> dict[str, Any]:
+        return {"judge_questions": {"asked": self.asked, "known": self.known}}
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         pictures = [images.encode(image, Format()) for image in images.to_pil(pixels)]
@@ -84,13 +88,7 @@ class Vqa:
                 self._answers.add(key, await chat.yes(question, f"data:image/png;base64,{b64encode(picture).decode()}"))
 
         async with aclosing(Chat(self._server)) as chat:
-            workers = [asyncio.create_task(work(chat)) for _ in range(min(AT_ONCE, len(questions)))]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await ask_together(chat, work, min(AT_ONCE, len(questions)))
 
 
 def _key(model: str, picture: bytes, question: str) -> str:

@@ -15,7 +15,7 @@ from concord.recipe.idle import layers, refused
 from concord.recipe.model import Recipe, recipe_class
 from concord.recipe.sections import spelled_guidance
 from concord.registry import DATASETS
-from concord.settings import complaints, override, read_yaml
+from concord.settings import complaints, laid_over, override, read_yaml
 from concord.text import nearest
 
 HEADER = (
@@ -119,21 +119,12 @@ def _values(
         if (key := str(place / called if place else called)) in trail:
             raise ConcordError(f"{where}: {EXTENDS}: {one} extends itself, by way of {', '.join(trail)}")
         below, layers_below = _values(further, called, f'recipe "{one}"', place, (*trail, key))
-        values, stack = _merged(values, below), stack + layers_below
-    values = _merged({key: value for key, value in values.items() if key != "name"}, own)
+        values, stack = laid_over(values, below), stack + layers_below
+    values = laid_over({key: value for key, value in values.items() if key != "name"}, own)
     values.setdefault("name", name)
     # What concord resolved spells every key out: nobody set those that cannot act.
     resolved = text.startswith(HEADER.partition(".")[0])
     return values, [*stack, {} if resolved else copy.deepcopy(own)]
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values with others set over them, key by key within a section; a list is replaced as a whole."""
-    merged = copy.deepcopy(dict(below))
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else copy.deepcopy(value)
-    return merged
 
 
 def _text(name_or_path: str) -> tuple[str, str, Path | None]:

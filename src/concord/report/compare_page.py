@@ -3,8 +3,6 @@
 Nothing is fetched (a content security policy says so, too); everything from outside is escaped.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from concord.metrics.measures import Unit, unit_of_change, written
 from concord.metrics.measures import verdict as verdict_of
 from concord.registry import METRICS
 from concord.report.compare import Compared, Comparison, Pair
+from concord.report.safe import outside, policy
 from concord.report.thumbnails import data_uri
 from concord.text import counted, plain
 
@@ -46,14 +45,10 @@ def page(found: Comparison, *others: Comparison, most: int = MOST) -> str:
     """
     comparisons = (found, *others)
     style, script = _template("page.css") + _template("compare.css"), _template("compare.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)};"
-        " base-uri 'none'; form-action 'none'"
-    )
     runs = (found.a, *(one.b for one in comparisons))
     pairs = _in_all(comparisons)
     return _compiled().render(
-        policy=policy,
+        policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
         runs=runs,
@@ -124,21 +119,12 @@ def _keys(comparisons: Sequence[Comparison]) -> list[tuple[str, list[str]]]:
 
 @cache
 def _compiled() -> Template:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_outside)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=outside)
     return environment.from_string(_template("compare.html"))
-
-
-def _outside(value: Any) -> Any:
-    """Texts in one line without control characters; markup of our own as it is."""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _template(name: str) -> str:
     return (files("concord.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ Every text in it came from outside: the templates escape by themselves, data for
 that HTML reads, the scripts put text into the page as text only, and a content security policy lets no other run.
 """
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Mapping
 from functools import cache
@@ -25,6 +23,7 @@ from concord.report.accuracy import FILE as EVALUATION
 from concord.report.accuracy import detailed_cells, facts, metric_columns, protocol
 from concord.report.distribution import HEIGHT, WIDTH, pictures
 from concord.report.figures import figure, lead, reach, shown
+from concord.report.safe import source
 from concord.report.samples import MISSING_BELOW, PRESENT_FROM, Judge, contents
 from concord.report.similarity import likeness
 from concord.report.thumbnails import BUDGET
@@ -84,7 +83,7 @@ def render(run: Run, budget: int = BUDGET, standalone: bool = False) -> str:
         metrics=metric_columns(run.evaluation),
         style=Markup("".join(_text(f"{name}.css") for name in _STYLES)),
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_source=source(script),
     )
 
 

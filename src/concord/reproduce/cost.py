@@ -3,7 +3,6 @@
 Seconds are of one worker; images that need a model which is not here are not timed, and neither are descents.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,10 @@ from concord.evaluation.settings import ProtocolConfig, Settings, read_settings
 from concord.methods import build
 from concord.models.students import build_student, canonical, default_size, has_norm
 from concord.recipe import Recipe, load
-from concord.reproduce.outcomes import cells_of, found_cell, of_training
-from concord.reproduce.plan import Plan, SetPlan, seeds_of
+from concord.reproduce.outcomes import lacking
+from concord.reproduce.plan import Plan, SetPlan
 from concord.reproduce.run import is_made, job_of
+from concord.system import timed_steps
 from concord.workflows.executors import open_recipe_data
 from concord.workflows.requirements import Needed, needed_models
 
@@ -69,9 +69,9 @@ def cost(plan: Plan) -> Cost:
     by_network: dict[tuple[str, ...], tuple[float, float]] = {}
     away = missing_models(plan)
     for one in plan.sets.values():
-        lacking = [seed for seed in one.seeds if not is_made(job_of(plan, one, seed))]
+        unmade = [seed for seed in one.seeds if not is_made(job_of(plan, one, seed))]
         classes, each = _classes(one.base), one.ipc or 0
-        count = len(lacking) * each * classes
+        count = len(unmade) * each * classes
         images += count
         if count and one.base.is_generated:
             kind = (one.base.method, one.base.is_guided, one.base.pipeline.steps)
@@ -90,11 +90,8 @@ def cost(plan: Plan) -> Cost:
             untimed[f"{one.base.method}'s descent"] = None
         for training in one.trainings:
             for seed in one.seeds:
-                cells = cells_of(plan.draw(one.name, seed))
-                for ipc in training.ipc or (None,):
-                    cell = found_cell(cells, of_training(training), ipc)
-                    lack = len(set(seeds_of(training)) - set((cell or {}).get("seeds", ())))
-                    if not lack:
+                for ipc, seeds in lacking(plan.draw(one.name, seed), training).items():
+                    if not (lack := len(seeds)):
                         continue
                     trainings += lack
                     settings, ways = read_settings(training.settings)
@@ -180,10 +177,5 @@ def _network(settings: Settings, way: ProtocolConfig, classes: int) -> tuple[flo
             loss = net(pixels).float().square().mean()
         loss.backward()
 
-    found = []
-    for what in (step, look):
-        what()
-        begun = time.perf_counter()
-        what()
-        found.append((time.perf_counter() - begun) / BATCH)
-    return found[0], found[1]
+    of_step, of_look = (timed_steps([what] * 2, compute.device)[0] / BATCH for what in (step, look))
+    return of_step, of_look

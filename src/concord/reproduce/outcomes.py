@@ -18,8 +18,11 @@ from concord.paper import cells as paper_cells
 from concord.reproduce.items import Claim, Item, Row
 from concord.reproduce.plan import CellPlan, Plan, Training
 from concord.runs.directory import Run
+from concord.storage.atomic import read_json
 
 Json = Mapping[str, Any]
+FAILED = "failed.json"
+"""What could not be made, by the name of a set and its seed, and why."""
 VERDICTS = ("confirmed", "not told apart", "contradicted", "not judged")
 """What the rule of `Judged` says of a claim; the last where fewer than two draws are there."""
 
@@ -62,6 +65,14 @@ def found_cell(cells: Sequence[Json], wanted: Wanted, ipc: int | None) -> Json |
         if same and sized and (ipc is None or cell["ipc"] == ipc):
             return cell
     return None
+
+
+def lacking(place: Path, training: Training) -> dict[int | None, set[int]]:
+    """By IPC, the seeds of the students that are not trained yet on the set in this directory; None is all images."""
+    cells, wanted = cells_of(place), of_training(training)
+    ipcs: Sequence[int | None] = training.ipc or (None,)
+    found = {ipc: found_cell(cells, wanted, ipc) or {} for ipc in ipcs}
+    return {ipc: set(wanted.seeds) - set(cell.get("seeds", ())) for ipc, cell in found.items()}
 
 
 @dataclass(frozen=True)
@@ -239,10 +250,8 @@ def verdict(interval: tuple[float, float], start: float | None, end: float | Non
 
 def failures(plan: Plan) -> dict[str, str]:
     """What could not be made, by set and draw, and why; empty where all could."""
-    from concord.storage.atomic import read_json
-
     try:
-        found = read_json(plan.work / "failed.json").get("failed", {})
+        found = read_json(plan.work / FAILED).get("failed", {})
     except ConcordError:
         return {}
     return {str(name): str(why) for name, why in found.items()}

@@ -3,8 +3,6 @@
 One file that asks for nothing; every text from outside is escaped, and a content security policy lets nothing else run.
 """
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,6 +16,7 @@ from markupsafe import Markup
 
 from concord.report.distribution import HEIGHT as PLANE_HEIGHT
 from concord.report.distribution import WIDTH as PLANE_WIDTH
+from concord.report.safe import outside, policy
 from concord.reproduce import curves, pictures, tables
 from concord.reproduce.items import Item
 from concord.reproduce.outcomes import VERDICTS, Found, failures
@@ -25,7 +24,6 @@ from concord.reproduce.plan import PREPARED, Plan
 from concord.reproduce.run import commands_of, prepared_command
 from concord.storage.atomic import write_atomically, write_json
 from concord.system import package_version, version
-from concord.text import plain
 
 PAGE, TABLES = "reproduce.html", "tables"
 """The page, and the folder of its tables."""
@@ -99,16 +97,12 @@ def render(found: Found, asked: str) -> str:
     """The page as HTML."""
     style = Markup(_house("page.css") + _own("reproduce.css"))
     script = Markup(_own("reproduce.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)};"
-        " base-uri 'none'; form-action 'none'"
-    )
     there, of = found.there
     return (
         _environment()
         .get_template("reproduce.html")
         .render(
-            policy=policy,
+            policy=policy(style, script),
             style=style,
             script=script,
             found=found,
@@ -145,7 +139,7 @@ def _part(found: Found, item: Item) -> Mapping[str, Any]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_outside
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=outside
     )
     environment.loader = PackageLoader("concord.reproduce")
     environment.globals |= {
@@ -156,18 +150,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _outside(value: Any) -> Any:
-    """Texts in one line without control characters; markup of our own as it is."""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 def _house(name: str) -> str:
     return (files("concord.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _own(name: str) -> str:
     return (files("concord.reproduce") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

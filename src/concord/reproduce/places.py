@@ -13,7 +13,7 @@ from concord.evaluation.settings import validated
 from concord.recipe import Recipe, bundled, load
 from concord.registry import METHODS
 from concord.reproduce.items import Declared, Row, Varied, declared
-from concord.settings import override, read_yaml
+from concord.settings import laid_over, override, read_yaml
 from concord.text import nearest
 
 Verb = Literal["teacher", "experts", "finetune", "distill"]
@@ -228,15 +228,7 @@ def place(name: str, choices: Choices, quick: bool = False) -> Place:
 def _values(name: str) -> dict[str, Any]:
     """The plain values of a place, laid over those that it extends."""
     values = read_yaml((_PLACES / f"{name}.yaml").read_text(encoding="utf-8"))
-    return _merged(_values(values.pop("extends")), values) if "extends" in values else dict(values)
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = _merged(found[key], value) if both else value
-    return found
+    return laid_over(_values(values.pop("extends")), values) if "extends" in values else dict(values)
 
 
 def _student(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from concord.data import open_data, restrict
 from concord.errors import ConcordError
 from concord.events import Progress, Silent
 from concord.recipe import load
-from concord.reproduce.outcomes import cells_of, found_cell, of_training
+from concord.reproduce.outcomes import FAILED, lacking
 from concord.reproduce.places import Prepared
 from concord.reproduce.plan import PREPARED, Plan, SetPlan, Training
 from concord.runs.directory import Run
@@ -23,9 +23,6 @@ from concord.storage.atomic import lock, write_json
 from concord.storage.cluster import Cluster
 from concord.storage.processes import spread
 from concord.system import cores, resolve_device
-
-FAILED = "failed.json"
-"""What could not be made, by the name of a set and its seed, and why."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +116,7 @@ def lacks(job: Job) -> bool:
 
 def _untrained(job: Job, training: Training) -> list[int | None]:
     """IPC at which a student of some seed is not trained yet; None is all images."""
-    wanted = of_training(training)
-    cells = cells_of(job.place)
-    ipcs: Sequence[int | None] = training.ipc or (None,)
-    missing = []
-    for ipc in ipcs:
-        cell = found_cell(cells, wanted, ipc)
-        if cell is None or set(wanted.seeds) - set(cell.get("seeds", ())):
-            missing.append(ipc)
-    return missing
+    return [ipc for ipc, seeds in lacking(job.place, training).items() if seeds]
 
 
 def _without(job: Job, lost: Mapping[str, str]) -> Job:

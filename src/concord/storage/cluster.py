@@ -10,12 +10,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
 from concord.storage.crew import Answer, Died, Hand, attempt, deal, unheard
+from concord.text import counted
 
 RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """What an actor asks for, and what Ray calls that of a node."""
@@ -41,6 +42,19 @@ class Cluster:
 
         nodes = sum(node["Alive"] for node in ray.nodes())
         return {**ray.cluster_resources(), "nodes": float(nodes)}
+
+    def sized(
+        self, jobs: int, threads: int, gpu: bool, told: Callable[[str], None], asked: int | None = None
+    ) -> "tuple[Cluster, int]":
+        """The cluster with room kept for workers of a GPU or of so many threads each, and how many there are of them.
+
+        As many as it has room for, or as are `asked` for; never more than `jobs`. told: hears it.
+        """
+        has, key = self.resources(), "GPU" if gpu else "CPU"
+        workers = max(1, min(asked or int(has.get(key, 0) // (1 if gpu else threads)), jobs))
+        told(f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster")
+        each = {"num_cpus": 1.0, "num_gpus": 1.0} if gpu else {"num_cpus": float(threads)}
+        return replace(self, each=each), workers
 
     def call(self, work: Callable[..., Any], *given: Any) -> Any:
         """Call a function of a module on a node that has what `each` asks for.
@@ -75,6 +89,11 @@ class Cluster:
     ) -> Iterator[Any]:
         """Yield results as they come; see `concord.storage.crew.Spread`. `given` reaches each node once."""
         return deal(_Actors(self, work, begin, given, told), jobs, workers, told)
+
+
+def connected_if(address: str | None) -> "contextlib.AbstractContextManager[Cluster | None]":
+    """`connected`, or None as a context where no cluster is named."""
+    return connected(address) if address else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

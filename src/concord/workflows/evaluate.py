@@ -1,7 +1,6 @@
 """An evaluation from a set's directory to evaluation.json and, of a run, its page; `evaluate` is for Python."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from concord.report.page import write_report
 from concord.runs.directory import Run
 from concord.runs.draws import draws_in
 from concord.settings import as_texts
-from concord.storage.cluster import Cluster, connected
+from concord.storage.cluster import Cluster, connected_if
 from concord.text import counted
 from concord.workflows.beside import choose_beside, places_beside
 
@@ -73,7 +72,7 @@ def evaluate(
     directory = run.out if isinstance(run, Run) else Path(run)
     file, *others = (None if place is None else Path(place) for place in (out, random, full))
     chosen = read_settings(as_texts(settings))
-    with connected(cluster) if cluster else nullcontext() as nodes:
+    with connected_if(cluster) as nodes:
         record = evaluate_sets([directory], str(test), chosen, file, progress or Silent(), *others, cluster=nodes)
     return Scores(record, record_path(directory, file))
 

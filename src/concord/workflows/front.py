@@ -1,6 +1,5 @@
 """The verbs of the front door, as `concord.NAME`: plain values in, objects out."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from concord.report import compare as comparison
 from concord.report.compare import Comparison
 from concord.runs.directory import Run, open_run
 from concord.settings import as_texts
-from concord.storage.cluster import connected
+from concord.storage.cluster import connected_if
 from concord.text import file_name
 from concord.workflows.distill import distill as run_distill
 
@@ -57,7 +56,7 @@ def distill(
         settings = settings.model_copy(update={"workers": workers})
     is_made = method is not None and not isinstance(method, type) and hasattr(method, "make")
     build: Any = (lambda recipe, data: method) if is_made else method
-    with connected(cluster) if cluster else nullcontext() as nodes:
+    with connected_if(cluster) as nodes:
         run_distill(settings, where, progress, data=data, method=build, cluster=nodes)
     return open_run(where)
 

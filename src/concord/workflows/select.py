@@ -1,7 +1,7 @@
 """Concepts selected on the nodes of a cluster, a class a job."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from concord.runs.begin import versions
 from concord.storage.cluster import Cluster
 from concord.storage.crew import unheard
 from concord.system import version
-from concord.text import counted
 from concord.workflows.executors import require_facts
 
 
@@ -43,12 +42,9 @@ def select_on(
     A worker has a GPU where there are some, else as many cores as this process has threads: the last bits of sums
     depend on them. data: the images as they are found here. Raises ConcordError: a node has other images or packages.
     """
-    has, threads = cluster.resources(), torch.get_num_threads()
-    gpus = int(has.get("GPU", 0))
-    near = replace(cluster, each={"num_cpus": 1.0, "num_gpus": 1.0} if gpus else {"num_cpus": float(threads)})
-    workers = max(1, min(gpus or int(has.get("CPU", 0)) // threads, len(data.classes)))
-    told(f"{counted(workers, 'worker')} on {counted(int(has['nodes']), 'node')} of the cluster")
-    given = asked, "cuda" if gpus else "cpu", threads, _facts(asked, data)
+    threads, gpu = torch.get_num_threads(), cluster.resources().get("GPU", 0) >= 1
+    near, workers = cluster.sized(len(data.classes), threads, gpu, told)
+    given = asked, "cuda" if gpu else "cpu", threads, _facts(asked, data)
     found = dict(near.spread(_select, range(len(data.classes)), workers, _begin, given, told))
     return [found[label] for label in range(len(data.classes))]
 

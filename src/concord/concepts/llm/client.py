@@ -5,7 +5,7 @@ import math
 import os
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -317,3 +317,14 @@ def public_url(base_url: str) -> str:
     parts = urlsplit(base_url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+async def ask_together(chat: Chat, work: Callable[[Chat], Awaitable[None]], count: int) -> None:
+    """Let `count` workers ask one server at the same time; the first error of any ends all."""
+    workers = [asyncio.ensure_future(work(chat)) for _ in range(count)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)

@@ -1,6 +1,5 @@
 """From class names to a bank: every class is asked for until its phrases are complete, and kept as it arrives."""
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from concord.concepts.bank import Bank, ClassConcepts, load_bank
-from concord.concepts.llm.client import Chat, Server, hide, public_url
+from concord.concepts.llm.client import Chat, Server, ask_together, hide, public_url
 from concord.concepts.llm.parse import Refusal, read_answer
 from concord.concepts.llm.prompts import Prompt, again
 from concord.errors import ConcordError
@@ -68,13 +67,7 @@ async def retrieve_bank(
 
     async with aclosing(Chat(server)) as chat:
         await chat.knock()
-        workers = [asyncio.create_task(work(chat)) for _ in range(min(concurrency, len(names)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await ask_together(chat, work, min(concurrency, len(names)))
 
 
 async def _one(

@@ -8,7 +8,8 @@
 
 Everything goes through the command line, as a user would do it; the commands are in the record, and a killed benchmark
 goes on where it was (--collect records what there is so far). Sets, teachers and evaluations lie below --work;
-benchmarks/results/evaluation_NAME.json has the cells. On two CPU cores each table takes about an hour.
+benchmarks/results/evaluation_NAME.json has the cells, and keeps those of sets that --work lacks. On two CPU cores each
+table takes about an hour.
 
 Students compute in bfloat16 (`dtype`) where the CPU's matrix units make it twice as fast, else in float32;
 evaluation_speed.json has the accuracies of both.
@@ -295,14 +296,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("."), help="the folder of the real images")
     parser.add_argument("--work", type=Path, help="where sets and teachers lie; out/evaluation/TABLE if not given")
     parser.add_argument("--collect", action="store_true", help="record what is there, and make nothing")
-    parser.add_argument("--sets", nargs="*", help="make these alone; recorded is all that is there")
+    parser.add_argument("--sets", nargs="*", help="make these alone")
     options = parser.parse_args()
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     found = measure(TABLES[options.table](options.data, work), work, options.collect, options.sets)
     record = head(f"evaluation_tables.py {options.table}", **found)
+    path = RESULTS / f"evaluation_{options.table}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for part in ("sets", "measured"):  # what was made elsewhere, or was cleared away since
+        if both := before.get(part, {}) | record.get(part, {}):
+            record[part] = both
     hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
-    write(RESULTS / f"evaluation_{options.table}.json", record, hidden)
+    write(path, record, hidden)
     for name, row in record["sets"].items():
         for key, same in groupby(sorted(row, key=where), where):
             draws = [cell["top1"][cell["reports"]] for cell in same]

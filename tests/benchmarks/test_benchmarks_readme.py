@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import record
+from evaluation_tables import TABLES
 
 FOLDER = Path(record.__file__).parent
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -16,7 +17,7 @@ def test_every_script_is_named() -> None:
 
 
 def test_every_result_is_named() -> None:
-    named = re.sub("TABLE", "(cifar10|clothing|reef)", "|".join(re.findall(r"`(\w+\.json)`", PAGE)))
+    named = re.sub("TABLE", f"({'|'.join(TABLES)})", "|".join(re.findall(r"`(\w+\.json)`", PAGE)))
     for path in (FOLDER / "results").glob("*.json"):
         assert re.fullmatch(named.replace("CARD", ".+"), path.name), path.name
 

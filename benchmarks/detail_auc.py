@@ -3,11 +3,18 @@
     concord distill reef ipc=50 seed=6000 --out out/reef
     python benchmarks/detail_auc.py out/reef
 
+Further runs stand beside the first, so that ways to inform are compared: what flatters its encoder hides from it what
+is missing. Their record has a name of its own:
+
+    concord distill reef-few ipc=50 seed=6000 uninformed=false --out out/few
+    concord distill reef-few ipc=50 seed=6000 uninformed=false informing.views=2 --out out/views
+    python benchmarks/detail_auc.py out/few out/views --name views
+
 Two judges: the encoder that informs, and one that does not. For every detail of the world: the area under the ROC curve
 (AUC) of the percentile against whether the image shows the detail, over all images of the species that should have it.
 On real instances that no model was trained on the truth is the renderer's; on the made ones, informed and not, it is
 the independent detector's (100.0 % right, docs/reef.md).
-Writes benchmarks/results/detail_auc.json.
+Writes benchmarks/results/detail_auc.json, or detail_auc_NAME.json.
 """
 
 from __future__ import annotations
@@ -103,29 +110,34 @@ def table(rows: Sequence[Row]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the directory of a reef run with its uninformed counterpart")
+    parser.add_argument("runs", type=Path, nargs="+", help="directories of reef runs")
+    parser.add_argument("--name", help="of the record, where it is another question's")
     options = parser.parse_args()
+    several = len(options.runs) > 1
+    sets = [("real", real())]
+    for run in options.runs:
+        for variant, name in (("uninformed", "uninformed"), ("images", "informed")):
+            if open_run(run).samples(variant):
+                sets.append((f"{run.name} {name}" if several else name, made(run, variant)))
     rows: dict[str, dict[str, list[Row]]] = {model: {} for model in JUDGES}
     judges = {model: Judge(model) for model in JUDGES}
-    for name, groups in (
-        ("real", real()),
-        ("uninformed", made(options.run, "uninformed")),
-        ("informed", made(options.run, "images")),
-    ):
+    for name, groups in sets:
         for group in groups:
             for model, judge in judges.items():
                 rows[model].setdefault(name, []).extend(judge.rows(*group))
-    tables = {model: {name: table(of) for name, of in sets.items()} for model, sets in rows.items()}
-    for model, sets in tables.items():
-        print(f"{model:<34}" + "".join(f"{name:>24}" for name in sets))
+    tables = {model: {name: table(of) for name, of in found.items()} for model, found in rows.items()}
+    for model, found in tables.items():
+        print(f"{model:<34}" + "".join(f"{name:>24}" for name in found))
         for phrase in [*OWN, "all"]:
-            cells = [sets[name][phrase] for name in sets]
+            cells = [one[phrase] for one in found.values()]
             shown = ["-" if c["auc"] is None else f"{c['auc']:.3f}" for c in cells]
             print(
                 f"{phrase:<34}"
                 + "".join(f"{s:>9} ({c['missing']:>4} of {c['n']:>4})" for s, c in zip(shown, cells, strict=True))
             )
-    write(RESULTS / "detail_auc.json", head("detail_auc.py out/reef", tables=tables))
+    file = f"detail_auc_{options.name}.json" if options.name else "detail_auc.json"
+    folders = {str(run): f"out/{run.name}" for run in options.runs}
+    write(RESULTS / file, head(None, tables=tables), folders)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Each is a process of its own, `concord rehearse RECIPE ... --json`, so that its memory is its own. Beside what it says
 of itself the record has what the system says of the process: the largest memory that it held, and its processor
-seconds. In bfloat16, on as many threads as there are cores.
+seconds. In bfloat16 where the processor computes in it, else in float32, on as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from typing import Any
 
-from record import RESULTS, head, write
+from record import RESULTS, fast_dtype, head, write
 
 from concord.system import cores
 
@@ -30,7 +30,7 @@ RECIPES = {
 def rehearsed(name: str) -> dict[str, Any]:
     """The figures of one model, and what its process took."""
     recipe, *options = RECIPES[name]
-    texts = ["device=cpu", "dtype=bfloat16", f"threads={cores()}", *options, "--steps", "1"]
+    texts = ["device=cpu", f"dtype={fast_dtype()}", f"threads={cores()}", *options, "--steps", "1"]
     command = [sys.executable, "-m", "concord.cli", "rehearse", recipe, *texts, "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -20,7 +20,7 @@ from concord.text import plain
 MOST_CHARACTERS = 127
 """The paper asks for phrases shorter than 128 characters (App. B)."""
 _LONGEST_ANSWER = 100_000  # characters; ten phrases are below 1500
-_LONGEST_MENDED = 20_000  # mending takes time quadratic in the text
+_LONGEST_MENDED, _MOST_MARKS = 20_000, 1000  # characters, and quotes or brackets: mending is quadratic in these
 _MOST_LOOK_ALIKES = 5
 _NUMBERING = re.compile(r"(?:[-*•·–—‣▪●+#>✓✔✅→]+(?=\s|\w)|[(（]?\d{1,3}\s?[.):、．）](?!\d)|[①-⑳])\s*")
 _AROUND = " \"'“”„‘’«»「」『』`*_"
@@ -117,7 +117,9 @@ def _candidates(text: str, cut_off: bool) -> list[Found]:
     found, rest = [one for one in map(_of_value, values) if any(one)], text[at:]
     if re.search(r"[\[({]", rest):
         least = 2 if found else 0  # a word in brackets behind an answer is none
-        found += [one for one in _mended(rest[-_LONGEST_MENDED:], cut_off) if any(one) and len(one[0]) >= least]
+        marks = [mark.start() for mark in re.finditer(r"[\"'\[{]", rest)]
+        last = rest[max(0, len(rest) - _LONGEST_MENDED, *marks[:-_MOST_MARKS][-1:]) :]
+        found += [one for one in _mended(last, cut_off) if any(one) and len(one[0]) >= least]
     if not found:
         return lists
     every = [phrase for phrases, _ in found for phrase in phrases], [name for _, alike in found for name in alike]

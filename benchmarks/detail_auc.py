@@ -3,12 +3,11 @@
     concord distill reef ipc=50 seed=6000 --out out/reef
     python benchmarks/detail_auc.py out/reef
 
-Further runs stand beside the first, so that ways to inform are compared: what flatters its encoder hides from it what
-is missing. Their record has a name of its own:
+Images that informing_pareto.py has made stand beside each other, so that ways to inform are compared: what flatters its
+encoder hides from it what is missing. Their record has a name of its own:
 
-    concord distill reef-few ipc=50 seed=6000 uninformed=false --out out/few
-    concord distill reef-few ipc=50 seed=6000 uninformed=false informing.views=2 --out out/views
-    python benchmarks/detail_auc.py out/few out/views --name views
+    python benchmarks/detail_auc.py --pareto "steps=12+push=0.7+solver=dpm++" \\
+        "steps=12+push=0.7+solver=dpm+++views=2" --name views
 
 Two judges: the encoder that informs, and one that does not. For every detail of the world: the area under the ROC curve
 (AUC) of the percentile against whether the image shows the detail, over all images of the species that should have it.
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from informing_pareto import BLOCKS, make
 from PIL import Image
 from record import RESULTS, head, write
 from sklearn.metrics import roc_auc_score
@@ -80,14 +80,25 @@ def real(per_species: int = 100) -> Groups:
         yield species.name, [held_out.read(item) for item in items], truth
 
 
-def made(run: Path, variant: str) -> Groups:
-    """Images of a run, with the detector's truth."""
+def of_run(run: Path, variant: str) -> list[tuple[str, Image.Image]]:
+    """Images of a run, with their species."""
+    return [(sample.class_name, sample.image) for sample in open_run(run).samples(variant)]
+
+
+def of_pareto(setting: str) -> list[tuple[str, Image.Image]]:
+    """Images that were made to report a setting, with their species."""
+    made, _ = make(setting, *BLOCKS["report"])
+    names = {entry.label: entry.class_name for entry in real_set().classes}
+    return [(names[int(label)], image) for label, image in zip(made.labels, made.images, strict=True)]
+
+
+def detected(pictures: Sequence[tuple[str, Image.Image]]) -> Groups:
+    """Made images, with the detector's truth."""
     detector = Classifier.from_pretrained(model_path("reef:detector"))
-    samples = open_run(run).samples(variant)
-    for name in sorted({sample.class_name for sample in samples}):
-        pictures = [sample.image for sample in samples if sample.class_name == name]
-        logits = [detector.logits(pixels) for pixels in images.batches(pictures)]
-        yield name, pictures, torch.cat(logits).numpy() > 0
+    for name in sorted({name for name, _ in pictures}):
+        own = [image for of, image in pictures if of == name]
+        logits = [detector.logits(pixels) for pixels in images.batches(own)]
+        yield name, own, torch.cat(logits).numpy() > 0
 
 
 def table(rows: Sequence[Row]) -> dict[str, Any]:
@@ -110,15 +121,15 @@ def table(rows: Sequence[Row]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="directories of reef runs")
+    parser.add_argument("run", type=Path, nargs="?", help="the directory of a reef run with its uninformed counterpart")
+    parser.add_argument("--pareto", nargs="+", default=[], metavar="SETTING", help="as reported by informing_pareto.py")
     parser.add_argument("--name", help="of the record, where it is another question's")
     options = parser.parse_args()
-    several = len(options.runs) > 1
     sets = [("real", real())]
-    for run in options.runs:
-        for variant, name in (("uninformed", "uninformed"), ("images", "informed")):
-            if open_run(run).samples(variant):
-                sets.append((f"{run.name} {name}" if several else name, made(run, variant)))
+    if options.run:
+        sets += [("uninformed", detected(of_run(options.run, "uninformed")))]
+        sets += [("informed", detected(of_run(options.run, "images")))]
+    sets += [(setting, detected(of_pareto(setting))) for setting in options.pareto]
     rows: dict[str, dict[str, list[Row]]] = {model: {} for model in JUDGES}
     judges = {model: Judge(model) for model in JUDGES}
     for name, groups in sets:
@@ -136,8 +147,7 @@ def main() -> None:
                 + "".join(f"{s:>9} ({c['missing']:>4} of {c['n']:>4})" for s, c in zip(shown, cells, strict=True))
             )
     file = f"detail_auc_{options.name}.json" if options.name else "detail_auc.json"
-    folders = {str(run): f"out/{run.name}" for run in options.runs}
-    write(RESULTS / file, head(None, tables=tables), folders)
+    write(RESULTS / file, head(None, tables=tables), {str(options.run): "out/reef"} if options.run else None)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 Seconds are of one worker; images that need a model which is not here are not timed, and neither are descents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from concord.data import ImageSet, open_data, open_test
 from concord.errors import ConcordError
 from concord.evaluation.cells import compute_of
 from concord.evaluation.protocols import is_eval_epoch, num_epochs
@@ -49,8 +50,6 @@ def missing_models(plan: Plan) -> dict[str, Needed]:
 
 def missing_data(plan: Plan) -> list[str]:
     """What of the real images cannot be read here, and why."""
-    from concord.data import open_data, open_test
-
     found = []
     for what, source, opened in (("data", plan.place.data, open_data), ("test", plan.place.test, open_test)):
         try:
@@ -70,7 +69,7 @@ def cost(plan: Plan) -> Cost:
     away = missing_models(plan)
     for one in plan.sets.values():
         unmade = [seed for seed in one.seeds if not is_made(job_of(plan, one, seed))]
-        classes, each = _classes(one.base), one.ipc or 0
+        (classes, whole), each = _real(one.base), one.ipc or 0
         count = len(unmade) * each * classes
         images += count
         if count and one.base.is_generated:
@@ -101,7 +100,7 @@ def cost(plan: Plan) -> Cost:
                     if key not in by_network:
                         by_network[key] = _network(settings, ways[0], classes)
                     step, looking = by_network[key]
-                    seen = (ipc or _whole(one.base) // max(1, classes)) * classes
+                    seen = (ipc or whole // max(1, classes)) * classes
                     epochs = num_epochs(ways[0].protocol, max(1, seen // classes), classes)
                     judged = sum(is_eval_epoch(ways[0].protocol, epoch, epochs) for epoch in range(epochs))
                     training_seconds += lack * (epochs * seen * step + judged * _tested(plan) * looking)
@@ -109,41 +108,31 @@ def cost(plan: Plan) -> Cost:
     return Cost(images, trainings, image_seconds, training_seconds, list(untimed))
 
 
-_COUNTS: dict[str, tuple[int, int]] = {}
+_COUNTS: dict[tuple[str, ...], tuple[int, int]] = {}
 
 
-def _counts(recipe: Recipe) -> tuple[int, int]:
-    """Classes and images of a recipe's data; ten classes where it cannot be read."""
-    if recipe.data not in _COUNTS:
+def _counts(name: tuple[str, ...], opened: Callable[[], ImageSet], otherwise: tuple[int, int]) -> tuple[int, int]:
+    """Classes and images of a data set, counted once a process; `otherwise` where it cannot be read."""
+    if name not in _COUNTS:
         try:
-            data = open_recipe_data(recipe)
-            _COUNTS[recipe.data] = len(data.classes), sum(len(data.items(entry.label)) for entry in data.classes)
+            data = opened()
+            _COUNTS[name] = len(data.classes), sum(len(data.items(entry.label)) for entry in data.classes)
         except ConcordError:
-            _COUNTS[recipe.data] = 10, 0
-    return _COUNTS[recipe.data]
+            _COUNTS[name] = otherwise
+    return _COUNTS[name]
 
 
-def _classes(recipe: Recipe) -> int:
-    return _counts(recipe)[0]
-
-
-def _whole(recipe: Recipe) -> int:
-    return _counts(recipe)[1]
+def _real(recipe: Recipe) -> tuple[int, int]:
+    """Classes and images of a recipe's real set: ten classes where it cannot be read."""
+    name = "real", recipe.data, *(recipe.classes or ())
+    return _counts(name, lambda: open_recipe_data(recipe), (10, 0))
 
 
 def _tested(plan: Plan) -> int:
     """Images that students are tested on, about; where they are made first, as many as will be."""
-    from concord.data import open_test
-
     if (one := plan.prepared.get("test")) is not None and one.ipc:
         return one.ipc * 10
-    if plan.place.test not in _COUNTS:
-        try:
-            test = open_test(plan.place.test)
-            _COUNTS[plan.place.test] = len(test.classes), sum(len(test.items(e.label)) for e in test.classes)
-        except ConcordError:
-            _COUNTS[plan.place.test] = 0, 0
-    return _COUNTS[plan.place.test][1]
+    return _counts(("test", plan.place.test), lambda: open_test(plan.place.test), (0, 0))[1]
 
 
 def _seconds_an_image(one: SetPlan) -> float | None:

@@ -85,9 +85,9 @@ def of_run(run: Path, variant: str) -> list[tuple[str, Image.Image]]:
     return [(sample.class_name, sample.image) for sample in open_run(run).samples(variant)]
 
 
-def of_pareto(setting: str) -> list[tuple[str, Image.Image]]:
+def of_pareto(setting: str, ipc: int) -> list[tuple[str, Image.Image]]:
     """Images that were made to report a setting, with their species."""
-    made, _ = make(setting, *BLOCKS["report"])
+    made, _ = make(setting, BLOCKS["report"][0], ipc)
     names = {entry.label: entry.class_name for entry in real_set().classes}
     return [(names[int(label)], image) for label, image in zip(made.labels, made.images, strict=True)]
 
@@ -123,13 +123,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="the directory of a reef run with its uninformed counterpart")
     parser.add_argument("--pareto", nargs="+", default=[], metavar="SETTING", help="as reported by informing_pareto.py")
+    parser.add_argument("--ipc", type=int, default=50, help="images a species of those settings")
     parser.add_argument("--name", help="of the record, where it is another question's")
     options = parser.parse_args()
     sets = [("real", real())]
     if options.run:
         sets += [("uninformed", detected(of_run(options.run, "uninformed")))]
         sets += [("informed", detected(of_run(options.run, "images")))]
-    sets += [(setting, detected(of_pareto(setting))) for setting in options.pareto]
+    sets += [(setting, detected(of_pareto(setting, options.ipc))) for setting in options.pareto]
     rows: dict[str, dict[str, list[Row]]] = {model: {} for model in JUDGES}
     judges = {model: Judge(model) for model in JUDGES}
     for name, groups in sets:

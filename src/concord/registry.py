@@ -127,12 +127,14 @@ class ScorerSpec:
     name: what a recipe's `scorer.kind` says. build: ``module:function`` of (recipe, models, real), which returns a
     `concord.metrics.scorers.Scorer` or None; models: a `ModelCache`; real: (encoder, class name) -> unit embeddings (N,
     D) of some of its real images. models: recipe -> the models that it will load, dotted key -> directory or hub id.
+    asks: whether it asks a server, which one process does then, however many share the work.
     """
 
     name: str
     build: str
     about: str
     models: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,9 @@ class MetricSpec:
         of: ``run``: `compute` is a function of `concord.metrics.measure_run.Measuring`, which returns JSON values, or
             None where there is nothing to measure; ``predictions``: of (logits (N, K), labels (N,)), which returns a
             float.
+        of_class: of a run's metric that needs the images class by class, a function of (Measuring,
+            `concord.metrics.class_images.ClassImages`), which several workers may call; what it returns travels between
+            machines, and reaches `compute` by `Measuring.parts`.
         rows: how its figures are shown.
         sheet: lines for the head of the contact sheet, formats of what `compute` returned, as in ``{informed[n]}``; a
             line whose figures are not all there is left out.
@@ -196,6 +201,7 @@ class MetricSpec:
     card: tuple[str, ...] = ()
     limit: str = ""
     rank: int = 100
+    of_class: str = ""
 
 
 @dataclass(frozen=True)

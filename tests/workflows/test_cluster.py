@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from noisy_run import left, noisy_run
 from PIL import Image
 from toy import tree
 from typer.testing import CliRunner
@@ -27,6 +28,7 @@ from concord.storage.cluster import connected
 from concord.workflows import executors
 from concord.workflows.distill import distill
 from concord.workflows.evaluate import evaluate_sets
+from concord.workflows.teachers import teach_all, trainings
 
 ray = pytest.importorskip("ray", reason="needs the extra cluster")
 
@@ -119,6 +121,26 @@ def test_the_front_door_goes_to_a_cluster_by_its_address(nodes: Any, tmp_path: P
     chosen |= {"protocol": "hard", "device": "cpu", "dtype": "float32"}
     scores = concord.evaluate(run, str(tmp_path / "photos"), cluster=nodes[0].address, **chosen)
     assert [cell["ipc"] for cell in scores.record["cells"]] == [2]
+
+
+def test_classes_are_measured_on_nodes_as_here(nodes: Any, tmp_path: Path) -> None:
+    recipe, out = noisy_run(tmp_path, {"kind": "percentile", "model": "reef:clip-2"}), tmp_path / "run"
+    notes: list[str] = []
+    with connected(nodes[0].address) as mine:
+        many = executors.team(mine, recipe)
+        found = left(many.recipe, out, many.engine(executors.open_recipe_data(recipe), notes.append))
+    assert found == left(recipe, out)
+    assert notes and "of the cluster, device cpu" in notes[0]
+
+
+def test_teachers_are_trained_on_nodes(nodes: Any, tmp_path: Path) -> None:
+    many_photos(tmp_path / "photos")
+    quick = ["student=convnet-1", "width=4", "size=8", "epochs=1", "device=cpu", "dtype=float32"]
+    swept = trainings([*quick, "seed=0,1"])
+    with connected(nodes[0].address) as mine:
+        there = teach_all(str(tmp_path / "photos"), None, swept, tmp_path / "nodes", cluster=mine)
+    here = teach_all(str(tmp_path / "photos"), None, swept, tmp_path / "here", workers=1)
+    assert [Path(one.file).read_bytes() for one in there] == [Path(one.file).read_bytes() for one in here]
 
 
 def test_concepts_are_selected_on_nodes_as_here(nodes: Any) -> None:

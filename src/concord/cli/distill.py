@@ -27,7 +27,10 @@ def distill(
     ] = None,
     cluster: Annotated[
         str | None,
-        Option(metavar="ADDRESS", help="Make images on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
+        Option(
+            metavar="ADDRESS",
+            help="Make and measure images on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT.",
+        ),
     ] = None,
     shard: Annotated[
         str | None,

@@ -12,6 +12,10 @@ from concord.cli.console import Console, print_json
 
 def merge(
     directory: Annotated[Path, Argument(metavar="DIR", help="What `concord distill --shard` filled.")],
+    cluster: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="Measure on a Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -26,11 +30,12 @@ def merge(
         from concord.cli.progress import Bar
         from concord.events import Silent
         from concord.recipe import load
+        from concord.storage.cluster import connected_if
         from concord.workflows.shards import merge as join
 
         bar = nullcontext(Silent()) if quiet else Bar(load(str(directory)), directory, Console(stderr=as_json))
-        with bar as progress:
-            results = join(directory, progress)
+        with connected_if(cluster) as nodes, bar as progress:
+            results = join(directory, progress, cluster=nodes)
         if as_json:
             print_json(results)
         elif not quiet:

@@ -196,6 +196,18 @@ class Epochs(Counting):
         return None if fact["accuracy"] is None else Text(f"{text}{fact['accuracy']:.1f} %")
 
 
+class Teachers(Counting):
+    """The trainings of a sweep of teachers: a line for each that ended."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        columns = TextColumn("  teachers"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
+        super().__init__(console, quiet, *columns)
+
+    def line(self, fact: Mapping[str, Any]) -> Text | None:
+        said = "" if fact["accuracy"] is None else f": {fact['accuracy']:.1f} %"
+        return Text(f"  {plain(fact['name'])}{said}")
+
+
 class Tuning(Counting):
     """The epochs of a diffusion model's fine-tuning."""
 

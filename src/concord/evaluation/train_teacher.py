@@ -80,11 +80,16 @@ def held_out(
     return align_classes(beside, images) if beside.fingerprint != whole.fingerprint else None
 
 
+def state_of(out: Path) -> Path:
+    """Where the training of a teacher that goes to `out` keeps its state."""
+    return out.with_name(f".{out.name}.checkpoint")
+
+
 def checkpoint_of(out: Path) -> Path:
     """Where a teacher's training keeps its state; a ConcordError where the teacher cannot be written to `out`."""
     if out.suffix != ".safetensors":
         raise ConcordError(f"{out}: give a name that ends in .safetensors")
-    part = out.with_name(f".{out.name}.checkpoint")
+    part = state_of(out)
     if out.exists() and not part.exists():  # with both, it was killed between writing one and removing the other
         raise ConcordError(f"{out} is there already; take it away, or give another --out")
     return part

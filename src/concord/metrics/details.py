@@ -7,15 +7,15 @@ detail is likely missing. It is evidence, not truth; docs/reef.md says how well 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-import torch
 from PIL import Image
+from torch import Tensor
 
+from concord.metrics.class_images import ClassImages, Made
 from concord.metrics.measure_run import Measuring
-from concord.metrics.scorers import Detector, Percentile, Scorer
+from concord.metrics.scorers import Concept, Detector, Percentile, Scorer
 from concord.storage import images
 from concord.storage.atomic import write_json
 
@@ -23,7 +23,7 @@ WORST = 10
 """How many of the details that are most often missing are named in results.json."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Detail:
     """One phrase on one image: cosine similarity, and its percentile among the class's real images, in [0, 1]."""
 
@@ -36,15 +36,16 @@ def details(
     scorer: Percentile, name: str, phrases: Sequence[str], pictures: Sequence[Image.Image]
 ) -> list[list[Detail]]:
     """The evidence for each image of one class and each of the class's phrases, in their order."""
-    concepts, found = [(name, phrase) for phrase in phrases], []
-    for pixels in images.batches(pictures):
-        similarity = scorer.similarity(pixels, concepts)
-        percentile = scorer.percentile(similarity, concepts)
-        found += [
-            [Detail(*row) for row in zip(phrases, s, p, strict=True)]
-            for s, p in zip(similarity.tolist(), percentile.tolist(), strict=True)
-        ]
-    return found
+    concepts = [(name, phrase) for phrase in phrases]
+    batches = images.batches(pictures)
+    return [row for pixels in batches for row in _rated(scorer, concepts, scorer.similarity(pixels, concepts))]
+
+
+def _rated(scorer: Percentile, concepts: Sequence[Concept], similarity: Tensor) -> list[list[Detail]]:
+    """The evidence for images of one class by their cosines (B, K) with its concepts."""
+    rows = zip(similarity.tolist(), scorer.percentile(similarity, concepts).tolist(), strict=True)
+    phrases = [phrase for _, phrase in concepts]
+    return [[Detail(*row) for row in zip(phrases, s, p, strict=True)] for s, p in rows]
 
 
 class Evidence:
@@ -89,18 +90,38 @@ class Evidence:
         }
 
 
+class Found(NamedTuple):
+    """The evidence for images of one class: their files, and what `Evidence.add` takes."""
+
+    files: list[str]
+    found: list[list[Detail]]
+    shown: list[list[bool]] | None
+
+
+def of_class(run: Measuring, of: ClassImages) -> dict[str, Found]:
+    """The evidence for the images of one class, by variant; none where no concepts inform."""
+    if run.concepts is None or not run.concepts.used:
+        return {}
+    scorer, name, phrases = run.percentile, run.names[of.label], run.concepts.kept[of.label]
+    concepts, evidence = [(name, phrase) for phrase in phrases], dict[str, Found]()
+    for variant, made in of.made.items():
+        if made:
+            run.learn(scorer, concepts, of)
+            found = _rated(scorer, concepts, scorer.cosines(of.rows(scorer.encoder.images, made), concepts))
+            evidence[variant] = Found([one.file for one in made], found, _shown(run.scorer, of, made, concepts))
+    return evidence
+
+
 def measure(run: Measuring) -> dict[str, Any] | None:
     """The metric `details`, where concepts inform: leave details.json, and return it in short for each set."""
     if run.concepts is None or not run.concepts.used:
         return None
     scorer, short, everything = run.percentile, dict[str, Any](), dict[str, Any]()
     for variant in run.variants:
-        evidence, samples = Evidence(scorer.threshold), run.stored.samples(variant)
-        for label, group in groupby(samples, attrgetter("label")):  # class by class: not all fit into memory
-            name, of_class, phrases = run.names[label], list(group), run.concepts.kept[label]
-            pictures, files = [sample.image for sample in of_class], [sample.file for sample in of_class]
-            shown = _shown(run.scorer, pictures, name, phrases)
-            evidence.add(name, files, details(scorer, name, phrases, pictures), shown)
+        evidence = Evidence(scorer.threshold)
+        for name, found in zip(run.names, run.parts("details"), strict=True):
+            if variant in found:
+                evidence.add(name, *found[variant])
         short["informed" if variant == "images" else "uninformed"] = evidence.summary()
         everything |= evidence.images
     encoder = run.recipe.scorer.model if run.scorer is scorer else run.recipe.scorer.encoder
@@ -110,11 +131,10 @@ def measure(run: Measuring) -> dict[str, Any] | None:
 
 
 def _shown(
-    detector: Scorer | None, pictures: Sequence[Image.Image], name: str, phrases: Sequence[str]
+    detector: Scorer | None, of: ClassImages, made: Sequence[Made], concepts: Sequence[Concept]
 ) -> list[list[bool]] | None:
     """Which phrases a detector finds in each image; None without a detector, or where it does not know them."""
-    if not isinstance(detector, Detector) or not detector.knows(phrases):
+    if not isinstance(detector, Detector) or not detector.knows([phrase for _, phrase in concepts]):
         return None
-    concepts = [(name, phrase) for phrase in phrases]
-    ratings = [detector.rate(pixels, concepts) for pixels in images.batches(pictures)]
-    return (torch.cat(ratings) >= detector.threshold).tolist() if ratings else []
+    shown: list[list[bool]] = (of.rows(partial(detector.rate, concepts=concepts), made) >= detector.threshold).tolist()
+    return shown

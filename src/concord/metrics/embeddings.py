@@ -1,53 +1,46 @@
 """Embeddings of real, made and condition images beside each other, for the picture of their distribution (Fig. 6)."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
-from concord.concepts.selection import embed_images
-from concord.data.sampling import MOST, spread
+from concord.data.sampling import MOST, evenly
+from concord.metrics.class_images import ClassImages
 from concord.metrics.measure_run import Measuring
-from concord.models.encoder import Encoder
-from concord.storage import images
 from concord.storage.atomic import write_atomically
 
-BATCH = 64
 
-
-def embed(encoder: Encoder, pictures: Iterator[Image.Image]) -> np.ndarray:
-    """Unit embeddings (N, D), float16, of images that are read one by one."""
-    rows: list[torch.Tensor] = []
-    with torch.no_grad():
-        while some := list(islice(pictures, BATCH)):
-            rows += [encoder.images(pixels).half().cpu() for pixels in images.batches(some)]
-    return torch.cat(rows).numpy() if rows else np.empty((0, 0), np.float16)
+def of_class(run: Measuring, of: ClassImages) -> dict[str, np.ndarray]:
+    """Unit embeddings (N, D), float16, of some images of one class, by set; none where no concepts inform."""
+    if run.concepts is None or not run.concepts.used:
+        return {}
+    network, most = run.models.encoder.images, max(1, MOST // len(run.names))
+    some = {variant: evenly(made, most) for variant, made in of.made.items()}
+    sets = {
+        "informed" if variant == "images" else "uninformed": of.rows(network, made) for variant, made in some.items()
+    }
+    if sources := [one.source for one in some.get("images", ()) if one.source]:
+        sets["conditions"] = of.rows(network, sources)
+    sets["real"] = of.rows(network, of.real(most))
+    return {name: rows.half().numpy() for name, rows in sets.items() if len(rows)}
 
 
 def measure(run: Measuring) -> None:
     """The metric `embeddings`, where concepts inform: leave embeddings.npz, some of each set with their labels."""
     if run.concepts is None or not run.concepts.used:
         return
-    encoder, sets = run.models.encoder, dict[str, tuple[np.ndarray, Sequence[int]]]()
-    for variant in run.variants:
-        every = run.stored.samples(variant)
-        samples = [every[i] for i in spread(len(every))]
-        labels = [sample.label for sample in samples]
-        name = "informed" if variant == "images" else "uninformed"
-        sets[name] = embed(encoder, (sample.image for sample in samples)), labels
-        if variant == "images" and samples and samples[0].source:
-            sets["conditions"] = embed(encoder, (run.data.read(sample.source) for sample in samples)), labels
-    most = max(1, MOST // len(run.names))
-    real = [embed_images(encoder, run.data, label, most, run.skip) for label in range(len(run.names))]
-    sets["real"] = torch.cat(real).half().numpy(), [label for label, rows in enumerate(real) for _ in rows]
+    found: list[dict[str, np.ndarray]] = run.parts("embeddings")
+    sets = {}
+    for name in ("informed", "uninformed", "conditions", "real"):
+        if rows := {label: of[name] for label, of in enumerate(found) if name in of}:
+            labels = np.repeat([*rows], [len(some) for some in rows.values()])
+            sets[name] = np.concatenate([*rows.values()]), labels
     save(run.out / "embeddings.npz", sets)
 
 
-def save(path: Path, sets: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> None:
+def save(path: Path, sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Write for each set that has any its embeddings and their labels."""
     arrays = {name: rows for name, (rows, _) in sets.items() if len(rows)}
     labels = {f"labels_{name}": np.asarray(sets[name][1]) for name in arrays}

@@ -1,23 +1,34 @@
 """What a generated set came to: measured on the stored files, so that what is measured is what was kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.data.sampling import readable
+from concord.metrics.class_images import ClassImages, ClassJob, Made
 from concord.metrics.measures import ALWAYS
-from concord.metrics.scorers import REAL_IMAGES, Percentile, RealEmbeddings, Scorer, Tells, Vocabulary, percentile_by
+from concord.metrics.scorers import (
+    REAL_IMAGES,
+    Concept,
+    Percentile,
+    RealEmbeddings,
+    Scorer,
+    Tells,
+    Vocabulary,
+    percentile_by,
+)
 from concord.metrics.unread import Unread
 from concord.models.cache import ModelCache
+from concord.models.teachers import Teacher, load_teacher
 from concord.recipe import Recipe
 from concord.recipe.sections import Scorer as ScorerSettings
 from concord.registry import METRICS, SCORERS
@@ -37,8 +48,31 @@ class Pictures:
     labels: np.ndarray
 
 
+class Concepts(Protocol):
+    """The concepts of a run that is made by models: whether they inform it, and the kept phrases of every class."""
+
+    @property
+    def used(self) -> bool: ...
+    @property
+    def kept(self) -> Sequence[Sequence[str]]: ...
+
+
+class Kept(NamedTuple):
+    """`Concepts` as they travel to another process."""
+
+    used: bool
+    kept: Sequence[Sequence[str]]
+
+
+Engine = Callable[["Measuring", Sequence[str], Iterable[ClassJob]], Iterator[tuple[int, dict[str, Any]]]]
+"""Has `measure_class` done somewhere for each of some classes, and yields its results in any order."""
+
+
 class Measuring:
-    """A run whose images are all `stored`, with what measures share; `variants` are its sets, ``images`` first."""
+    """A run whose images are all `stored`, with what measures share; `variants` are its sets, ``images`` first.
+
+    engine: who measures classes; this process, where None is given.
+    """
 
     def __init__(
         self,
@@ -47,7 +81,8 @@ class Measuring:
         out: Path,
         variants: Sequence[str],
         models: ModelCache,
-        concepts: ConceptPlan | None = None,
+        concepts: Concepts | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.recipe, self.data, self.out, self.variants = recipe, data, out, tuple(variants)
         self.stored, self.models, self.concepts = Run(out), models, concepts
@@ -55,6 +90,8 @@ class Measuring:
         self._guided = concepts is not None and recipe.is_guided
         self.skip = recipe.unreadable == "skip"
         self._embed_real = RealEmbeddings(data, self.skip)
+        self._engine = engine or _here
+        self._parts = dict[str, list[Any]]()
 
     @cached_property
     def scorer(self) -> Scorer | None:
@@ -70,13 +107,29 @@ class Measuring:
             return self.scorer
         return percentile_by(self.recipe.scorer.encoder, "scorer.encoder", self.models, self._embed_real)
 
+    def learn(self, scorer: Percentile, concepts: Sequence[Concept], of: ClassImages) -> None:
+        """Have a scorer know concepts of a class by its images, which stand for those of all classes of its name."""
+        name = self.names[of.label]
+        labels = [label for label, other in enumerate(self.names) if other == name]
+        if any(concept not in scorer.known for concept in concepts):
+            items = [item for label in labels for item in of.real(REAL_IMAGES, label=label)]
+            scorer.learn(concepts, of.rows(scorer.encoder.images, items))
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """What the recipe's teacher is; None where it names none."""
+        if not self.recipe.teacher:
+            return None
+        return load_teacher(self.recipe.teacher, self.data.classes, device=str(self.models.device))
+
     @cached_property
     def details(self) -> list[list[str]]:
         """What each class's images should show: the data set's known details, else the kept concepts."""
         known = self.data.known_details
         if known is not None:
             return [list(known[entry.key]) for entry in self.data.classes]
-        return self.concepts.kept if self.concepts and self.concepts.used else [[] for _ in self.names]
+        kept = self.concepts.kept if self.concepts and self.concepts.used else [[] for _ in self.names]
+        return [[*phrases] for phrases in kept]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -88,12 +141,54 @@ class Measuring:
         sets = {}
         for variant in self.variants:
             samples = self.stored.samples(variant)
-            name = "informed" if variant == "images" and self._guided else "uninformed"
-            sets[name] = Pictures(Unread(attrgetter("image"), samples), np.array([s.label for s in samples]))
-        most = max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self.names)))
-        some = [(c, item) for c in range(len(self.names)) for item in readable(self.data, c, most, self.skip)]
+            sets[self.set_of(variant)] = Pictures(Unread(attrgetter("image"), samples), self.labels(variant))
+        classes = range(len(self.names))
+        some = [(c, item) for c in classes for item in readable(self.data, c, self.most_real, self.skip)]
         real = Unread(self._real, [item for _, item in some])
         return sets | {"real": Pictures(real, np.array([label for label, _ in some]))}
+
+    def set_of(self, variant: str) -> str:
+        """What results.json calls a variant: informed or uninformed."""
+        return "informed" if variant == "images" and self._guided else "uninformed"
+
+    def labels(self, variant: str) -> np.ndarray:
+        """The label of each of a variant's images, (N,), in the manifest's order: class by class."""
+        return np.array([sample.label for sample in self.stored.samples(variant)])
+
+    @property
+    def most_real(self) -> int:
+        """Real images of a class that are measured beside the made ones, at most."""
+        return max(1, min(REAL_IMAGES, REAL_IN_ALL // len(self.names)))
+
+    def rows(self, of: ClassImages, network: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+        """What a network makes of a class's images, (N, ...), by the sets of `sets`."""
+        some = {self.set_of(variant): of.rows(network, made) for variant, made in of.made.items()}
+        return {
+            name: rows.numpy() for name, rows in {**some, "real": of.rows(network, of.real(self.most_real))}.items()
+        }
+
+    def parts(self, name: str) -> list[Any]:
+        """What a metric's `of_class` made of each class, in label order.
+
+        All metrics of the run are asked at once, so that each class is looked at once.
+        """
+        if name not in self._parts:
+            asked = [name, *(other for other in self.asked if METRICS.get(other).of_class and other != name)]
+            found = dict(self._engine(self, asked, self._jobs()))
+            self._parts |= {one: [found[label][one] for label in range(len(self.names))] for one in asked}
+        return self._parts[name]
+
+    def _jobs(self) -> Iterator[ClassJob]:
+        made: list[dict[str, list[Made]]] = [{v: [] for v in self.variants} for _ in self.names]
+        for variant in self.variants:
+            for sample in self.stored.samples(variant):
+                made[sample.label][variant].append(Made(sample.file, sample.source, sample.path))
+        return (ClassJob(label, of_class) for label, of_class in enumerate(made))
+
+    @property
+    def asked(self) -> list[str]:
+        """The metrics that are to be measured."""
+        return [*dict.fromkeys((*(() if self.concepts is None else ALWAYS), *self.recipe.metrics))]
 
     def _real(self, item: str) -> Image.Image:
         return images.shrunk(self.data.read(item), REAL_SIDE)
@@ -101,10 +196,11 @@ class Measuring:
     def results(self) -> dict[str, Any]:
         """Measure what results.json shall hold, by metric; a ConcordError blames a stranger's that fails."""
         found = {}
-        for name in dict.fromkeys((*(ALWAYS if self.concepts else ()), *self.recipe.metrics)):
+        for name in self.asked:
             with METRICS.blamed(name):
                 figures = METRICS.build(name, METRICS.get(name).compute)(self)
                 json.dumps(figures, allow_nan=False)
+            self._parts.pop(name, None)
             if figures is not None:
                 found[name] = figures
         return found
@@ -140,6 +236,19 @@ class Measuring:
             return {}
         shares = [sample.scores["active_share"] for sample in self.stored.samples()]
         return {"active_share": round(float(np.mean(shares)), 4)}
+
+
+def measure_class(run: Measuring, names: Sequence[str], job: ClassJob) -> tuple[int, dict[str, Any]]:
+    """A class's label, and what each metric's `of_class` makes of it; an image is read once for all of them."""
+    images, found = ClassImages(job, run.data, run.skip), dict[str, Any]()
+    for name in names:
+        with METRICS.blamed(name):
+            found[name] = METRICS.build(name, METRICS.get(name).of_class)(run, images)
+    return job.label, found
+
+
+def _here(run: Measuring, names: Sequence[str], jobs: Iterable[ClassJob]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return (measure_class(run, names, job) for job in jobs)
 
 
 def _named(scorer: ScorerSettings, recipe: Recipe) -> str | None:

@@ -31,6 +31,7 @@ DETAILS = MetricSpec(
         Measure("percentile", "mean percentile among real images", "number", 1, of="phrase"),
     ),
     rank=2,
+    of_class="concord.metrics.details:of_class",
 )
 NEAR_COPIES = MetricSpec(
     "near_copies", "run", "concord.metrics.copies:measure", "How many images are real ones, or nearly.",
@@ -39,10 +40,12 @@ NEAR_COPIES = MetricSpec(
         " each other; {identical:d} equal one in every pixel.",
     ),
     limit="It was not examined for near copies of real images.",
+    of_class="concord.metrics.copies:of_class",
 )
 EMBEDDINGS = MetricSpec(
     "embeddings", "run", "concord.metrics.embeddings:measure",
     "Where made and real images lie beside each other; it leaves embeddings.npz, and no figure.",
+    of_class="concord.metrics.embeddings:of_class",
 )
 COMPLETENESS = MetricSpec(
     "completeness", "run", "concord.metrics.completeness:measure",
@@ -80,6 +83,7 @@ COMPLETENESS = MetricSpec(
         "A filled number: the scorer finds the concept in the image. A crossed one: it does not.",
     ),
     rank=1,
+    of_class="concord.metrics.completeness:of_class",
 )
 TEACHER_ACCURACY = MetricSpec(
     "teacher_accuracy", "run", "concord.metrics.completeness:measure_teacher_accuracy",
@@ -91,6 +95,7 @@ TEACHER_ACCURACY = MetricSpec(
         ),
     ),
     rank=3,
+    of_class="concord.metrics.completeness:recognised_of_class",
 )
 NUISANCE_DIVERSITY = MetricSpec(
     "nuisance_diversity", "run", "concord.metrics.completeness:measure_nuisance_diversity",
@@ -103,6 +108,7 @@ NUISANCE_DIVERSITY = MetricSpec(
         ),
     ),
     rank=4,
+    of_class="concord.metrics.completeness:nuisances_of_class",
 )
 # fmt: on
 DETECTOR = ScorerSpec(
@@ -121,6 +127,7 @@ VQA = ScorerSpec(
     "vqa",
     "concord.metrics.vqa:build",
     "A vision-language model on a server with the chat protocol, asked VQAScore's question.",
+    asks=True,
 )
 NO_SCORER = ScorerSpec("none", "concord.metrics.scorers:no_scorer", "Nothing rates images.")
 ALWAYS = ("details", "near_copies", "embeddings", "completeness", "teacher_accuracy", "nuisance_diversity")

@@ -6,12 +6,13 @@ Either should be another model than the one that informed the sampling: a pupil 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from concord.concepts.bank import concept_text
 from concord.concepts.selection import embed_images
@@ -92,6 +93,13 @@ class Detector:
         return probabilities[:, [self._column[phrase] for _, phrase in concepts]]
 
 
+class Known(NamedTuple):
+    """What percentiles of a concept need: its text's unit embedding (D,), and its cosines with real images, sorted."""
+
+    text: Tensor
+    real: Tensor
+
+
 class Percentile:
     """Where an image's similarity with "{class} with {phrase}" lies among that class's real images.
 
@@ -104,25 +112,35 @@ class Percentile:
     def __init__(self, encoder: Encoder, real: Callable[[str], Tensor]) -> None:
         """`real`: class name to unit embeddings (N, D) of some of its real images."""
         self.encoder, self.real = encoder, real
-        self._sorted: dict[Concept, Tensor] = {}
+        self.known: dict[Concept, Known] = {}
 
     def similarity(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         """Cosines (B, K), on the CPU, of images (B, 3, H, W) in [-1, 1] with "{class} with {phrase}"."""
         with torch.no_grad():
-            texts = self.encoder.texts([concept_text(*concept) for concept in concepts])
-            return (self.encoder.images(pixels) @ texts.T).cpu()
+            return self.cosines(self.encoder.images(pixels).cpu(), concepts)
+
+    def cosines(self, embeddings: Tensor, concepts: Sequence[Concept]) -> Tensor:
+        """Cosines (B, K) of the encoder's unit embeddings (B, D) of images, all on the CPU."""
+        return embeddings @ torch.stack([self._know(concept).text for concept in concepts]).T
 
     def percentile(self, similarity: Tensor, concepts: Sequence[Concept]) -> Tensor:
         """Where cosines (B, K) lie among the real images of each concept's class: the share not above, in [0, 1]."""
-        columns = []
-        for k, concept in enumerate(concepts):
-            if concept not in self._sorted:
+        of_real = [self._know(concept).real for concept in concepts]
+        table = pad_sequence(of_real, batch_first=True, padding_value=torch.inf)  # (K, R)
+        not_above = torch.searchsorted(table, similarity.T.to(table).contiguous(), right=True)  # (K, B)
+        return not_above.T / torch.tensor([len(cosines) for cosines in of_real])
+
+    def learn(self, concepts: Sequence[Concept], real: Tensor) -> None:
+        """Take unit embeddings (N, D) of real images that are at hand for those of these concepts' class."""
+        for concept in concepts:
+            if concept not in self.known:
                 text = self.encoder.texts([concept_text(*concept)])[0]
-                self._sorted[concept] = (self.real(concept[0]).to(text) @ text).cpu().sort().values
-            reference = self._sorted[concept]
-            column = similarity[:, k].contiguous()
-            columns.append(torch.searchsorted(reference, column, right=True) / len(reference))
-        return torch.stack(columns, 1)
+                self.known[concept] = Known(text.cpu(), (real.to(text) @ text).cpu().sort().values)
+
+    def _know(self, concept: Concept) -> "Known":
+        if concept not in self.known:
+            self.learn([concept], self.real(concept[0]))
+        return self.known[concept]
 
     def rate(self, pixels: Tensor, concepts: Sequence[Concept]) -> Tensor:
         return self.percentile(self.similarity(pixels, concepts), concepts)
@@ -134,6 +152,10 @@ class Vocabulary:
 
     concepts: tuple[Concept, ...]
     own: np.ndarray
+
+    def of_class(self, label: int) -> list[Concept]:
+        """The concepts that a class has."""
+        return [self.concepts[k] for k in np.flatnonzero(self.own[label])]
 
     @classmethod
     def of(cls, names: Sequence[str], details: Sequence[Sequence[str]], shared: bool) -> Self:
@@ -149,10 +171,10 @@ class Vocabulary:
         return cls(tuple(concepts.values()), np.array(own, dtype=bool).reshape(len(names), len(concepts)))
 
 
-def found(scorer: Scorer, pictures: Iterable[Image.Image], vocabulary: Vocabulary) -> Iterator[np.ndarray]:
-    """Which concepts a scorer finds in images, batch by batch: booleans (B, K)."""
+def found(scorer: Scorer, pictures: Iterable[Image.Image], concepts: Sequence[Concept]) -> Iterator[np.ndarray]:
+    """Which of K concepts a scorer finds in images, batch by batch: booleans (B, K)."""
     for pixels in images.batches(pictures):
-        yield (scorer.rate(pixels, vocabulary.concepts) >= scorer.threshold).cpu().numpy()
+        yield (scorer.rate(pixels, concepts) >= scorer.threshold).cpu().numpy()
 
 
 def detector(recipe: Recipe, models: ModelCache, real: Real) -> Detector:

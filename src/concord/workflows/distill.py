@@ -24,6 +24,7 @@ from concord.methods.base import Fits, Informed, InTensors, Method, Pools, Resum
 from concord.models.hub import find_model, trace_of
 from concord.plan import Sample, batches, cuts
 from concord.recipe import Recipe, models
+from concord.registry import SCORERS
 from concord.report.page import write_report
 from concord.runs import begin, shards
 from concord.runs.directory import Run
@@ -42,6 +43,7 @@ from concord.workflows.executors import (
     Job,
     Team,
     here,
+    measure_by,
     open_recipe_data,
     processes,
     require_gpus,
@@ -53,12 +55,13 @@ from concord.workflows.requirements import require_models, with_model
 
 if TYPE_CHECKING:
     from concord.concepts.plan import ConceptPlan
-    from concord.metrics.measure_run import Measuring
+    from concord.metrics.measure_run import Engine, Measuring
 
 SELECTION = "selection.jsonl"
 """Where each class's concepts are kept until all are selected."""
 SHARED = 40
-"""Classes of which concepts are selected by several workers; those of fewer before a worker has loaded its encoder."""
+"""Classes of which concepts are selected, and images measured, by several workers of this machine; those of fewer are
+done before a worker has loaded its models."""
 POOL = "pool"
 """Where the larger set lies that a set is chosen from, in the directory of the set."""
 FITTED = "fit"
@@ -194,12 +197,16 @@ def distill(
             "uninformed_steps": sum(int(row["scores"].get("uninformed_steps", 0)) for row in main.rows.values()),
         }
         further = maker.facts() if isinstance(maker, Tells) else {}
-        measuring = _measuring(recipe, data, maker, out) if measured else None
+        measuring = None
+        if measured:
+            engine = None if own else _engine(recipe, data, device, out, progress, many)
+            measuring = _measuring(recipe, data, maker, out, engine)
         if measuring:
+            figures = measuring.results()  # before what a scorer tells of its work
             further |= measuring.roles() | measuring.active_share()
             if isinstance(maker, Informed):
                 further |= _operations(maker, list(main.rows.values()))
-            further |= measuring.results()
+            further |= figures
         now = made[maker.variants[0]]
         times = {
             "seconds": round(time.perf_counter() - start, 3),
@@ -212,8 +219,8 @@ def distill(
         with disk_errors(out):
             if measured:
                 progress.stage("drawing")
-                if measuring:
-                    _draw(measuring)
+                if measuring and isinstance(maker, Informed):
+                    _draw(measuring, maker.concepts)
                 write_report(out)
             shutil.rmtree(out / FITTED, ignore_errors=True)
         seal(out, of)
@@ -396,7 +403,26 @@ def _gather(out: Path, store: Store, data: ImageSet, method: InTensors) -> None:
     gather(out, store, data.classes, kept_form(out) or method.form())
 
 
-def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> "Measuring | None":
+def _engine(
+    recipe: Recipe, data: ImageSet, device: str, out: Path, progress: Progress, many: Team | None
+) -> "Engine | None":
+    """Who measures classes: the cluster, several workers of this machine where it pays, or this process.
+
+    What a server is asked is asked by this process, which keeps the answers.
+    """
+    if SCORERS.get(recipe.scorer.kind).asks:
+        return None
+    if many is not None:
+        return many.engine(data, progress.note)
+    workers = worker_count(recipe, len(data.classes), device)
+    if workers < 2 or len(data.classes) < SHARED:
+        return None
+    return measure_by(spread, recipe, device, workers, progress.note, None, out / INDEX)
+
+
+def _measuring(
+    recipe: Recipe, data: ImageSet, method: Method, out: Path, engine: "Engine | None"
+) -> "Measuring | None":
     """What is measured of a set by a method that is informed; of any other, what `metrics` names."""
     if not isinstance(method, Informed) and not recipe.metrics:
         return None
@@ -404,8 +430,8 @@ def _measuring(recipe: Recipe, data: ImageSet, method: Method, out: Path) -> "Me
     from concord.models.cache import ModelCache
 
     if isinstance(method, Informed):
-        return Measuring(recipe, data, out, method.variants, method.models, method.concepts)
-    return Measuring(recipe, data, out, method.variants, ModelCache(recipe))
+        return Measuring(recipe, data, out, method.variants, method.models, method.concepts, engine)
+    return Measuring(recipe, data, out, method.variants, ModelCache(recipe), engine=engine)
 
 
 def _operations(method: Informed, rows: Sequence[Row]) -> dict[str, Any]:
@@ -427,13 +453,11 @@ def _operations(method: Informed, rows: Sequence[Row]) -> dict[str, Any]:
     return {} if counted is None else {"tflop_per_image": float(f"{counted / 1e12:.4g}")}
 
 
-def _draw(run: "Measuring") -> None:
-    if run.concepts is None:
-        return
+def _draw(run: "Measuring", concepts: "ConceptPlan") -> None:
     from concord.workflows.draw import draw_concepts, draw_samples
 
-    if run.concepts.used:
-        draw_concepts(run.names, run.concepts, run.out)
+    if concepts.used:
+        draw_concepts(run.names, concepts, run.out)
     draw_samples(run)
 
 

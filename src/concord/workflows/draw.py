@@ -30,7 +30,7 @@ def draw_samples(run: Measuring) -> None:
         partners = [pair.before.image for pair in pairs[:SAMPLES] if pair.before]
         before: Sequence[Tile | None] = _tiles(run, partners, c) if partners else [None] * len(after)
         # In the vocabulary's order, which is that of the tiles' marks.
-        phrases = tuple(run.vocabulary.concepts[k][1] for k in np.flatnonzero(run.vocabulary.own[c]))
+        phrases = tuple(phrase for _, phrase in run.vocabulary.of_class(c))
         bands.append(Band(plain(run.names[c]), tuple(map(plain, phrases)), list(zip(before, after, strict=True))))
     notes = list(lines(read_json(run.out / "results.json"), "sheet"))
     sheet = contact_sheet(bands, f"concord distill {run.recipe.name}", notes)
@@ -53,6 +53,5 @@ def draw_concepts(names: Sequence[str], concepts: ConceptPlan, out: Path) -> Non
 def _tiles(run: Measuring, pictures: list[Image.Image], c: int) -> list[Tile]:
     if run.scorer is None or not run.details[c]:
         return [Tile(picture) for picture in pictures]
-    columns = np.flatnonzero(run.vocabulary.own[c])
-    marks = [row[columns] for rows in found(run.scorer, pictures, run.vocabulary) for row in rows]
+    marks = [row for rows in found(run.scorer, pictures, run.vocabulary.of_class(c)) for row in rows]
     return [Tile(picture, tuple(map(bool, row))) for picture, row in zip(pictures, marks, strict=True)]

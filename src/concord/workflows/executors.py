@@ -30,8 +30,10 @@ from concord.storage.processes import spread
 from concord.system import cores, memory, resolve_dtype, version
 from concord.text import counted
 
-if TYPE_CHECKING:  # it brings torch
+if TYPE_CHECKING:  # they bring torch
     from concord.concepts.selection import Concept
+    from concord.metrics.class_images import ClassJob
+    from concord.metrics.measure_run import Engine, Measuring
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,18 @@ def select_by(
     return lambda labels: engine(_select, labels, workers, _start, (recipe, device, *facts), told)
 
 
+def measure_by(
+    engine: Spread, recipe: Recipe, device: str, workers: int, told: Callable[[str], None] = unheard, *facts: Any
+) -> "Engine":
+    """Classes of a run are measured by workers of an engine, as `spread_by` has jobs made, which find the images."""
+
+    def measured(run: "Measuring", names: Sequence[str], jobs: "Iterable[ClassJob]") -> Iterator[tuple[int, Any]]:
+        kept = None if run.concepts is None else (run.concepts.used, run.concepts.kept if run.concepts.used else [])
+        return engine(_measure, jobs, workers, _start_measuring, (tuple(names), kept, recipe, device, *facts), told)
+
+    return measured
+
+
 def facts_of(recipe: Recipe, data: ImageSet) -> dict[str, Any]:
     """What decides bytes beside the recipe, and must be the same on each machine: versions, and the real images."""
     return {"concord": version(), **begin.versions(), recipe.data: data.fingerprint}
@@ -125,6 +139,15 @@ class Team:
     def selector(self, data: ImageSet, labels: int, told: Callable[[str], None]) -> Selector:
         """Concepts are selected on the nodes, by as many workers."""
         return select_by(*self._given(data, labels, told))
+
+    def engine(self, data: ImageSet, told: Callable[[str], None]) -> "Engine":
+        """Classes are measured on the nodes, by as many workers; made images are sent there."""
+
+        def measured(run: "Measuring", names: Sequence[str], jobs: "Iterable[ClassJob]") -> Iterator[tuple[int, Any]]:
+            by_nodes = measure_by(*self._given(data, len(data.classes), told))
+            return by_nodes(run, names, (job.packed() for job in jobs))
+
+        return measured
 
     def _given(self, data: ImageSet, jobs: int, told: Callable[[str], None]) -> tuple[Any, ...]:
         asked, has = self.recipe.workers, self.cluster.resources()
@@ -244,6 +267,7 @@ class _Worker:
     data: ImageSet | None = None
     method: Method | None = None
     index: Path | None = None
+    measuring: "tuple[Measuring, tuple[str, ...]] | None" = None
 
 
 _worker: _Worker | None = None
@@ -305,3 +329,25 @@ def _select(label: int) -> "tuple[int, list[Concept]]":
     if not isinstance(method, Informed):
         raise RuntimeError("only a method that is informed selects concepts")
     return label, method.concepts.select(label)
+
+
+def _start_measuring(
+    rank: int, names: tuple[str, ...], kept: tuple[bool, Sequence[Sequence[str]]] | None, recipe: Recipe, *given: Any
+) -> None:
+    """Begin a worker that measures classes by metrics of these names; it loads no model that only makes images."""
+    from concord.metrics.measure_run import Kept, Measuring  # imported here: real images need no torch
+    from concord.models.cache import ModelCache
+
+    _start(rank, recipe, *given)
+    assert _worker is not None
+    recipe, data = _worker.recipe, _worker.data or open_recipe_data(_worker.recipe, _worker.index)
+    concepts = None if kept is None else Kept(*kept)
+    _worker.measuring = Measuring(recipe, data, Path(), (), ModelCache(recipe), concepts), names
+
+
+def _measure(job: "ClassJob") -> tuple[int, dict[str, Any]]:
+    from concord.metrics.measure_run import measure_class
+
+    if _worker is None or _worker.measuring is None:
+        raise RuntimeError("the worker was not started by _start_measuring")
+    return measure_class(*_worker.measuring, job)

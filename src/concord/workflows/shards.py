@@ -15,6 +15,7 @@ from concord.runs.directory import Run
 from concord.runs.shards import Shard, array, held, manifests, note_plan, status
 from concord.runs.store import Store
 from concord.storage.atomic import write_json
+from concord.storage.cluster import Cluster
 from concord.text import counted
 from concord.workflows.distill import (
     POOL,
@@ -98,9 +99,12 @@ def make_shard(
     return {"shard": shard.index, "shards": shard.of, "made": sum(made.values()), "kept": kept}
 
 
-def merge(out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def merge(
+    out: Path, progress: Progress | None = None, *, cluster: Cluster | None = None, share_gpus: bool = False
+) -> dict[str, Any]:
     """Take over what all shards made, check it, make again what is damaged, and measure, as `distill` does.
 
+    cluster, share_gpus: as `distill` has them.
     Raises:
         ConcordError: shards are outstanding; anything that `distill` raises.
     """
@@ -111,4 +115,4 @@ def merge(out: Path, progress: Progress | None = None) -> dict[str, Any]:
             f"{counted(len(found.outstanding), 'shard')} of {count} not done: {array(found.outstanding)}; give them"
             " again (--shard I/N), or `concord distill` without --shard: it takes over what is there and makes the rest"
         )
-    return distill(load(str(out)), out, progress)
+    return distill(load(str(out)), out, progress, cluster=cluster, share_gpus=share_gpus)

@@ -41,6 +41,7 @@ SIZES: dict[str, list[tuple[int, ...]]] = {
     "plan": [(10, 10_000), (100, 10_000), (1000, 10_000), (1000, 50_000)],
     "replace": [(5_000, 50), (50_000, 50)],
     "measure": [(200, 2), (200, 5)],
+    "measure_small": [(1000, 10)],
     "page": [(1000, 5), (1000, 50)],
     "compare": [(1000, 5), (1000, 50)],
     "export_folder": [(1000, 5), (1000, 50)],
@@ -48,7 +49,11 @@ SIZES: dict[str, list[tuple[int, ...]]] = {
     "export_parquet": [(1000, 5), (1000, 50)],
 }
 """What is measured: parts, and their sizes (see `PARTS`)."""
-WHOLE: dict[str, list[tuple[int, ...]]] = {"plan": [(1000, 200_000)], "measure": [(200, 20), (1000, 50)]}
+WHOLE: dict[str, list[tuple[int, ...]]] = {
+    "plan": [(1000, 200_000)],
+    "measure": [(200, 20), (1000, 50)],
+    "measure_small": [(1000, 50)],
+}
 
 
 def main() -> None:
@@ -131,9 +136,19 @@ def prepare(part: str, scratch: Path, size: tuple[int, ...]) -> None:
         image_folder(scratch, classes, 10, (250, 188))
         models(scratch, classes)
         finished(scratch, classes, second, 256, 0)
+    elif part == "measure_small":
+        image_folder(small(scratch), classes, 10, (40, 32))
+        models(small(scratch), classes)
+        finished(small(scratch), classes, second, 32, 0)
     elif part in ("page", "compare") or part.startswith("export"):
         for seed in (0, 1) if part == "compare" else (0,):
             finished(scratch, classes, second, 64, seed)
+
+
+def small(scratch: Path) -> Path:
+    """Where images of a few pixels lie: they take the memory of large ones, where images are not kept."""
+    (scratch / "small").mkdir(parents=True, exist_ok=True)
+    return scratch / "small"
 
 
 def image_folder(scratch: Path, classes: int, files: int, sides: tuple[int, int] = (64, 48)) -> Path:
@@ -370,7 +385,12 @@ def replace(scratch: Path, rows: int, replaced: int) -> dict[str, Any]:
     return {"seconds": round(time.process_time() - begun, 2)}
 
 
-def measure(scratch: Path, classes: int, ipc: int) -> dict[str, Any]:
+def measure_small(scratch: Path, classes: int, ipc: int) -> dict[str, Any]:
+    """The same of images of 32 pixels."""
+    return measure(small(scratch), classes, ipc, 32)
+
+
+def measure(scratch: Path, classes: int, ipc: int, side: int = 256) -> dict[str, Any]:
     """All measures of a finished run with a teacher and percentiles."""
     from concord.concepts.plan import ConceptPlan
     from concord.data import open_data
@@ -378,7 +398,7 @@ def measure(scratch: Path, classes: int, ipc: int) -> dict[str, Any]:
     from concord.models.cache import ModelCache
     from concord.recipe import validate
 
-    folder, out = scratch / f"models-{classes}", scratch / f"run-{classes}-{ipc}-256-0"
+    folder, out = scratch / f"models-{classes}", scratch / f"run-{classes}-{ipc}-{side}-0"
     values = {
         "data": str(scratch / f"photos-{classes}-10"),
         "ipc": ipc,
@@ -432,6 +452,7 @@ PARTS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "plan": plan,
     "replace": replace,
     "measure": measure,
+    "measure_small": measure_small,
     "page": page,
     "compare": compare,
     **{f"export_{layout}": exported(layout) for layout in ("folder", "webdataset", "parquet")},

@@ -91,8 +91,9 @@ def near_copies(classes: Mapping[str, Compared], files: Sequence[str]) -> dict[s
     for folder, of in classes.items():
         threshold = thresholds[folder]
         for file, one in of.found.items():
-            flagged = one["same_pixels"] or (threshold is not None and one["similarity"] > threshold)
-            images[file] = {**one, "similarity": round(one["similarity"], 4), "flagged": flagged}
+            one["flagged"] = one["same_pixels"] or (threshold is not None and one["similarity"] > threshold)
+            one["similarity"] = round(one["similarity"], 4)
+            images[file] = one
         digests |= of.digests
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for file in files:

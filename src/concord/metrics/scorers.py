@@ -93,6 +93,10 @@ class Detector:
         return probabilities[:, [self._column[phrase] for _, phrase in concepts]]
 
 
+ALIKE = 1e-6
+"""Cosines that differ by no more are equal: their last bits depend on how many are computed together."""
+
+
 class Known(NamedTuple):
     """What percentiles of a concept need: its text's unit embedding (D,), and its cosines with real images, sorted."""
 
@@ -127,7 +131,7 @@ class Percentile:
         """Where cosines (B, K) lie among the real images of each concept's class: the share not above, in [0, 1]."""
         of_real = [self._know(concept).real for concept in concepts]
         table = pad_sequence(of_real, batch_first=True, padding_value=torch.inf)  # (K, R)
-        not_above = torch.searchsorted(table, similarity.T.to(table).contiguous(), right=True)  # (K, B)
+        not_above = torch.searchsorted(table, similarity.T.to(table).contiguous() + ALIKE, right=True)  # (K, B)
         return not_above.T / torch.tensor([len(cosines) for cosines in of_real])
 
     def learn(self, concepts: Sequence[Concept], real: Tensor) -> None:

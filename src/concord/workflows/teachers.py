@@ -109,9 +109,11 @@ def teach_all(
     Raises ConcordError: a file is there that was trained otherwise; anything that a training raises.
     """
     hears = progress or Silent()
+    _images.cache_clear()  # what an earlier call saw may have changed
+    out = out.absolute() if cluster else out
     jobs = [Teaching(out / f"{name}.safetensors", tuple(texts), data, test) for name, texts in swept.items()]
     record = _record(jobs, out)
-    there = [job for job in jobs if job.out.exists() and not state_of(job.out).exists()]
+    there = [job for job in jobs if _finished(job.out)]
     make_directories(out)
     write_json(out / RECORD, record)
     found = {job.out: _trained(job.out) for job in there}
@@ -169,6 +171,10 @@ def _images(
     return images, held_out(data, test, whole, images, TeacherSettings(grey_range=grey_range, max_pixels=max_pixels))
 
 
+def _finished(path: Path) -> bool:
+    return path.exists() and not state_of(path).exists()
+
+
 def _trained(path: Path) -> Taught:
     """What a finished file says of itself."""
     saved = load_classifier(path)
@@ -205,6 +211,8 @@ def _begin(rank: int, threads: int, record: Mapping[str, Any], out: Path, versio
 
 
 def _teach(job: Teaching) -> Taught:
+    if _finished(job.out):  # by a worker that ended before it said so
+        return _trained(job.out)
     images, held = _opened(job)
     if read_json(job.out.parent / RECORD)["teachers"][job.out.name]["data"] != images.fingerprint:
         raise ConcordError(f"{job.data} holds other images here than where the command runs: every node needs the same")

@@ -103,7 +103,7 @@ def measure(run: Measuring) -> dict[str, Any] | None:
     if isinstance(scorer, Percentile):
         for part in parts:
             assert isinstance(part, Rated)
-            scorer.known |= {c: Known(*map(torch.from_numpy, numbers)) for c, numbers in part.known.items()}
+            scorer.known |= {c: Known(*map(torch.tensor, numbers)) for c, numbers in part.known.items()}
 
     def counts(label: int, part: Rated | dict[str, Counts]) -> dict[str, Counts]:
         if not isinstance(part, Rated):
@@ -111,7 +111,7 @@ def measure(run: Measuring) -> dict[str, Any] | None:
         assert isinstance(scorer, Percentile)
         found = {}
         for name, rows in part.rows.items():
-            cosines = scorer.cosines(torch.from_numpy(rows), vocabulary.concepts)
+            cosines = scorer.cosines(torch.tensor(rows), vocabulary.concepts)
             rates = scorer.percentile(cosines, vocabulary.concepts).numpy()
             found[name] = _counted(rates >= scorer.threshold, vocabulary, label)
         return found

@@ -1,6 +1,6 @@
 """The paper's two models at their real size, with random weights, in one step: minutes, and up to 16 GB of memory.
 
-    python -m pytest -m slow
+python -m pytest -m slow
 """
 
 from __future__ import annotations

@@ -307,6 +307,7 @@ def main() -> None:
     for part in ("sets", "measured"):  # what was made elsewhere, or was cleared away since
         if both := before.get(part, {}) | record.get(part, {}):
             record[part] = both
+    record["commands"] = list(dict.fromkeys((*before.get("commands", []), *record["commands"])))
     hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
     write(path, record, hidden)
     for name, row in record["sets"].items():

@@ -10,8 +10,10 @@ from concord.choices import NegativeKind as Kind
 from concord.errors import ConcordError
 from concord.text import nearest
 
-FIRST = 16
-"""Classes that are put in order ahead of all others; a sample draws some five."""
+FIRST = 24
+"""About how many classes are put in order ahead of all others; a sample draws some five or ten."""
+LAST = 2.0**-900
+"""The pace of classes of weight 0: they arrive after all others. A power of two: it rounds no clock."""
 
 
 def checked_kind(word: str) -> Kind:
@@ -43,21 +45,21 @@ class Race:
 
     Sorting by Exp(1) / weight is such a draw: the first to arrive in a race of exponential clocks is class c with
     probability weight / sum, and the clocks that still run have no memory. Each class has its clock, drawn at once
-    whatever is taken; but only the first to arrive are put in order, as hardly a sample asks for more. What depends on
-    the weights alone is worked out once for all samples of a class.
+    whatever is taken; but only those that arrive soon are put in order, as hardly a sample asks for more. What depends
+    on the weights alone is worked out once for all samples of a class.
     """
 
     def __init__(self, weights: np.ndarray) -> None:
         self.likely = np.asarray(weights) > 0
-        self._pace = np.where(self.likely, weights, 1)
-        self._fields = [np.flatnonzero(self.likely), np.flatnonzero(~self.likely)]
+        self._pace = np.where(self.likely, weights, LAST)
+        self._soon = FIRST / self._pace.sum()
 
     def run(self, rng: np.random.Generator) -> Iterator[int]:
-        """Yield all classes in the order of one draw."""
-        times = rng.exponential(size=len(self._pace)) / self._pace
-        for field in self._fields:
-            for some in _parted(times[field]):
-                yield from field[some].tolist()
+        """Yield all classes in the order of one draw; of two that arrive together, that of the lower label first."""
+        times = rng.standard_exponential(len(self._pace)) / self._pace
+        for part in (np.less, np.greater_equal):
+            places = part(times, self._soon).nonzero()[0]
+            yield from places[times[places].argsort(kind="stable")].tolist()
 
 
 def draw_negatives(
@@ -87,7 +89,10 @@ def draw_negatives(
             for c in race.run(rng):
                 if c == own or (eligible is not None and not eligible[c]):
                     continue
-                if not (left := [phrase for phrase in concepts[c] if phrase not in used]):
+                left = concepts[c]
+                if not used.isdisjoint(left):
+                    left = [phrase for phrase in left if phrase not in used]
+                if not left:
                     continue
                 phrase = left[rng.integers(len(left))]
                 used.add(phrase)
@@ -95,17 +100,6 @@ def draw_negatives(
                 if len(drawn) == count:
                     return drawn
     return drawn
-
-
-def _parted(times: np.ndarray) -> Iterator[np.ndarray]:
-    """The places of times in ascending order, equal ones by their place: at most `FIRST`, then all others."""
-    if len(times) <= 4 * FIRST:
-        yield np.argsort(times, kind="stable")
-        return
-    bound = np.partition(times, FIRST)[FIRST]
-    for part in (np.less, np.greater_equal):
-        places = part(times, bound).nonzero()[0]
-        yield places[np.argsort(times[places], kind="stable")]
 
 
 def inclusion(weights: np.ndarray, own: int, count: int, kind: Kind = "weighted") -> np.ndarray:

@@ -134,8 +134,11 @@ class ConceptPlan:
         """The kept phrases of every class."""
         return [[concept.phrase for concept in concepts if concept.kept] for concepts in self.selection]
 
-    def _texts(self, label: int, phrases: Sequence[str]) -> tuple[str, ...]:
-        return tuple(concept_text(self._names[label], phrase) for phrase in phrases)
+    @cached_property
+    def _texts(self) -> list[dict[str, str]]:
+        """Of every class, its kept phrases and the texts that they are embedded as."""
+        named = zip(self._names, self.kept, strict=True)
+        return [{phrase: concept_text(name, phrase) for phrase in phrases} for name, phrases in named]
 
     def _own(self, label: int, index: int) -> Sequence[str]:
         """Those of a class's kept phrases that its image `index` gets."""
@@ -165,8 +168,8 @@ class ConceptPlan:
         settings = self._recipe.concepts.negatives
         rng, own, race = np.random.default_rng(seed), self._own(class_index, index), self._race_of(class_index)
         drawn = draw_negatives(self.kept, class_index, race, settings.count, rng, settings.kind)
-        positives = self._texts(class_index, own)
-        negatives = tuple(concept_text(self._names[c], phrase) for c, phrase in drawn)
+        positives = tuple(map(self._texts[class_index].__getitem__, own))
+        negatives = tuple([self._texts[c][phrase] for c, phrase in drawn])
         if not self._in_prompts:
             return Drawn(positives, negatives)
         others = [phrase for _, phrase in drawn]

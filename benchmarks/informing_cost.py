@@ -32,7 +32,6 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from concord.diffusion.sampler import Denoise, sample
-from concord.diffusion.window import window_steps
 from concord.guidance import ConceptGuide, Objective
 from concord.metrics.flops import Counter
 from concord.models import untrained
@@ -42,6 +41,7 @@ from concord.pipelines.base import Family, fitting
 from concord.pipelines.dit import DiT
 from concord.pipelines.unclip import UnCLIP
 from concord.recipe import Informing, load
+from concord.recipe.window import window_steps
 
 STEPS, FEW = 50, (4, 8, 10, 12, 20)
 EVALUATIONS = {"heun": 2}

@@ -38,3 +38,28 @@ def test_half_precision_is_only_called_slow_where_it_was_slow(monkeypatch: pytes
 
 def test_a_product_is_timed_in_any_precision() -> None:
     assert all(system._product(name, 8) >= 0 for name in ("float32", "bfloat16", "float16"))
+
+
+def test_a_machine_with_a_gpu_is_not_taken_for_one_without() -> None:
+    import torch
+
+    assert not (torch.cuda.is_available() and system._without_gpu())
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert system.resolve_device("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("platform", "driver", "without"), [("linux", False, True), ("linux", True, False), ("darwin", False, False)]
+)
+def test_torch_is_asked_wherever_there_may_be_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, platform: str, driver: bool, without: bool
+) -> None:
+    def load(name: str) -> object:
+        if name == "libcuda.so.1" and driver:
+            return object()
+        raise OSError(name)
+
+    monkeypatch.setattr(system.sys, "platform", platform)
+    monkeypatch.setattr(system.ctypes, "CDLL", load)
+    monkeypatch.setattr(system.Path, "exists", lambda path: False)
+    assert system._without_gpu.__wrapped__() is without

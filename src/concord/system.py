@@ -1,3 +1,4 @@
+import ctypes
 import os
 import statistics
 import sys
@@ -65,6 +66,8 @@ def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
 
 def resolve_device(device: str) -> str:
     """Return the device to compute on (a ConcordError if it is not here); ``auto`` is CUDA, else MPS, else the CPU."""
+    if device == "cpu" or (device == "auto" and "torch" not in sys.modules and _without_gpu()):
+        return "cpu"
     import torch  # imported here: planning and real-image methods never need it
 
     cuda = torch.cuda.is_available()
@@ -72,13 +75,29 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, number = device.partition(":")
-    there = {"cpu": True, "cuda": cuda, "mps": mps}.get(kind, False)
+    there = {"cuda": cuda, "mps": mps}.get(kind, False)
     if there and kind == "cuda" and number:
         there = number.isdigit() and int(number) < torch.cuda.device_count()
     if not there:
         here = ", ".join(name for name, is_there in (("cuda", cuda), ("mps", mps), ("cpu", True)) if is_there)
         raise ConcordError(f'device "{device}" is not available here (there is: {here}); give device=auto')
     return device
+
+
+@cache
+def _without_gpu() -> bool:
+    """Whether this machine surely has no GPU that torch could use, so that it need not be asked.
+
+    To import it takes seconds and half a gigabyte. On Linux it uses none without the driver's library (CUDA) or device
+    (ROCm); elsewhere this knows nothing.
+    """
+    if sys.platform != "linux" or Path("/dev/kfd").exists():
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

@@ -71,6 +71,19 @@ def test_a_copy_of_photographs_needs_no_torch(photos: Path, tmp_path: Path) -> N
     assert "TORCH False" in result.stdout
 
 
+@pytest.mark.parametrize("recipe", ["imagenet-1k-dit", "imagenet-1k-unclip", "custom-ip", "custom-best"])
+def test_a_dry_run_of_a_set_whose_models_are_missing_needs_no_torch(recipe: str, photos: Path, tmp_path: Path) -> None:
+    """To import it takes longer than to plan, and half a gigabyte."""
+    check = "import atexit, sys\natexit.register(lambda: print('TORCH', 'torch' in sys.modules))"
+    settings = ["concepts={bank: null, pinned: {cat: [whiskers], dog: [a snout]}}", "device=cpu", f"data={photos}"]
+    words = ["distill", recipe, "classes=null", *settings, "--out", tmp_path / "o", "--dry-run", "--json"]
+    environment = {**ENVIRONMENT, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    result = subprocess.run(command(*words, code=check), capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert '"missing": ' in result.stdout and '"present": false' in result.stdout
+    assert "TORCH False" in result.stdout
+
+
 def test_distill_says_what_it_made_and_where(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     code, said, _ = run("distill", "photos", f"data={photos}", "ipc=2", "size=null", "--out", out)

@@ -17,9 +17,9 @@ from concord.diffusion.response import responses
 from concord.errors import ConcordError
 from concord.guidance import ConceptGuide, Objective, exact_shift, fast_shift
 from concord.guidance.shifts import schedule_strength, unit_rms
-from concord.guidance.window import window_steps
 from concord.pipelines.schedulers import named_scheduler
 from concord.recipe import identity, load
+from concord.recipe.window import window_steps
 
 STOCK = SimpleNamespace(scheduler=tiny.scheduler())
 

@@ -23,7 +23,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were read")
 
     monkeypatch.setattr("concord.methods.batch_sampler.load_family", loads)
-    monkeypatch.setattr("concord.models.cache.Encoder", loads)
+    monkeypatch.setattr("concord.models.encoder.Encoder", loads)
 
 
 @pytest.mark.usefixtures("unloaded")

@@ -1,21 +1,27 @@
-"""Selection by validity: of an over-abundant list, keep the phrases that the real images bear out (Eq. 10)."""
+"""Selection by validity: of an over-abundant list, keep the phrases that the real images bear out (Eq. 10).
+
+Torch is imported where something is embedded: a plan needs the rest alone.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from concord.concepts.bank import Bank, concept_text
 from concord.data import ClassEntry, ClassTable, ImageSet
 from concord.data.sampling import some_images
 from concord.errors import ConcordError
-from concord.models.encoder import Encoder
 from concord.storage import images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from concord.models.encoder import Encoder
 
 BATCH = 64
 """Real images in memory at once."""
@@ -30,6 +36,8 @@ def embed_images(
     encoder: Encoder, data: ImageSet, class_index: int, most: int | None, skip_unreadable: bool = False
 ) -> Tensor:
     """Unit embeddings (N, D), on the CPU, of images of a class, at most `most`; a ConcordError if none can be read."""
+    import torch
+
     pictures, rows = some_images(data, class_index, most, skip_unreadable), []
     with torch.no_grad():
         while some := list(islice(pictures, BATCH)):
@@ -71,7 +79,7 @@ def select_classes(
     most: int | None = 100,
     pinned: Mapping[str, Sequence[str]] | None = None,
     skip_unreadable: bool = False,
-) -> "list[list[Concept]]":
+) -> list[list[Concept]]:
     """Rate every class's phrases on its real images and keep the best, in label order; see `select`.
 
     bank: must have every class; None where all phrases are pinned. most: images a class that rate them, evenly spaced;
@@ -94,7 +102,7 @@ def select_class(
     most: int | None,
     pinned: Sequence[str] = (),
     skip_unreadable: bool = False,
-) -> "list[Concept]":
+) -> list[Concept]:
     """Rate phrases of one class on its real images and keep the best; see `select_classes`."""
     mean = mean_embedding(embed_images(encoder, data, label, most, skip_unreadable))
     return select(data.classes[label].class_name, phrases, mean, encoder.texts_together, keep, pinned)
@@ -112,6 +120,8 @@ class Concept:
 
 def mean_embedding(embeddings: Tensor) -> Tensor:
     """Average of image embeddings (N, D), each normalised first, so that every image has one vote; unit length (D,)."""
+    import torch.nn.functional as F
+
     return F.normalize(F.normalize(embeddings.float(), dim=-1).mean(0), dim=-1)
 
 
@@ -129,6 +139,8 @@ def select(
     embed_texts: texts to unit embeddings (N, D). pinned: phrases of the user's own, always kept and part of the `keep`,
     or more.
     """
+    import torch.nn.functional as F
+
     candidates = list(dict.fromkeys([*phrases, *pinned]))
     texts = embed_texts([concept_text(class_name, phrase) for phrase in candidates])
     # Images were embedded batch by batch and lie on the CPU; texts lie where the encoder does.

@@ -49,10 +49,11 @@ def write(made: MadeSet, root: Path, options: Options) -> Reading:
     starts = range(0, len(made.pictures), options.shard_size)
     for number, start in enumerate(starts):
         path = root / "data" / f"train-{number:05d}-of-{len(starts):05d}.parquet"
-        shard = made.pictures[start : start + options.shard_size]
+        end = min(start + options.shard_size, len(made.pictures))
         with pq.ParquetWriter(path, schema) as writer:
-            for first in range(0, len(shard), ROWS):
-                rows = [_row(picture, schema.names) for picture in shard[first : first + ROWS]]
+            for first in range(start, end, ROWS):
+                group = made.pictures[first : min(first + ROWS, end)]
+                rows = [_row(picture, schema.names) for picture in group]
                 writer.write_table(pa.Table.from_pylist(rows, schema))
     code = 'from datasets import load_dataset\n\ntrain = load_dataset("DIR", split="train")'
     return Reading("data/train-*.parquet", code, columns=columns(names_of(made.classes)), rows=True)

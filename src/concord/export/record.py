@@ -35,7 +35,8 @@ def write_record(directory: Path, made: MadeSet, root: Path) -> None:
             told = _without_paths(shortened(values))
             write_json(root / f"{name}.json", {key: value for key, value in told.items() if key != "schema"})
     if not (root / MANIFEST).exists():
-        (root / ROWS).write_bytes(b"".join(json_line(public_row(picture)) for picture in made.pictures))
+        with (root / ROWS).open("wb") as file:
+            file.writelines(json_line(public_row(picture)) for picture in made.pictures)
 
 
 def _without_paths(value: Any) -> Any:

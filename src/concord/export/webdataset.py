@@ -6,7 +6,10 @@ by class, so that every shard is nearly balanced.
 
 import io
 import tarfile
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from concord.export.made import MadeSet
 from concord.export.write import Options, Reading, columns, names_of, public_row, write_classes
@@ -18,21 +21,22 @@ LAYOUT = LayoutSpec("webdataset", "concord.export.webdataset:write", "Tar shards
 
 def write(made: MadeSet, root: Path, options: Options) -> Reading:
     """Fill `root` with ``train-000000.tar``, ... of `shard_size` samples, and ``classes.txt``."""
-    pictures = sorted(made.pictures, key=lambda picture: (picture.index, picture.label))
-    starts = range(0, len(pictures), options.shard_size)
-    for number, start in enumerate(starts):
+    rows = made.pictures.rows
+    pictures = made.pictures.at(np.lexsort((rows.labels, rows.indices)))
+    shards = -(-len(rows) // options.shard_size)
+    for number in range(shards):
         with tarfile.open(root / f"train-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
-            for picture in pictures[start : start + options.shard_size]:
+            for picture in islice(pictures, options.shard_size):
                 stem = f"{picture.label:05d}-{picture.index:05d}"
                 _add(shard, stem + picture.path.suffix, picture.path.read_bytes())
                 _add(shard, f"{stem}.cls", str(picture.label).encode())
                 _add(shard, f"{stem}.json", json_line(public_row(picture)))
     write_classes(root, made.classes)
     suffix = made.pictures[0].path.suffix.removeprefix(".")
-    shards = "train-000000.tar" if len(starts) == 1 else f"train-{{000000..{len(starts) - 1:06d}}}.tar"
+    files = "train-000000.tar" if shards == 1 else f"train-{{000000..{shards - 1:06d}}}.tar"
     code = (
         "import webdataset\n\n"
-        f'train = webdataset.WebDataset("DIR/{shards}", shardshuffle=False).shuffle(1000)\n'
+        f'train = webdataset.WebDataset("DIR/{files}", shardshuffle=False).shuffle(1000)\n'
         f'train = train.decode("pil").to_tuple("{suffix}", "cls")'
     )
     image, label, *row = columns(names_of(made.classes), suffix, "cls")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from concord.data.classes import ClassEntry
 from concord.errors import ConcordError
 from concord.export.made import MadeSet
@@ -94,22 +96,19 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 def write_pictures(root: Path, named: Iterable[tuple[str, int, StoredSample]]) -> None:
     """Copy pictures to ``folder/file`` below the root as they are, and write their manifest with these labels."""
-    rows = []
-    for name, label, picture in named:
-        path = root / name
-        path.parent.mkdir(exist_ok=True)
-        shutil.copyfile(picture.path, path)
-        rows.append({**public_row(picture), "file_name": name, "label": label})
-    (root / MANIFEST).write_bytes(b"".join(json_line(row) for row in rows))
+    with (root / MANIFEST).open("wb") as manifest:
+        for name, label, picture in named:
+            path = root / name
+            path.parent.mkdir(exist_ok=True)
+            shutil.copyfile(picture.path, path)
+            manifest.write(json_line({**public_row(picture), "file_name": name, "label": label}))
 
 
 def numbered(made: MadeSet, order: Iterable[ClassEntry], pattern: str) -> Iterator[tuple[str, int, StoredSample]]:
     """What `write_pictures` takes for folders 00000, ...; pattern: a name with slots ``{label}`` and ``{index}``."""
-    of_class: dict[int, list[StoredSample]] = {}
-    for picture in made.pictures:
-        of_class.setdefault(picture.label, []).append(picture)
     for label, entry in enumerate(order):
-        for index, picture in enumerate(of_class[entry.label]):
+        of_class = np.searchsorted(made.pictures.rows.labels, [entry.label, entry.label + 1])
+        for index, picture in enumerate(made.pictures.at(range(*of_class))):
             name = pattern.format(label=label, index=index) + picture.path.suffix
             yield f"{label:05d}/{name}", label, picture
 

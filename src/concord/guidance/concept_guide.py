@@ -16,8 +16,9 @@ from concord.guidance.objectives import ImageEncoder, Objective, total
 from concord.guidance.shifts import exact_shift, fast_shift, mean_shift, per_image, schedule_strength, unit_rms
 from concord.guidance.texts import Texts, text_objective
 from concord.guidance.views import draws, view
-from concord.guidance.window import check_size, check_window, gradient_steps, window_steps
+from concord.guidance.window import check_size, check_window
 from concord.models.encoder import Encoder, load_encoder
+from concord.recipe.window import gradient_steps, window_steps
 
 
 class ConceptGuide:

@@ -10,12 +10,13 @@ from concord.diffusion import Step
 from concord.diffusion.level import Scale
 from concord.errors import ConcordError
 from concord.guidance.context import GuideContext
-from concord.guidance.window import check_size, check_window, window_steps
+from concord.guidance.window import check_size, check_window
 from concord.pipelines.base import Family
 from concord.pipelines.load import recipe_family
 from concord.pipelines.prototypes import prototypes
 from concord.pipelines.starts import image_latents
 from concord.recipe import Fraction, Recipe, Weight
+from concord.recipe.window import window_steps
 from concord.registry import GuideSpec
 
 

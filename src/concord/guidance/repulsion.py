@@ -10,8 +10,9 @@ from concord.diffusion import Step, noise_estimate
 from concord.errors import ConcordError
 from concord.guidance.context import GuideContext
 from concord.guidance.shifts import fast_shift
-from concord.guidance.window import check_size, check_window, window_steps
+from concord.guidance.window import check_size, check_window
 from concord.recipe import Fraction, Recipe, Weight
+from concord.recipe.window import window_steps
 from concord.registry import GuideSpec
 
 

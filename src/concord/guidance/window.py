@@ -1,8 +1,7 @@
-"""The part of a schedule that a guide acts in."""
+"""What a guide of one's own is told in Python, checked: a part of a schedule, and the size of a shift."""
 
 import math
 
-from concord.diffusion.window import window_steps as window_steps
 from concord.errors import ConcordError
 
 
@@ -15,16 +14,6 @@ def check_window(window: tuple[float, float], key: str = "informing.window") -> 
             "0 <= start < end <= 1 of the schedule, or to whole step numbers"
         )
     return start, end
-
-
-def gradient_steps(window: tuple[float, float], every: int, count: int, first: int = 0) -> range:
-    """The numbers of the steps, of `count`, that take a gradient: every k-th of a window's.
-
-    first: the first step that can be informed, from which they are counted where the window begins earlier. Pure noise
-    has no clean estimate to move, and image to image begins in the middle of a schedule.
-    """
-    steps = window_steps(window, count)
-    return range(max(steps.start, first), steps.stop, every)
 
 
 def check_size(value: float, key: str) -> float:

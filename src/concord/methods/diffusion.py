@@ -1,21 +1,23 @@
 """Generate a set with a diffusion model, informed by concepts or not: `method=dit`, `minimax`, `unclip` or `text`.
 
 The parent plans: it selects concepts on real images (Eq. 10), draws negatives, condition images and prompts, and
-writes them into the samples. A worker then makes batches from samples alone (`concord.methods.batch_sampler`).
+writes them into the samples. A worker then makes batches from samples alone (`concord.methods.batch_sampler`), which
+is imported with the first of them: planning takes no torch, but for what is embedded.
 """
+
+from __future__ import annotations
 
 import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from concord.choices import STARTS
 from concord.concepts.plan import ConceptPlan
 from concord.data import ImageSet
 from concord.methods.base import Cost, GeneratedImage
-from concord.methods.batch_sampler import BatchSampler
-from concord.methods.candidates import BestOf
 from concord.methods.class_mapping import assign_checkpoints
 from concord.methods.prompts import TEMPLATES, prompt
 from concord.methods.supply import supply_pool
@@ -23,11 +25,15 @@ from concord.models.cache import ModelCache
 from concord.models.hub import find_model
 from concord.pipelines.class_ids import class_ids
 from concord.pipelines.load import load_family, pipeline_labels, recipe_family
-from concord.pipelines.starts import StartSet
 from concord.plan import Sample, sample_seed
 from concord.recipe import Pipeline, Recipe, guide_settings, models
 from concord.registry import GUIDES
 from concord.system import quartiles, timed
+
+if TYPE_CHECKING:
+    from concord.methods.batch_sampler import BatchSampler
+    from concord.methods.candidates import BestOf
+    from concord.pipelines.starts import StartSet
 
 COST_IMAGES = 2
 """Real images a class that select concepts where only the cost is asked for."""
@@ -53,15 +59,14 @@ class Generate:
         self.models = models or ModelCache(recipe)
         self.concepts = ConceptPlan(recipe, data, self.models)
         self._guided = recipe.is_guided
-        self.sampler = BatchSampler(recipe, data, self.models, load)
-        self._best = BestOf(recipe, data, self.models, self.sampler) if recipe.select.kind == "best" else None
+        self._load = load
         self._reads = recipe_family(recipe).reads
         begins, guides = recipe.pipeline.start, [guide_settings(entry) for entry in recipe.guides]
         conditioned = "image" in self._reads or begins == "real" or (begins is None and recipe.pipeline.strength)
         conditioned = conditioned or recipe.pipeline.ip_adapter is not None
         conditioned = conditioned or any(GUIDES.get(name).takes_image(settings) for name, settings in guides)
         self._pool = supply_pool(recipe, data, recipe.pipeline.supply) if conditioned else None
-        self._start_set = None if begins in (None, *STARTS) else StartSet(str(begins))
+        self._start_set = None if begins in (None, *STARTS) else _start_set(str(begins))
         owners = recipe.pipeline.checkpoints
         self._checkpoints = assign_checkpoints(owners, data.classes) if owners else [""] * len(data.classes)
         for name, settings in guides:
@@ -69,6 +74,21 @@ class Generate:
         # Where the model is not here yet, its classes are checked when it is loaded.
         if "class" in self._reads and (labels := pipeline_labels(recipe.pipeline.model or "")) is not None:
             class_ids(labels, data.classes, str(recipe.pipeline.model))
+
+    @cached_property
+    def sampler(self) -> BatchSampler:
+        """What makes batches from planned samples."""
+        from concord.methods.batch_sampler import BatchSampler
+
+        return BatchSampler(self._recipe, self._data, self.models, self._load)
+
+    @cached_property
+    def _best(self) -> BestOf | None:
+        if self._recipe.select.kind != "best":
+            return None
+        from concord.methods.candidates import BestOf
+
+        return BestOf(self._recipe, self._data, self.models, self.sampler)
 
     @property
     def batch_size(self) -> int:
@@ -156,6 +176,12 @@ class Generate:
         candidates = 1 if self._best is None else self._best.share
         low, middle, high = (candidates * sum(of_all) for of_all in zip(*found, strict=True))
         return Cost(seconds_per_image=middle, seconds_range=(low, high))
+
+
+def _start_set(directory: str) -> StartSet:
+    from concord.pipelines.starts import StartSet
+
+    return StartSet(directory)
 
 
 def _schedule_of(taken: int, settings: Pipeline) -> int:

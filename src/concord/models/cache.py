@@ -1,15 +1,20 @@
-"""The models of one recipe beside its diffusion model, each loaded once, at first need."""
+"""The models of one recipe beside its diffusion model, each loaded once, at first need; so is torch, with the first."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
-
-from concord.models.classifier import Classifier
-from concord.models.encoder import Encoder
 from concord.models.hub import model_path
 from concord.recipe import Recipe
 from concord.system import resolve_device, resolve_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+    from concord.models.classifier import Classifier
+    from concord.models.encoder import Encoder
 
 
 class ModelCache:
@@ -21,11 +26,15 @@ class ModelCache:
 
     @cached_property
     def device(self) -> torch.device:
+        import torch
+
         return torch.device(resolve_device(self._recipe.device))
 
     @cached_property
     def dtype(self) -> torch.dtype:
         """What the networks that sample compute in."""
+        import torch
+
         return getattr(torch, resolve_dtype(self._recipe.dtype, str(self.device)))
 
     @cached_property
@@ -45,12 +54,21 @@ class ModelCache:
         self.hasten([getattr(encoder.model, "vision_model", encoder.model)])
         return encoder
 
-    def load_encoder(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Encoder:
-        """Another encoder, which is not kept; `key`: the recipe's, for errors."""
-        return Encoder.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
+    def load_encoder(self, model: str, key: str, dtype: torch.dtype | None = None) -> Encoder:
+        """Another encoder, which is not kept, in float32 if nothing is given; `key`: the recipe's, for errors."""
+        import torch
 
-    def classifier(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Classifier:
-        """A classifier, detector or regressor; `key`: the recipe's, for errors."""
+        from concord.models.encoder import Encoder
+
+        return Encoder.from_pretrained(model_path(model), dtype=dtype or torch.float32, device=self.device, key=key)
+
+    def classifier(self, model: str, key: str, dtype: torch.dtype | None = None) -> Classifier:
+        """A classifier, detector or regressor, in float32 if nothing is given; `key`: the recipe's, for errors."""
+        import torch
+
+        from concord.models.classifier import Classifier
+
+        dtype = dtype or torch.float32
         if (model, dtype) not in self._classifiers:
             loaded = Classifier.from_pretrained(model_path(model), dtype=dtype, device=self.device, key=key)
             self._classifiers[model, dtype] = loaded
@@ -58,6 +76,8 @@ class ModelCache:
 
     def hasten(self, networks: Sequence[torch.nn.Module | None]) -> None:
         """Lay out and compile networks in place, as `memory` says; what they compute stays, but for rounding."""
+        import torch
+
         for network in networks:
             if network is not None and self._recipe.memory.channels_last:
                 network.to(memory_format=torch.channels_last)

@@ -17,13 +17,13 @@ from concord.diffusion.decoding import decoder, tiny_decoder, vae_scale_factor
 from concord.diffusion.encoding import encode
 from concord.diffusion.prediction import Prediction
 from concord.diffusion.sampler import Denoise, Guide, Sampling, advance, begin_sampling, noise
-from concord.diffusion.window import window_steps
 from concord.errors import ConcordError
 from concord.pipelines.planned import Planned as Planned
 from concord.pipelines.schedulers import named_scheduler as named_scheduler
 from concord.pipelines.schedulers import prediction_kind
 from concord.pipelines.starts import start_latents
 from concord.recipe import IMAGE_STRENGTH, Pipeline, skipped_steps
+from concord.recipe.window import window_steps
 from concord.text import counted
 
 _log = logging.getLogger("concord")

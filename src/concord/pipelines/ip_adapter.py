@@ -1,18 +1,21 @@
 """Real images as prompts of text-to-image models: IP-Adapter (Ye et al. 2023), loaded by diffusers."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from concord.errors import ConcordError
 from concord.models.hub import model_path
 from concord.models.pretrained import loading
 from concord.recipe import IpAdapter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY = "pipeline.ip_adapter"
 SAMPLED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
@@ -68,6 +71,7 @@ def image_prompts(pipeline: Any, images: Sequence[Image.Image], guided: bool) ->
 
     The order is [uncond ; cond]; the unconditional half is what diffusers has: zeros, or the encoding of a black image.
     """
+    import torch
     from diffusers.models.embeddings import ImageProjection
 
     (projection,) = pipeline.unet.encoder_hid_proj.image_projection_layers
@@ -79,6 +83,8 @@ def image_prompts(pipeline: Any, images: Sequence[Image.Image], guided: bool) ->
 
 def image_prompts_sd3(pipeline: Any, images: Sequence[Image.Image], guided: bool) -> Tensor:
     """What SD 3's transformer takes as `ip_adapter_image_embeds` of B images, (nB, S, D), in the same order."""
+    import torch
+
     with torch.no_grad():
         positive: Tensor = pipeline.encode_image(list(images), pipeline.transformer.device)
     return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
@@ -86,6 +92,8 @@ def image_prompts_sd3(pipeline: Any, images: Sequence[Image.Image], guided: bool
 
 def call_options(pipeline: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
     """Arguments of a FLUX pipeline's call for B images, one for each prompt: (B, 1, D) of them, and of black ones."""
+    import torch
+
     black = Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8))
     device = pipeline.transformer.device
     with torch.no_grad():

@@ -1,19 +1,24 @@
-"""Loading diffusers pipelines: the family follows from the class, which is known before the weights are read."""
+"""Loading diffusers pipelines: the family follows from the class, which is known before the weights are read.
+
+That is known without torch, too, which is imported with a pipeline: a plan asks for the class alone.
+"""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from concord.errors import ConcordError
 from concord.models.hub import find_model, model_path
 from concord.models.pretrained import loading
-from concord.pipelines.ip_adapter import load_ip_adapter
 from concord.recipe import IpAdapter, Recipe
 from concord.registry import FAMILIES, METHODS, FamilySpec, imported
 from concord.storage.atomic import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 _log = logging.getLogger("concord")
 MODEL, TINY, CHECKPOINTS = "pipeline.model", "pipeline.tiny_decoder", "pipeline.checkpoints"
@@ -69,7 +74,7 @@ def recipe_family(recipe: Recipe) -> FamilySpec:
 def load_family(
     model: Any,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     tiny_decoder: str | None = None,
     checkpoint: str | None = None,
@@ -80,19 +85,23 @@ def load_family(
     """Load a diffusion model as the family that its pipeline's class says: a `concord.pipelines.base.FrozenPipeline`.
 
     model: a directory, a model id or a name of the package (``reef:pipeline``); or a pipeline, which is taken as it is
-    and where it is. tiny_decoder: the directory or model id of an `AutoencoderTiny`, for cheap gradients. checkpoint: a
-    directory whose transformer takes the place of the pipeline's, as `concord convert` writes it. ip_adapter: weights
-    that let real images be prompts, added to the pipeline. among: names of
-    families, one of which it must be. options: what the family takes beside, as `size`. A ConcordError names the
+    and where it is. dtype: float32 if not given. tiny_decoder: the directory or model id of an `AutoencoderTiny`, for
+    cheap gradients. checkpoint: a directory whose transformer takes the place of the pipeline's, as `concord convert`
+    writes it. ip_adapter: weights that let real images be prompts, added to the pipeline. among: names of families, one
+    of which it must be. options: what the family takes beside, as `size`. A ConcordError names the
     recipe's key.
     """
-    pipeline = model
+    import torch
+
+    dtype, pipeline = dtype or torch.float32, model
     if isinstance(model, str):
         path = model_path(model)
         if (name := pipeline_class(path)) is not None:
             _known(model, name, among)  # before its weights are read
         pipeline = load_pipeline(path, dtype=dtype, device=device, transformer=checkpoint)
     if ip_adapter is not None:
+        from concord.pipelines.ip_adapter import load_ip_adapter
+
         load_ip_adapter(pipeline, ip_adapter)
     name = model if isinstance(model, str) else "the pipeline"
     _known(name, pipeline, among)  # before the tiny decoder is read

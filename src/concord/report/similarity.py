@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from concord.report.charts import INK, RULE, SOFT, literal, new_figure, png_uri, shortened
 
@@ -63,6 +61,9 @@ _WRITTEN = 14
 
 def by_likeness(similarity: np.ndarray) -> np.ndarray:
     """An order of the classes in which like ones are neighbours, (C,): leaves of an average-linkage tree."""
+    from scipy.cluster.hierarchy import leaves_list, linkage  # imported here: few runs come to it, and each would wait
+    from scipy.spatial.distance import squareform
+
     if len(similarity) < 3:
         return np.arange(len(similarity))
     distance = 1 - (similarity + similarity.T) / 2

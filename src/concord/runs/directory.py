@@ -6,11 +6,11 @@ Nothing is read before it is asked for, and no image is kept in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from PIL import Image
 
@@ -18,6 +18,7 @@ from concord.choices import TENSORS
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, spec_of, validate
+from concord.runs.manifest import Rows
 from concord.runs.shapes import misfit
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.settings import read_yaml
@@ -80,7 +81,7 @@ class StoredSample:
         """Its file, which need not be there. Raises ConcordError: it is a link to somewhere else."""
         root = self.run.out / self.variant
         path = root / self.row["file_name"]
-        if not path.resolve().is_relative_to(root.resolve()):
+        if not path.resolve().is_relative_to(self.run.resolved(self.variant)):
             raise ConcordError(self.run.words.link.format(path=path, root=root))
         return path
 
@@ -136,6 +137,37 @@ class StoredSample:
         return self.run.details.get("images", {}).get(self.file, ())
 
 
+class Stored(Sequence[StoredSample]):
+    """The samples of a variant as `Run.samples` has them, each read when it is asked for (`rows`): for who goes through
+    them once, in the memory of an index.
+
+    Raises:
+        ConcordError: the manifest is damaged, or names a file that is not below it.
+    """
+
+    def __init__(self, run: Run, variant: str) -> None:
+        self._run, self._variant = run, variant
+        self.rows = Rows(run.out / variant / MANIFEST)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[StoredSample]:
+        return self.at(range(len(self)))
+
+    @overload
+    def __getitem__(self, place: int) -> StoredSample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[StoredSample]: ...
+    def __getitem__(self, place: int | slice) -> StoredSample | list[StoredSample]:
+        places = range(len(self))[place]
+        return next(self.at([places])) if isinstance(places, int) else list(self.at(places))
+
+    def at(self, places: Iterable[int]) -> Iterator[StoredSample]:
+        """Yield the samples of these places, in any order."""
+        return (self._run.sample(self._variant, row) for row in self.rows.at(places))
+
+
 @dataclass(frozen=True)
 class Pair:
     """An image, and the uninformed one of the same seed where there is one."""
@@ -150,6 +182,7 @@ class Run:
     def __init__(self, out: Path, words: Words = WORDS) -> None:
         self.out, self.words = out, words
         self._samples: dict[str, tuple[StoredSample, ...]] = {}
+        self._resolved: dict[str, Path] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.out)!r})"
@@ -227,12 +260,21 @@ class Run:
         if variant not in self._samples:
             root = self.out / variant
             rows = read_manifest(root) if (root / MANIFEST).is_file() else []
-            for row in rows:
-                if not is_inside(row["file_name"]):
-                    told = self.words.outside.format(path=root / MANIFEST, name=row["file_name"], root=root)
-                    raise ConcordError(told)
-            self._samples[variant] = tuple(StoredSample(self, variant, row) for row in rows)
+            self._samples[variant] = tuple(self.sample(variant, row) for row in rows)
         return self._samples[variant]
+
+    def sample(self, variant: str, row: Row) -> StoredSample:
+        """The sample of a row; a ConcordError where its file is not below the variant's directory."""
+        if not is_inside(row["file_name"]):
+            root = self.out / variant
+            raise ConcordError(self.words.outside.format(path=root / MANIFEST, name=row["file_name"], root=root))
+        return StoredSample(self, variant, row)
+
+    def resolved(self, variant: str) -> Path:
+        """The directory of a variant without links; kept, as each of its images is held against it."""
+        if variant not in self._resolved:
+            self._resolved[variant] = (self.out / variant).resolve()
+        return self._resolved[variant]
 
     @cached_property
     def by_place(self) -> Mapping[Place, StoredSample]:
@@ -263,21 +305,7 @@ class Run:
         Raises:
             ConcordError: the labels do not follow the folders' sorted order, in which readers count.
         """
-        manifest = self.out / variant / MANIFEST
-        names: dict[str, str] = {}
-        labels: dict[str, int] = {}
-        for sample in self.samples(variant):
-            names.setdefault(sample.folder, sample.class_name)
-            if labels.setdefault(sample.folder, sample.label) != sample.label:
-                raise ConcordError(f'{manifest}: the folder "{sample.folder}" has two labels')
-        table = class_table(ClassSpec(folder.replace(" - ", "/"), name) for folder, name in names.items())
-        for entry in table:
-            if labels[entry.folder] != entry.label:
-                raise ConcordError(
-                    f'{manifest}: the folder "{entry.folder}" has label {labels[entry.folder]}, but is number'
-                    f" {entry.label} in sorted order, as image-folder readers count"
-                )
-        return table
+        return classes_of(self.samples(variant), self.out / variant / MANIFEST)
 
     def counts(self, variant: str = "images") -> list[int]:
         """Images of each class, in label order."""
@@ -295,6 +323,24 @@ class Run:
         if said := misfit(name, values):
             raise ConcordError(damaged(said))
         return values
+
+
+def classes_of(samples: Iterable[StoredSample], manifest: Path) -> ClassTable:
+    """The classes of samples by their folders; see `Run.classes`. manifest: what the error names."""
+    names: dict[str, str] = {}
+    labels: dict[str, int] = {}
+    for sample in samples:
+        names.setdefault(sample.folder, sample.class_name)
+        if labels.setdefault(sample.folder, sample.label) != sample.label:
+            raise ConcordError(f'{manifest}: the folder "{sample.folder}" has two labels')
+    table = class_table(ClassSpec(folder.replace(" - ", "/"), name) for folder, name in names.items())
+    for entry in table:
+        if labels[entry.folder] != entry.label:
+            raise ConcordError(
+                f'{manifest}: the folder "{entry.folder}" has label {labels[entry.folder]}, but is number'
+                f" {entry.label} in sorted order, as image-folder readers count"
+            )
+    return table
 
 
 def open_run(out: Path | str, words: Words = WORDS) -> Run:

@@ -262,11 +262,16 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of a manifest of any name; see `read_manifest`."""
     rows = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        if (row := _valid(line)) is None:
-            again = "give `concord distill` again, and it is made anew"
-            raise ConcordError(f"{path} is damaged: line {number} is no row of an image; {again}")
+        if (row := valid_row(line)) is None:
+            raise no_row(path, number)
         rows.append(row)
     return sorted(rows, key=lambda row: (row["label"], row["index"]))
+
+
+def no_row(path: Path, number: int) -> ConcordError:
+    """What to raise where a line of a manifest, counted from 1, is none of a row."""
+    again = "give `concord distill` again, and it is made anew"
+    return ConcordError(f"{path} is damaged: line {number} is no row of an image; {again}")
 
 
 def rows_there(root: Path, manifest: Path) -> int:
@@ -277,7 +282,7 @@ def rows_there(root: Path, manifest: Path) -> int:
 
 def _rows_of(data: bytes) -> list[Row]:
     """The rows of a manifest that may be damaged; a last line without an end was torn by a kill."""
-    return [row for line in data.split(b"\n")[:-1] if (row := _valid(line)) is not None]
+    return [row for line in data.split(b"\n")[:-1] if (row := valid_row(line)) is not None]
 
 
 def _size(path: Path) -> int | None:
@@ -287,7 +292,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _valid(line: bytes) -> Row | None:
+def valid_row(line: bytes) -> Row | None:
     """A line of a manifest as a row, None where it is none."""
     try:
         row: Row = json.loads(line)

@@ -9,6 +9,7 @@ from pathlib import Path
 from concord.errors import ConcordError
 from concord.runs.directory import FILES, Run
 from concord.runs.draws import draws_in
+from concord.runs.manifest import Rows
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.storage.checksums import CHECKSUMS, changed, is_inside, read_checksums, sum_of_file, write_checksums
 from concord.storage.images import SUFFIXES, read_image
@@ -33,7 +34,8 @@ def seal(out: Path, of: str) -> None:
 
 def seal_export(root: Path, **more: str) -> None:
     """Leave `checksums.json` in an export, over all that no row of its manifest names; `more` stands beside them."""
-    named = {row["file_name"] for row in _rows(root)}
+    rows = Rows(root / MANIFEST) if (root / MANIFEST).is_file() else ()
+    named = {row["file_name"] for row in rows}
     files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     write_checksums(root, [name for name in files if name not in named], **more)
 

@@ -9,6 +9,7 @@ from concord.errors import ConcordError
 from concord.models.download import hub_info
 from concord.models.hub import WEIGHTS, find_model, licence, size_of
 from concord.recipe import Recipe, impossible, models
+from concord.recipe.window import gradient_steps, window_steps
 from concord.registry import FAMILIES
 from concord.runs.directory import Run
 from concord.text import counted, listed
@@ -209,8 +210,6 @@ def _scheduler(recipe: Recipe) -> Any | None:
 
 def _check_schedule(recipe: Recipe) -> None:
     """Refuse windows that leave nothing to inform: of few steps, or of none that has more than noise."""
-    from concord.guidance.window import gradient_steps, window_steps
-
     informing, settings = recipe.informing, recipe.pipeline
     windows: dict[str, tuple[Any, int]] = (
         {"informing.window": (informing.window, informing.every)} if informing.enabled else {}

@@ -9,10 +9,10 @@ import torch
 from concord.concepts.bank import load_bank
 from concord.data.class_lists import class_list, class_lists
 from concord.errors import ConcordError
-from concord.guidance.window import gradient_steps
 from concord.pipelines.base import FrozenPipeline
 from concord.pipelines.schedulers import named_scheduler
 from concord.recipe import Recipe
+from concord.recipe.window import gradient_steps
 from concord.system import cores
 from concord.workflows.executors import open_recipe_data
 

@@ -139,7 +139,7 @@ def main() -> None:
                 rows[model].setdefault(name, []).extend(judge.rows(*group))
     tables = {model: {name: table(of) for name, of in found.items()} for model, found in rows.items()}
     for model, found in tables.items():
-        print(f"{model:<34}" + "".join(f"{name:>24}" for name in found))
+        print(f"{model:<34}" + "".join(f" {name[-23:]:>23}" for name in found))
         for phrase in [*OWN, "all"]:
             cells = [one[phrase] for one in found.values()]
             shown = ["-" if c["auc"] is None else f"{c['auc']:.3f}" for c in cells]

@@ -33,6 +33,7 @@ GONE = {
     "concord.recipe:DEFAULTS": "the pipeline of each of concord.registry.METHODS",
     "concord.report.sheet:sheet_notes": "concord.metrics.measures.lines",
     "concord.runs.execute:Encoded": "a worker gives concord.workflows.executors.Finished",
+    "concord.scoring.embeddings:embed": "concord.metrics.class_images.ClassImages.rows",
     "concord.models.pipelines:EXPECTED": "the pipelines of each of concord.registry.FAMILIES",
     "concord.models.pipelines:WIRED_TEXT": "the pipelines of the family text",
     "concord.models.pipelines:check_pipeline_class": "concord.pipelines.load.recipe_family",

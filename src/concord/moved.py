@@ -46,6 +46,7 @@ methods.base < methods.base ; methods.batch_sampler < methods.making
 methods.class_mapping < methods.checkpoints ; methods.coreset < methods.coreset methods.features
 methods.diffusion < methods.generate ; methods.rded < methods.crops ; methods.teacher < methods.rded
 methods.real < methods.full methods.random methods.supply
+metrics.class_images < scoring.copies scoring.embeddings
 metrics.completeness < scoring.completeness scoring.details scoring.outcome ; metrics.copies < scoring.copies
 metrics.ddranking < evaluation.ranking ; metrics.details < scoring.details ; metrics.embeddings < scoring.embeddings
 metrics.flops < scoring.operations ; metrics.measure_run < methods.outcome scoring.outcome

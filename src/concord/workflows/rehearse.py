@@ -73,7 +73,8 @@ class DrawnImages:
 class UntrainedModels(ModelCache):
     """The encoders of a recipe with random weights; a classifier is what lies on this machine."""
 
-    def load_encoder(self, model: str, key: str, dtype: torch.dtype = torch.float32) -> Encoder:
+    def load_encoder(self, model: str, key: str, dtype: torch.dtype | None = None) -> Encoder:
+        dtype = dtype or torch.float32
         with untrained.random_weights(dtype, self.device):
             encoder = untrained.encoder(_known(model, key), model, key)
         encoder.model.to(self.device, dtype)

@@ -17,14 +17,12 @@ from torch import Tensor
 from concord.data import ImageSet
 from concord.data.sampling import evenly
 from concord.errors import ConcordError
+from concord.metrics.unread import AHEAD, AT_ONCE, Remembered
 from concord.storage import images
 from concord.storage.threads import in_threads
 
 SIDE, BATCH = 512, 32
 """The shorter side that images are measured at, where they are larger, and how many go through a network at once."""
-KEPT = 100_000_000
-"""Bytes of pixels of a class that stay in memory once they were read."""
-_AHEAD, _AT_ONCE = 64, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,7 @@ class ClassImages:
         """skip_unreadable: real images that cannot be read are passed over."""
         self.label, self.made = job.label, job.made
         self._data, self._skip = data, skip_unreadable
-        self._kept, self._room = dict[Item, Image.Image](), KEPT
+        self._image = Remembered[Item](self._read)
         self._digests = dict[Item, str]()
         self._rows = dict[Callable[[Tensor], Tensor], dict[Item, Tensor]]()
 
@@ -98,7 +96,7 @@ class ClassImages:
         """
         known = self._rows.setdefault(network, {})
         new = [item for item in dict.fromkeys(items) if item not in known]
-        pictures = in_threads(self._read, new, ahead=_AHEAD, at_once=_AT_ONCE)
+        pictures = in_threads(self._image, new, ahead=AHEAD, at_once=AT_ONCE)
         with torch.no_grad():
             said = (row for pixels in images.batches(pictures, BATCH) for row in network(pixels).cpu())
             known.update(zip(new, said, strict=True))
@@ -108,23 +106,17 @@ class ClassImages:
         """`pixel_digest` of each image as it was stored."""
         for item in items:
             if item not in self._digests:
-                self._read(item)
+                self._image(item)
         return [self._digests[item] for item in items]
 
     def _read(self, item: Item) -> Image.Image:
-        if (image := self._kept.get(item)) is None:
-            image = item.read() if isinstance(item, Made) else self._data.read(item)
-            self._digests[item] = pixel_digest(image)
-            image = images.shrunk(image, SIDE)
-            size = 3 * image.width * image.height
-            if size <= self._room:
-                self._room -= size
-                self._kept[item] = image
-        return image
+        image = item.read() if isinstance(item, Made) else self._data.read(item)
+        self._digests[item] = pixel_digest(image)
+        return images.shrunk(image, SIDE)
 
     def _can_be_read(self, item: str) -> bool:
         try:
-            self._read(item)
+            self._image(item)
         except ConcordError:
             return False
         return True

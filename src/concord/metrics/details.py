@@ -100,9 +100,9 @@ class Found(NamedTuple):
 
 def of_class(run: Measuring, of: ClassImages) -> dict[str, Found]:
     """The evidence for the images of one class, by variant; none where no concepts inform."""
-    if run.concepts is None or not run.concepts.used:
+    if run.kept is None:
         return {}
-    scorer, name, phrases = run.percentile, run.names[of.label], run.concepts.kept[of.label]
+    scorer, name, phrases = run.percentile, run.names[of.label], run.kept[of.label]
     concepts, evidence = [(name, phrase) for phrase in phrases], dict[str, Found]()
     for variant, made in of.made.items():
         if made:
@@ -114,7 +114,7 @@ def of_class(run: Measuring, of: ClassImages) -> dict[str, Found]:
 
 def measure(run: Measuring) -> dict[str, Any] | None:
     """The metric `details`, where concepts inform: leave details.json, and return it in short for each set."""
-    if run.concepts is None or not run.concepts.used:
+    if run.kept is None:
         return None
     scorer, short, everything = run.percentile, dict[str, Any](), dict[str, Any]()
     for variant in run.variants:

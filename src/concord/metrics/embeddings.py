@@ -14,7 +14,7 @@ from concord.storage.atomic import write_atomically
 
 def of_class(run: Measuring, of: ClassImages) -> dict[str, np.ndarray]:
     """Unit embeddings (N, D), float16, of some images of one class, by set; none where no concepts inform."""
-    if run.concepts is None or not run.concepts.used:
+    if run.kept is None:
         return {}
     network, most = run.models.encoder.images, max(1, MOST // len(run.names))
     some = {variant: evenly(made, most) for variant, made in of.made.items()}
@@ -29,7 +29,7 @@ def of_class(run: Measuring, of: ClassImages) -> dict[str, np.ndarray]:
 
 def measure(run: Measuring) -> None:
     """The metric `embeddings`, where concepts inform: leave embeddings.npz, some of each set with their labels."""
-    if run.concepts is None or not run.concepts.used:
+    if run.kept is None:
         return
     found: list[dict[str, np.ndarray]] = run.parts("embeddings")
     sets = {}

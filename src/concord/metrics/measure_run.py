@@ -122,14 +122,18 @@ class Measuring:
             return None
         return load_teacher(self.recipe.teacher, self.data.classes, device=str(self.models.device))
 
+    @property
+    def kept(self) -> Sequence[Sequence[str]] | None:
+        """The kept phrases of every class; None where no concepts inform the run."""
+        return self.concepts.kept if self.concepts is not None and self.concepts.used else None
+
     @cached_property
     def details(self) -> list[list[str]]:
         """What each class's images should show: the data set's known details, else the kept concepts."""
         known = self.data.known_details
         if known is not None:
             return [list(known[entry.key]) for entry in self.data.classes]
-        kept = self.concepts.kept if self.concepts and self.concepts.used else [[] for _ in self.names]
-        return [[*phrases] for phrases in kept]
+        return [[*phrases] for phrases in self.kept] if self.kept else [[] for _ in self.names]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

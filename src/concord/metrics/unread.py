@@ -13,6 +13,22 @@ AHEAD, AT_ONCE = 64, 4
 T = TypeVar("T")
 
 
+class Remembered(Generic[T]):
+    """`read`, but that an image stays in memory once it was read, as long as there is room: `KEPT` bytes of pixels."""
+
+    def __init__(self, read: Callable[[T], Image.Image]) -> None:
+        self._read, self._kept, self._room = read, dict[T, Image.Image](), KEPT
+
+    def __call__(self, source: T) -> Image.Image:
+        if (image := self._kept.get(source)) is None:
+            image = self._read(source)
+            size = 3 * image.width * image.height
+            if size <= self._room:
+                self._room -= size
+                self._kept[source] = image
+        return image
+
+
 class Unread(Sequence[Image.Image], Generic[T]):
     """As many images as there are `sources`, each by `read` of its own; read ahead by threads when all are asked for.
 
@@ -20,9 +36,8 @@ class Unread(Sequence[Image.Image], Generic[T]):
     """
 
     def __init__(self, read: Callable[[T], Image.Image], sources: Sequence[T]) -> None:
-        self._read, self._sources = read, sources
-        self._kept: dict[int, Image.Image] = {}
-        self._room = KEPT
+        self._sources = sources
+        self._one = Remembered[int](lambda place: read(sources[place]))
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -38,12 +53,3 @@ class Unread(Sequence[Image.Image], Generic[T]):
 
     def __iter__(self) -> Iterator[Image.Image]:
         return in_threads(self._one, range(len(self)), ahead=AHEAD, at_once=AT_ONCE)
-
-    def _one(self, place: int) -> Image.Image:
-        if (image := self._kept.get(place)) is None:
-            image = self._read(self._sources[place])
-            size = 3 * image.width * image.height
-            if size <= self._room:
-                self._room -= size
-                self._kept[place] = image
-        return image

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -18,7 +18,7 @@ from concord.choices import TENSORS
 from concord.data.classes import ClassSpec, ClassTable, class_table
 from concord.errors import ConcordError
 from concord.recipe import HEADER, Recipe, spec_of, validate
-from concord.runs.manifest import Rows
+from concord.runs.manifest import Lazy, Rows
 from concord.runs.shapes import misfit
 from concord.runs.store import MANIFEST, Row, read_manifest
 from concord.settings import read_yaml
@@ -137,7 +137,7 @@ class StoredSample:
         return self.run.details.get("images", {}).get(self.file, ())
 
 
-class Stored(Sequence[StoredSample]):
+class Stored(Lazy[StoredSample]):
     """The samples of a variant as `Run.samples` has them, each read when it is asked for (`rows`): for who goes through
     them once, in the memory of an index.
 
@@ -151,17 +151,6 @@ class Stored(Sequence[StoredSample]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __iter__(self) -> Iterator[StoredSample]:
-        return self.at(range(len(self)))
-
-    @overload
-    def __getitem__(self, place: int) -> StoredSample: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[StoredSample]: ...
-    def __getitem__(self, place: int | slice) -> StoredSample | list[StoredSample]:
-        places = range(len(self))[place]
-        return next(self.at([places])) if isinstance(places, int) else list(self.at(places))
 
     def at(self, places: Iterable[int]) -> Iterator[StoredSample]:
         """Yield the samples of these places, in any order."""

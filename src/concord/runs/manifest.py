@@ -1,18 +1,40 @@
 """The rows of a manifest one by one: a set of any number of images is gone through in the memory of an index."""
 
 import json
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 
 from concord.errors import ConcordError
 from concord.runs.store import Row, no_row, valid_row
 
+T = TypeVar("T")
 
-class Rows(Sequence[Row]):
+
+class Lazy(Sequence[T]):
+    """A sequence whose parts are read when they are asked for, by `at`: many of them in one go."""
+
+    @abstractmethod
+    def at(self, places: Iterable[int]) -> Iterator[T]:
+        """Yield the parts of these places, in any order."""
+
+    def __iter__(self) -> Iterator[T]:
+        return self.at(range(len(self)))
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        places = range(len(self))[place]
+        return next(self.at([places])) if isinstance(places, int) else list(self.at(places))
+
+
+class Rows(Lazy[Row]):
     """The rows of a manifest in the order of label and index, each read when it is asked for.
 
     24 bytes of each are kept. A last line without an end was torn by a kill, and is passed over.
@@ -35,17 +57,6 @@ class Rows(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self._starts)
-
-    def __iter__(self) -> Iterator[Row]:
-        return self.at(range(len(self)))
-
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
-        places = range(len(self))[place]
-        return next(self.at([places])) if isinstance(places, int) else list(self.at(places))
 
     def at(self, places: Iterable[int]) -> Iterator[Row]:
         """Yield the rows of these places, in any order."""

@@ -8,9 +8,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from concord.concepts.negatives import Kind, checked_kind, class_weights, draw_negatives, inclusion
+from concord.concepts.negatives import Kind, Quick, checked_kind, class_weights, draw_negatives, inclusion
 from concord.errors import ConcordError
 
 DRAWS = 10_000
@@ -174,3 +176,14 @@ def test_the_first_to_arrive_are_those_of_a_race_that_is_sorted_whole(classes: i
         drawn = draw_negatives(concepts, own, weights, count, mine, weighting)
         assert drawn == whole(own, weights, count, theirs)
         assert mine.integers(2**62) == theirs.integers(2**62)
+
+
+@given(st.integers(0, 2**48), st.lists(st.integers(0, 2**32 - 1) | st.integers(2**31, 2**32 - 1), min_size=1))
+def test_quick_numbers_are_those_of_numpy(seed: int, asked: list[int]) -> None:
+    """Bit for bit, in any order of integers and clocks; near the upper bound many draws are thrown away."""
+    quick, slow = Quick(seed), np.random.default_rng(seed)
+    for high in asked:
+        if high:
+            assert quick.integers(high) == slow.integers(high)
+        else:
+            assert np.array_equal(quick.standard_exponential(3), slow.standard_exponential(3))

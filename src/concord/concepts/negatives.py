@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Protocol, cast, get_args
 
 import numpy as np
 
@@ -40,6 +40,43 @@ def class_weights(similarity: Sequence[float], own: int, kind: Kind = "weighted"
     return others.astype(float)
 
 
+class Numbers(Protocol):
+    """Random numbers: a `numpy.random.Generator`, or `Quick`."""
+
+    def integers(self, high: int, /) -> int:
+        """One in [0, high)."""
+
+    def standard_exponential(self, size: int, /) -> np.ndarray:
+        """So many of mean 1."""
+
+
+class Quick:
+    """The numbers of `numpy.random.default_rng(seed)`, bit for bit; a single integer takes a fifth of the time.
+
+    A plan of 200,000 images draws two million. Integers are by Lemire's method ("Fast Random Integer Generation in an
+    Interval", 2019) from halves of 64-bit words, the lower first, as numpy draws them below 2**32.
+    """
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.standard_exponential = rng.standard_exponential
+        self._word, self._half = rng.bit_generator.random_raw, -1
+
+    def integers(self, high: int, /) -> int:
+        """One in [0, high); `high` in [1, 2**32)."""
+        if high == 1:  # takes no random bits
+            return 0
+        while True:
+            if (half := self._half) < 0:
+                word = self._word()
+                half, self._half = word & 0xFFFFFFFF, word >> 32
+            else:
+                self._half = -1
+            product = half * high
+            if (low := product & 0xFFFFFFFF) >= high or low >= (2**32 - high) % high:
+                return product >> 32
+
+
 class Race:
     """Classes in an order drawn without replacement by weight; those of weight 0 last, all alike.
 
@@ -54,7 +91,7 @@ class Race:
         self._pace = np.where(self.likely, weights, LAST)
         self._soon = FIRST / self._pace.sum()
 
-    def run(self, rng: np.random.Generator) -> Iterator[int]:
+    def run(self, rng: Numbers) -> Iterator[int]:
         """Yield all classes in the order of one draw; of two that arrive together, that of the lower label first."""
         times = rng.standard_exponential(len(self._pace)) / self._pace
         for part in (np.less, np.greater_equal):
@@ -67,7 +104,7 @@ def draw_negatives(
     own: int,
     weights: np.ndarray | Race,
     count: int,
-    rng: np.random.Generator,
+    rng: Numbers,
     kind: Kind = "weighted",
 ) -> list[tuple[int, str]]:
     """Draw up to `count` concepts of other classes for one sample, by its own `rng`: (class index, phrase) pairs.

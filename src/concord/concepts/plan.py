@@ -8,7 +8,7 @@ import numpy as np
 
 from concord.concepts.bank import Bank, concept_text, load_bank
 from concord.concepts.journal import Journal
-from concord.concepts.negatives import Race, class_weights, draw_negatives
+from concord.concepts.negatives import Quick, Race, class_weights, draw_negatives
 from concord.concepts.selection import (
     Concept,
     candidates,
@@ -166,7 +166,7 @@ class ConceptPlan:
         if not self.used:
             return Drawn()
         settings = self._recipe.concepts.negatives
-        rng, own, race = np.random.default_rng(seed), self._own(class_index, index), self._race_of(class_index)
+        rng, own, race = Quick(seed), self._own(class_index, index), self._race_of(class_index)
         drawn = draw_negatives(self.kept, class_index, race, settings.count, rng, settings.kind)
         positives = tuple(map(self._texts[class_index].__getitem__, own))
         negatives = tuple([self._texts[c][phrase] for c, phrase in drawn])
@@ -177,7 +177,7 @@ class ConceptPlan:
             positives,
             negatives,
             # After the negatives, which are those that they were before prompts held concepts.
-            {"{concept}": own[int(rng.integers(len(own)))], "{concepts}": ", ".join(own)} if own else {},
+            {"{concept}": own[rng.integers(len(own))], "{concepts}": ", ".join(own)} if own else {},
             {"{concept}": others[rng.integers(len(others))], "{concepts}": ", ".join(others)} if others else {},
         )
 

@@ -148,12 +148,15 @@ def _alone(source: Source, at: Folder, part: Part) -> tuple[Folder, list[str]]:
 
 def _not_in_itself(source: Source, at: Folder, part: Part) -> tuple[Folder, list[Folder], list[str]]:
     """Tell a set that lies among its own class folders: held out (``val/`` beside the classes), or a copy of it."""
-    for name, child in at.filled.items():
+    filled = at.filled
+    for name, child in filled.items():
         inner = child
         while len(inner.filled) == 1 and not inner.images:
             inner = next(iter(inner.filled.values()))
-        again, classes = inner.filled.keys(), at.filled.keys() - {name}
-        if not again or not again <= classes or 2 * len(again) < max(4, len(classes)):
+        if not (again := inner.filled.keys()):
+            continue
+        classes = filled.keys() - {name}
+        if not again <= classes or 2 * len(again) < max(4, len(classes)):
             continue
         if split_word(name) in HELD_OUT and part == "test":
             return child, [], [f"{source.root / at.path} has {name}/ beside its class folders: it is the data"]

@@ -1,6 +1,5 @@
 """Names of folders and files that are no names of classes: of splits, of what lies beside photographs, of bins."""
 
-import os
 import re
 from typing import Literal
 
@@ -64,4 +63,5 @@ def is_no_data(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Say whether a file is taken for an image, by its suffix."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    stem, _, suffix = name.rpartition(".")
+    return bool(stem.strip(".")) and f".{suffix.lower()}" in SUFFIXES

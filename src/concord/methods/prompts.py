@@ -60,15 +60,22 @@ def prompt(
     order = _order(tuple(templates), class_key, seed)
     template, texts = order[index % len(order)], {SLOT: class_name, **(concepts or {})}
 
-    def text(slot: re.Match[str]) -> str:
-        if slot[0] not in texts:
+    def text(slot: str) -> str:
+        if slot not in texts:
             raise ConcordError(
-                f'nothing fills in {slot[0]} of "{template}" for the class "{class_key}": no concept is kept for it;'
+                f'nothing fills in {slot} of "{template}" for the class "{class_key}": no concept is kept for it;'
                 " give it some (concepts.bank, concepts.pinned, more classes), or take the slot out"
             )
-        return texts[slot[0]]
+        return texts[slot]
 
-    return re.sub(r"\{[^{}]*\}", text, template)  # in one pass: what fills a slot is not looked at again
+    # What fills a slot is not looked at again.
+    return "".join([text(part) if nth % 2 else part for nth, part in enumerate(_parts(template))])
+
+
+@lru_cache(maxsize=2**10)
+def _parts(template: str) -> list[str]:
+    """A template's texts and slots in turn, a text first; kept, as each sample asks."""
+    return re.split(r"(\{[^{}]*\})", template)
 
 
 @lru_cache(maxsize=2**15)

@@ -1,19 +1,20 @@
 """Activations of phrases on real images (Eq. 10), drawn; and the look that all charts share, without a display."""
 
+from __future__ import annotations
+
 import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
 from concord.storage.atomic import write_atomically
 
-if TYPE_CHECKING:  # it brings torch, and a page shall not wait for that
+if TYPE_CHECKING:  # they take seconds to load, and a plan or a page without charts shall not wait for them
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
     from concord.concepts.selection import Concept
 
 INK, SOFT, RULE = "#1c1e26", "#707682", "#e2e5eb"
@@ -23,6 +24,9 @@ DPI = 110
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure, in inches; it belongs to no window and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -61,7 +65,7 @@ LONGEST = 66
 _LINE = 0.235
 
 
-def activation_chart(selection: "Sequence[tuple[str, Sequence[Concept]]]", title: str, note: str = "") -> Figure:
+def activation_chart(selection: Sequence[tuple[str, Sequence[Concept]]], title: str, note: str = "") -> Figure:
     """Draw the activations of classes' phrases: which were kept, which dropped, and by how much.
 
     selection: class name and what `select` says of its phrases, for each class; a few have a panel each, with the
@@ -93,6 +97,8 @@ def activation_chart(selection: "Sequence[tuple[str, Sequence[Concept]]]", title
 
 
 def _mark(colour: str, filled: bool, label: str, shape: str = "o") -> Line2D:
+    from matplotlib.lines import Line2D
+
     return Line2D(
         [], [], linestyle="", marker=shape, markersize=7, color=colour, markerfacecolor=colour if filled else "white",
         label=label, markeredgewidth=1.5,
@@ -100,7 +106,7 @@ def _mark(colour: str, filled: bool, label: str, shape: str = "o") -> Line2D:
 
 
 def _panels(
-    selection: "Sequence[tuple[str, Sequence[Concept]]]", limits: tuple[float, float], narrowest: float
+    selection: Sequence[tuple[str, Sequence[Concept]]], limits: tuple[float, float], narrowest: float
 ) -> Figure:
     """A panel for each class, in two columns, the phrases written beside their dots."""
     columns = 1 if len(selection) == 1 else 2
@@ -132,9 +138,7 @@ def _panels(
     return figure
 
 
-def _rows(
-    selection: "Sequence[tuple[str, Sequence[Concept]]]", limits: tuple[float, float], narrowest: float
-) -> Figure:
+def _rows(selection: Sequence[tuple[str, Sequence[Concept]]], limits: tuple[float, float], narrowest: float) -> Figure:
     """A row for each class, in columns of at most 50, with a dot for each phrase."""
     columns = -(-len(selection) // 50)
     each = -(-len(selection) // columns)
@@ -170,7 +174,7 @@ def _plain(axes: Axes, limits: tuple[float, float], rows: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _dot(axes: Axes, concept: "Concept", y: float, size: float) -> None:
+def _dot(axes: Axes, concept: Concept, y: float, size: float) -> None:
     colour = PINNED if concept.pinned else KEPT if concept.kept else DROPPED
     shape, size = ("D", size - 1) if concept.pinned else ("o", size)
     axes.plot(

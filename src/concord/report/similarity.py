@@ -1,14 +1,17 @@
 """How alike classes are, or how often one is taken for another: a heat map, the closest pairs, a table of a few."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from concord.report.charts import INK, RULE, SOFT, literal, new_figure, png_uri, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TABLE, CHART, PAIRS = 24, 100, 10
 """Classes up to which it is a table, and a picture; and how many of the closest pairs are named."""
@@ -85,6 +88,8 @@ def heatmap(
     above, and `note` in smaller letters below it. diagonal: whether it is drawn; where each class meets itself alone,
     it would hide how the others differ. Raises ValueError: the matrix does not fit the names.
     """
+    from matplotlib import colormaps
+
     count = len(names)
     if similarity.shape != (count, count) or not count:
         raise ValueError(f"{count} names need a matrix of {count} x {count}, got {similarity.shape}")

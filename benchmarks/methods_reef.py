@@ -1,18 +1,22 @@
 """Every method on reef at IPC 1 and 10, in three regimes of labels: one table, three draws of what is drawn.
 
-    python benchmarks/methods_reef.py           # some hours of two CPU cores; a killed benchmark goes on where it was
-    python benchmarks/methods_reef.py --sets dm-1 dm-10 && python benchmarks/methods_reef.py --collect
+    python benchmarks/methods_reef.py           # some hours of a CPU core; a killed benchmark goes on where it was
+    python benchmarks/methods_reef.py --sets dm-1 dm-10    # recorded beside what there is
     python benchmarks/methods_reef.py --tiny    # tries the script: a few steps of everything, recorded in --work
 
 Everything goes through the command line, as in evaluation_tables.py, and the commands are in the record. Students are
 ConvNet-3 of width 32 at 32 px, trained with a teacher's labels anew at each step (soft), with one stored label an image
 (fixed) and with the set's own (hard). What each method descends with is far shorter than what is published for CIFAR:
 the commands say how long. Methods whose IPC is part of what they are have a set an IPC.
+
+Informed and uninformed sets, and herding's, are those of evaluation_reef.json, trained on by the same commands with a
+teacher of its own; random images are in both, by which the teachers are told to be alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ IPC = (1, 10)
 
 def experts(work: Path, tiny: bool) -> list[str]:
     """The command that trains what mtt matches."""
-    size = ("experts=1", "epochs=2", "width=8") if tiny else ("experts=10", "epochs=20", "width=32")
+    size = ("experts=1", "epochs=2", "width=8") if tiny else ("experts=5", "epochs=15", "width=32")
     return ["experts", "reef", "--out", str(work / "experts"), "size=32", "batch=100", *size, "--quiet"]
 
 
@@ -35,7 +39,7 @@ def methods(work: Path, tiny: bool = False) -> Table:
     epochs, draws = ("epochs=2", DRAWS[:2]) if tiny else ("epochs=300", DRAWS)
     student = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", epochs, teacher, *REGIMES)
     together = ((*student, f"ipc={','.join(map(str, IPC))}"),)
-    short = {"dm": 5, "idm": 5, "mtt": 5} if tiny else {"dm": 1000, "idm": 1000, "mtt": 500}
+    short = {"dm": 5, "idm": 5, "mtt": 5} if tiny else {"dm": 300, "idm": 100, "mtt": 100}
 
     def joint(name: str, *settings: str) -> list[Set]:
         own = (f"method={name}", f"{name}.iterations={short[name]}", *settings)
@@ -44,25 +48,22 @@ def methods(work: Path, tiny: bool = False) -> Table:
         ]
 
     def grown(name: str, *settings: str) -> Set:
-        return Set(name, ("reef", f"method={name}", f"ipc={IPC[-1]}", *settings), together, draws=draws)
+        drawn = draws if name != "k_center" else ()
+        return Set(name, ("reef", f"method={name}", f"ipc={IPC[-1]}", *settings), together, draws=drawn)
 
-    informed = ("reef", f"ipc={IPC[-1]}")
-    recovered = (f"sre2l.iterations={5 if tiny else 1000}", "sre2l.preset=cifar", "size=32", teacher)
+    recovered = (f"sre2l.iterations={5 if tiny else 150}", "sre2l.preset=cifar", "size=32", teacher)
     networks = [(f"{name}.width=32", f"{name}.real=64", "size=32") for name in ("dm", "idm")]
-    matched = (f"mtt.experts={work / 'experts'}", "mtt.steps=20", f"mtt.start={1 if tiny else 15}", "mtt.rate_lr=1e-6")
+    trained = ("idm.trained=1", "idm.steps=3", "idm.batch=64")
+    matched = (f"mtt.experts={work / 'experts'}", "mtt.steps=10", f"mtt.start={1 if tiny else 10}", "mtt.rate_lr=1e-6")
     return Table(
         "reef-test",
         (
-            Set("informed", informed, ((*together[0], "beside=random,herding,k_center"),), draws=draws),
-            Set("uninformed", informed, together, part="uninformed", of="informed", draws=draws),
-            *(
-                Set(name, informed, (), part=f"beside/{name}", of="informed")
-                for name in ("random", "herding", "k_center")
-            ),
+            grown("random"),
+            grown("k_center", "features=teacher", teacher),
             grown("rded", "size=64", teacher),
             grown("sre2l", *recovered),
             *joint("dm", *networks[0]),
-            *joint("idm", *networks[1]),
+            *joint("idm", *networks[1], *trained),
             *joint("mtt", *matched),
         ),
         (
@@ -109,9 +110,12 @@ def main() -> None:
     wanted = options.sets is None or any(name.startswith("mtt") for name in options.sets)
     concord(experts(work, options.tiny), commands, work, options.collect or not wanted)
     found = measure(methods(work, options.tiny), work, options.collect, options.sets)
-    record = head("methods_reef.py", **{**found, "commands": commands + found["commands"]})
-    place = work if options.tiny else RESULTS
-    write(place / "methods_reef.json", record, {str(work): "WORK"})
+    path = (work if options.tiny else RESULTS) / "methods_reef.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found["sets"] = before.get("sets", {}) | found["sets"]  # what was made elsewhere, or was cleared away since
+    found["commands"] = list(dict.fromkeys((*before.get("commands", []), *commands, *found["commands"])))
+    record = head("methods_reef.py", **found)
+    write(path, record, {str(work): "WORK"})
     print("\n".join(table(record["sets"])))
 
 

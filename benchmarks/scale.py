@@ -1,13 +1,13 @@
 """How planning, measuring, pages and exports grow with classes and images a class, up to the size of ImageNet-1K.
 
-    python benchmarks/scale.py [--only PART ...] [--source CHECKOUT] [--name after] [--scratch DIR] [--whole]
+    python benchmarks/scale.py [--only PART ...] [--before CHECKOUT] [--scratch DIR] [--whole]
 
 A synthetic set of ImageNet's classes (a few small files, hard-linked 1,300 times a class), toy models, finished runs
 written by hand: what is measured is concord, not a network. Each measurement is a process of its own with one thread;
 `cpu` is its processor time in seconds, start included; `peak_mb` the most memory that it held; `own_mb` what of that
-came after the libraries were loaded. `--source` measures another checkout's package by the same script, and `--name`
-says under which word the record keeps it: so `before` and `after` stand beside each other. `--whole` adds the sizes
-that take more than a minute each. The scratch directory needs 1.5 million inodes and 2 GB; it is kept, for the next
+came after the libraries were loaded. `--before` measures another checkout's package by the same script, each part right
+before that of this one: so both have the same load beside them. `--whole` adds the sizes that take more than a minute
+each. The scratch directory needs 1.5 million inodes and 2 GB; it is kept, for the next
 call, and may be removed.
 """
 
@@ -59,8 +59,7 @@ WHOLE: dict[str, list[tuple[int, ...]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    parser.add_argument("--source", type=Path, default=Path(__file__).parents[1], metavar="CHECKOUT")
-    parser.add_argument("--name", default="after", choices=("before", "after"))
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="measure it, too")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/concord-scale"))
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
@@ -73,12 +72,15 @@ def main() -> None:
             inside(first, options.scratch, *map(int, others))
         return
     record = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    sources = {"before": options.before} if options.before else {}
+    sources["after"] = Path(__file__).parents[1]
     for part in options.only:
         for size in SIZES[part] + (WHOLE.get(part, []) if options.whole else []):
-            found = measured(options, part, size)
             said = f"{part} {' x '.join(map(str, size))}"
-            print(f"{options.name}: {said}: {json.dumps(found)}", flush=True)
-            record.setdefault("figures", {}).setdefault(said, {})[options.name] = found
+            for name, source in sources.items():
+                found = measured(options.scratch, source, part, size)
+                print(f"{name}: {said}: {json.dumps(found)}", flush=True)
+                record.setdefault("figures", {}).setdefault(said, {})[name] = found
     sys.path.insert(0, str(Path(__file__).parent))
     from record import head, write
 
@@ -86,14 +88,14 @@ def main() -> None:
     write(RESULT, {**head("scale.py", "1 thread"), "figures": figures}, {str(options.scratch): "SCRATCH"})
 
 
-def measured(options: argparse.Namespace, part: str, size: tuple[int, ...]) -> dict[str, Any]:
-    """Run one measurement in a process of its own."""
+def measured(scratch: Path, source: Path, part: str, size: tuple[int, ...]) -> dict[str, Any]:
+    """Run one measurement of a checkout's package in a process of its own."""
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    environment = {**os.environ, **threads, "PYTHONPATH": str(options.source / "src"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **threads, "PYTHONPATH": str(source / "src"), "HF_HUB_OFFLINE": "1"}
     # What is read is made in a process of its own, too: a child begins with the most memory that its parent had.
     for first in ("prepare", part):
         sizes = map(str, size) if first == part else (part, *map(str, size))
-        words = [sys.executable, __file__, "--scratch", str(options.scratch), "--inside", first, *sizes]
+        words = [sys.executable, __file__, "--scratch", str(scratch), "--inside", first, *sizes]
         ended = subprocess.run(words, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise SystemExit(f"{part} {size}: {ended.stderr[-2000:]}")
@@ -323,7 +325,7 @@ def _dry_run(data: Path, method: str) -> None:
 
 
 class Photographs:
-    """A data set of many classes that reads nothing: 1,300 references a class."""
+    """A data set of many classes that reads nothing: 1,300 references a class, as a folder has them once it is open."""
 
     known_details = None
     notes: tuple[str, ...] = ()
@@ -333,10 +335,11 @@ class Photographs:
         from concord.data import ClassSpec, class_table
 
         self.classes = class_table(ClassSpec(folder) for folder in folders(classes))
+        keys = [entry.key for entry in self.classes]
+        self._items = [[f"{key}/{key}_{number:05d}.JPEG" for number in range(1300)] for key in keys]
 
     def items(self, class_index: int) -> list[str]:
-        folder = self.classes[class_index].key
-        return [f"{folder}/{folder}_{number:05d}.JPEG" for number in range(1300)]
+        return self._items[class_index]
 
 
 def plan(scratch: Path, classes: int, samples: int) -> dict[str, Any]:

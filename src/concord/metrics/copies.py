@@ -48,7 +48,7 @@ def measure(run: Measuring) -> dict[str, int] | None:
     """The metric `near_copies`, where concepts inform or images begin from others: leave near_copies.json, in short."""
     if not _applies(run):
         return None
-    files = [sample.file for variant in run.variants for sample in run.stored.samples(variant)]
+    files = [sample.file for variant in run.variants for sample in run.samples(variant)]
     found = {run.data.classes[label].folder: one for label, one in enumerate(run.parts("near_copies")) if one}
     record = {"encoder": run.recipe.encoder, "real_images_a_class": MOST, **near_copies(found, files)}
     write_json(run.out / "near_copies.json", record)

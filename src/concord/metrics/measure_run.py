@@ -32,7 +32,7 @@ from concord.models.teachers import Teacher, load_teacher
 from concord.recipe import Recipe
 from concord.recipe.sections import Scorer as ScorerSettings
 from concord.registry import METRICS, SCORERS
-from concord.runs.directory import Run
+from concord.runs.directory import Run, Stored
 from concord.storage import images
 
 REAL_IN_ALL, REAL_SIDE = 2000, 512
@@ -91,7 +91,7 @@ class Measuring:
         self.skip = recipe.unreadable == "skip"
         self._embed_real = RealEmbeddings(data, self.skip)
         self._engine = engine or _here
-        self._parts = dict[str, list[Any]]()
+        self._parts, self._samples = dict[str, list[Any]](), dict[str, Stored]()
 
     @cached_property
     def scorer(self) -> Scorer | None:
@@ -144,8 +144,8 @@ class Measuring:
         """The stored sets by name, and real images as the yardstick: a set need not be more complete than these."""
         sets = {}
         for variant in self.variants:
-            samples = self.stored.samples(variant)
-            sets[self.set_of(variant)] = Pictures(Unread(attrgetter("image"), samples), self.labels(variant))
+            pictures = Unread(attrgetter("image"), self.samples(variant))
+            sets[self.set_of(variant)] = Pictures(pictures, self.labels(variant))
         classes = range(len(self.names))
         some = [(c, item) for c in classes for item in readable(self.data, c, self.most_real, self.skip)]
         real = Unread(self._real, [item for _, item in some])
@@ -155,9 +155,15 @@ class Measuring:
         """What results.json calls a variant: informed or uninformed."""
         return "informed" if variant == "images" and self._guided else "uninformed"
 
+    def samples(self, variant: str = "images") -> Stored:
+        """A variant's images, class by class, each row read when it is asked for: of many, the rows are large."""
+        if variant not in self._samples:
+            self._samples[variant] = Stored(self.stored, variant)
+        return self._samples[variant]
+
     def labels(self, variant: str) -> np.ndarray:
         """The label of each of a variant's images, (N,), in the manifest's order: class by class."""
-        return np.array([sample.label for sample in self.stored.samples(variant)])
+        return self.samples(variant).rows.labels
 
     @property
     def most_real(self) -> int:
@@ -183,11 +189,12 @@ class Measuring:
         return self._parts[name]
 
     def _jobs(self) -> Iterator[ClassJob]:
-        made: list[dict[str, list[Made]]] = [{v: [] for v in self.variants} for _ in self.names]
-        for variant in self.variants:
-            for sample in self.stored.samples(variant):
-                made[sample.label][variant].append(Made(sample.file, sample.source, sample.path))
-        return (ClassJob(label, of_class) for label, of_class in enumerate(made))
+        def made(variant: str, label: int) -> list[Made]:
+            places = np.flatnonzero(self.labels(variant) == label).tolist()
+            return [Made(sample.file, sample.source, sample.path) for sample in self.samples(variant).at(places)]
+
+        for label in range(len(self.names)):
+            yield ClassJob(label, {variant: made(variant, label) for variant in self.variants})
 
     @property
     def asked(self) -> list[str]:
@@ -226,7 +233,7 @@ class Measuring:
             )
         found["selection"] = {"kind": select.kind, "of": select.of, "judge": judge}
         if select.kind == "best":
-            rows = [sample.scores for sample in self.stored.samples()]
+            rows = [sample.scores for sample in self.samples()]
             found["selection"] |= {
                 "finish": select.finish,
                 "rating": round(float(np.mean([row["rating"] for row in rows])), 4),
@@ -238,7 +245,7 @@ class Measuring:
         """Where images stop early: the mean share of their gradients that were taken."""
         if not self._guided or self.recipe.informing.stop is None:
             return {}
-        shares = [sample.scores["active_share"] for sample in self.stored.samples()]
+        shares = [sample.scores["active_share"] for sample in self.samples()]
         return {"active_share": round(float(np.mean(shares)), 4)}
 
 

@@ -5,7 +5,6 @@ from functools import partial
 from typing import cast, get_args
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from concord.choices import Norm, Pool
@@ -115,6 +114,8 @@ def with_channels(net: nn.Module, channels: int) -> nn.Module:
 
 def modified_resnet(depth: int, classes: int) -> nn.Module:
     """torchvision's ResNet for 32 or 64 pixels (RDED): its first convolution is 3 x 3, nothing is pooled after."""
+    import torchvision
+
     net: nn.Module = torchvision.models.get_model(f"resnet{depth}", weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
@@ -127,6 +128,8 @@ def instance_resnet(depth: int, classes: int, size: int) -> nn.Module:
     7 x 7 and pooled above 128 pixels, 3 x 3 and pooled above 64, 3 x 3 alone up to 64 (vimar-gu/MinimaxDiffusion,
     train_models/resnet.py, whose names of layers are these behind a prefix ``layer0.``).
     """
+    import torchvision
+
     instance = partial(_norm, "instance")
     net: nn.Module = torchvision.models.get_model(
         f"resnet{depth}", weights=None, num_classes=classes, norm_layer=instance

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -159,11 +157,10 @@ def require_sound(check: Check, teacher: Teacher) -> None:
     ordered = _held_out(true, predicted, k)
     now, then = predicted == true, predicted == ordered
     gained, lost = int((then & ~now).sum()), int((now & ~then).sum())
-    luck = binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue if gained else 1.0
     greatly = then.sum() >= 2 * now.sum() or (~then).sum() <= (~now).sum() / 2
     images = f"{n} images of {k} classes (chance: {1 / k:.1%})"
     says = f"the teacher {teacher.name} has {check.accuracy:.1%} right of {images}"
-    if luck < _SURE and greatly and teacher.remapped is None:
+    if greatly and gained and teacher.remapped is None and _above(gained, gained + lost, 0.5) < _SURE:
         raise ConcordError(
             f"{says}, and {then.mean():.1%} with its classes in another order, one that was fitted to other images: "
             "its class order is not that of the data's sorted folders (RDED's ImageWoof and ImageNette checkpoints "
@@ -206,11 +203,20 @@ def reordered(teacher: Teacher, order: Sequence[int]) -> Teacher:
 
 def _near_chance(hits: int, n: int, k: int) -> bool:
     far = hits / n >= min(2 / k, 1 / k + (1 - 1 / k) / 4)
-    return not far and binomtest(hits, n, 1 / k, alternative="greater").pvalue > _SURE
+    return not far and _above(hits, n, 1 / k) > _SURE
+
+
+def _above(hits: int, n: int, chance: float) -> float:
+    """How likely so many hits or more of n are by chance: the exact binomial test, one-sided."""
+    from scipy.stats import binomtest  # which takes a second to load, and is seldom asked
+
+    return float(binomtest(hits, n, chance, alternative="greater").pvalue)
 
 
 def _order(confusion: np.ndarray) -> np.ndarray:
     """The column of every class that together hit most; a class keeps its own where another is no better."""
+    from scipy.optimize import linear_sum_assignment
+
     k = len(confusion)
     return linear_sum_assignment((k + 1) * confusion.astype(np.int64) + np.eye(k, dtype=np.int64), maximize=True)[1]
 

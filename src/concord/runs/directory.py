@@ -81,7 +81,8 @@ class StoredSample:
         """Its file, which need not be there. Raises ConcordError: it is a link to somewhere else."""
         root = self.run.out / self.variant
         path = root / self.row["file_name"]
-        if not path.resolve().is_relative_to(self.run.resolved(self.variant)):
+        real = path.resolve() if path.is_symlink() else self.run.resolved(path.parent)
+        if not real.is_relative_to(self.run.resolved(root)):
             raise ConcordError(self.run.words.link.format(path=path, root=root))
         return path
 
@@ -171,7 +172,7 @@ class Run:
     def __init__(self, out: Path, words: Words = WORDS) -> None:
         self.out, self.words = out, words
         self._samples: dict[str, tuple[StoredSample, ...]] = {}
-        self._resolved: dict[str, Path] = {}
+        self._resolved: dict[Path, Path] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.out)!r})"
@@ -259,11 +260,11 @@ class Run:
             raise ConcordError(self.words.outside.format(path=root / MANIFEST, name=row["file_name"], root=root))
         return StoredSample(self, variant, row)
 
-    def resolved(self, variant: str) -> Path:
-        """The directory of a variant without links; kept, as each of its images is held against it."""
-        if variant not in self._resolved:
-            self._resolved[variant] = (self.out / variant).resolve()
-        return self._resolved[variant]
+    def resolved(self, folder: Path) -> Path:
+        """A directory of the run without links; kept, as each of its images is held against it."""
+        if folder not in self._resolved:
+            self._resolved[folder] = folder.resolve()
+        return self._resolved[folder]
 
     @cached_property
     def by_place(self) -> Mapping[Place, StoredSample]:

@@ -1,14 +1,15 @@
 """Which images stand together: ways to choose a set of reef, at IPC 1, 10 and 50, in three regimes of labels.
 
-    python benchmarks/better_set.py           # most of a day on two CPU cores; a killed benchmark goes on where it was
-    python benchmarks/better_set.py --sets informed "best of 4" && python benchmarks/better_set.py --collect
+    python benchmarks/better_set.py           # four hours of a CPU core; a killed benchmark goes on where it was
+    python benchmarks/better_set.py --sets informed "best of 4"    # recorded beside what there is
     python benchmarks/better_set.py --tiny    # tries the script: a few steps of everything, recorded in --work
 
 Random and herding real images, uninformed and informed ones, the best of four candidates that are all finished, a
 choice from a pool by coverage, samplings that begin from real images, the recipe `reef-best` (of four candidates one
 goes on after half of the steps), and its images mixed with real ones: three draws each. Everything goes through the
-command line, as in evaluation_tables.py, and the record has the commands. Under the table stand the aims, met or not:
-a difference of accuracies is with its 95 % interval over draws (Welch).
+command line, as in evaluation_tables.py, and the record has the commands. Sets that its tables `reef` and `ways` have
+are made here at the IPC that these lack alone. Under the table stand the aims, met or not: a difference of accuracies
+is with its 95 % interval over draws (Welch).
 """
 
 from __future__ import annotations
@@ -30,22 +31,30 @@ from concord.metrics.statistics import unpaired
 SEEDS = (6000, 6001, 6002)
 JUDGE = "select={kind: best, of: 4, by: percentile, model: 'reef:clip-2'}"
 MIXED = "mix.real={1: 0, 10: 0.2, 50: 0.6}"
+OTHERS = {
+    "random": ("reef", "random"),
+    "herding": ("reef", "herding"),
+    "informed": ("ways", "noise"),
+    "start real": ("ways", "real start"),
+}
+"""Sets of this table that another of evaluation_tables.py has, by its name and theirs there: made and trained on by the
+same commands, with a teacher of their own."""
 
 
 def sets(work: Path, tiny: bool = False) -> Table:
-    """All ways to choose; the real images were chosen beside the informed set, and the uninformed ones made with it."""
+    """All ways to choose, but for what `OTHERS` have."""
     teacher = f"teacher={work / 'teacher.safetensors'}"
     seeds, ipc = (SEEDS[:2], 2) if tiny else (SEEDS, 50)
     student = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", teacher, *REGIMES)
     epochs = {1: 2, 2: 2} if tiny else {1: 300, 10: 300, 50: 60}
     runs = tuple((*student, f"ipc={n}", f"epochs={of}") for n, of in epochs.items())
-    beside = tuple((*run, "beside=random,herding") for run in runs)
-    few = ("reef-few", f"ipc={ipc}", *(("pipeline.steps=4",) if tiny else ()))
+    few = ("reef-few", *(("pipeline.steps=4",) if tiny else ()))
 
-    def one(name: str, *settings: str) -> Set:
-        return Set(name, (*few, "uninformed=false", *settings), runs, draws=seeds)
+    def one(name: str, *settings: str, largest: int = ipc) -> Set:
+        some = tuple(run for run, n in zip(runs, epochs, strict=True) if n <= largest)
+        return Set(name, (*few, "uninformed=false", f"ipc={largest}", *settings), some, draws=seeds)
 
-    best = ("reef-best", *few[1:])
+    best = ("reef-best", f"ipc={ipc}", *few[1:])
     mixed = [
         Set(
             f"mix {seed}",
@@ -58,12 +67,11 @@ def sets(work: Path, tiny: bool = False) -> Table:
     return Table(
         "reef-test",
         (
-            Set("informed", few, beside, draws=seeds),
-            Set("uninformed", few, runs, part="uninformed", of="informed", draws=seeds),
-            *(Set(name, few, (), part=f"beside/{name}", of="informed") for name in ("random", "herding")),
+            one("uninformed", "informing.enabled=false"),
+            one("informed", largest=1),
+            one("start real", "pipeline.start=real", largest=1),
             one("best of 4", JUDGE),
             one("coverage", "select={kind: coverage, of: 4}"),
-            one("start real", "pipeline.start=real"),
             Set("reef-best", best, runs, draws=seeds),
             *mixed,
         ),
@@ -78,6 +86,19 @@ def merged(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     for name, rows in found.items():
         joined.setdefault(name.split(" ")[0] if name.startswith("mix ") else name, []).extend(rows)
     return joined
+
+
+def with_others(found: dict[str, Any]) -> dict[str, Any]:
+    """Sets and measures beside those of `OTHERS` at the IPCs of this table."""
+    sets, measured = dict(found["sets"]), dict(found["measured"])
+    for name, (other, theirs) in OTHERS.items():
+        path = RESULTS / f"evaluation_{other}.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        own = sets.get(name, [])
+        sets[name] = own + [c for c in record["sets"][theirs] if c["ipc"] in (10, 50) or (c["ipc"] == 1 and not own)]
+        if theirs in record.get("measured", {}):
+            measured[name] = record["measured"][theirs]
+    return {**found, "sets": sets, "measured": measured}
 
 
 def table(record: dict[str, Any]) -> list[str]:
@@ -134,7 +155,8 @@ def facts(work: Path, of: Table) -> dict[str, Any]:
             path = place / "results.json"
             results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             keys = ("tflop_per_image", "guide", "judge", "selection")
-            cost.setdefault(one.name, []).append({key: results[key] for key in keys if key in results})
+            if results:
+                cost.setdefault(one.name, []).append({key: results[key] for key in keys if key in results})
             real += [value] if (value := (results.get("nuisance_diversity") or {}).get("real")) else []
     return {"made_by": merged(cost)} | ({"real_diversity": mean(real)} if real else {})
 
@@ -153,12 +175,17 @@ def main() -> None:
     if only is not None and "mix" in only:
         only = [*only, *(one.name for one in chosen.sets if one.name.startswith("mix "))]
     found = measure(chosen, work, options.collect, only)
-    for key in ("sets", "measured"):
-        found[key] = merged(found.get(key, {}))
-    record = head("better_set.py", **found, **facts(work, chosen))
-    record["aims"] = list(aims(record))
-    write((work if options.tiny else RESULTS) / "better_set.json", record, {str(work): "WORK"})
-    print("\n".join([*table(record), "", *record["aims"]]))
+    path = (work if options.tiny else RESULTS) / "better_set.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for key in ("sets", "measured"):  # what was made elsewhere, or was cleared away since, stays
+        found[key] = before.get(key, {}) | merged(found.get(key, {}))
+    found["commands"] = list(dict.fromkeys((*before.get("commands", []), *found["commands"])))
+    record = {**before, **head("better_set.py", **found, **facts(work, chosen))}
+    record["made_by"] = before.get("made_by", {}) | record["made_by"]
+    whole = record if options.tiny else with_others(record)
+    record["aims"] = list(aims(whole))
+    write(path, record, {str(work): "WORK"})
+    print("\n".join([*table(whole), "", *record["aims"]]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ def test_every_set_is_a_recipe(tiny: bool, tmp_path: Path) -> None:
     recipes = {one.name: load(one.distill[0], one.distill[1:]) for one in table.sets}
     assert (recipes["best of 4"].select.finish, recipes["reef-best"].select.finish) == (None, 1)
     assert recipes["coverage"].select.kind == "coverage"
-    assert {recipe.ipc for recipe in recipes.values()} == {2 if tiny else 50}
+    others = {"informed", "start real"}  # of which the other tables have the rest
+    assert {recipe.ipc for name, recipe in recipes.items() if name not in others} == {2 if tiny else 50}
+    assert {recipes[name].ipc for name in others} == {1}
     for name in ("best of 4", "reef-best"):
         judge = recipes[name].judge
         assert judge is not None and judge.model not in recipes[name].informers
@@ -42,3 +44,14 @@ def test_the_draws_of_mix_are_one_row_and_aims_are_met_or_not() -> None:
     met = {line.rpartition(": ")[0]: line.rpartition(": ")[2] for line in better_set.aims(record)}
     assert [*met.values()] == ["met", "not met", "met", "met", "met", "not met"]
     assert any("+10.0" in line for line in met) and any("-10.0" in line for line in met)
+
+
+def test_sets_of_other_tables_are_taken_where_this_one_lacks_them() -> None:
+    own = {"informed": [cell(1, [30.0])], "mix": [cell(1, [20.0])]}
+    whole = better_set.with_others({"sets": own, "measured": {}})
+    ipcs = {name: {c["ipc"] for c in cells} for name, cells in whole["sets"].items()}
+    assert ipcs["informed"] == {1, 10, 50}
+    assert ipcs["random"] == {1, 10, 50}
+    assert ipcs["mix"] == {1}
+    assert [c["top1"]["last"]["values"] for c in whole["sets"]["informed"] if c["ipc"] == 1] == [[30.0]]
+    assert whole["measured"]["informed"][0]["mean"] > 0.9

@@ -23,12 +23,24 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from evaluation_tables import DTYPE, LABELS, REGIMES, Set, Table, markdown, measure, spread, values_of, where
+from evaluation_tables import (
+    DTYPE,
+    LABELS,
+    REGIMES,
+    Set,
+    Table,
+    markdown,
+    measure,
+    spread,
+    values_of,
+    where,
+    with_others,
+)
 from record import RESULTS, head, write
 
 from concord.metrics.statistics import unpaired
 
-SEEDS = (6000, 6001, 6002)
+SEEDS, IPC = (6000, 6001, 6002), (1, 10, 50)
 JUDGE = "select={kind: best, of: 4, by: percentile, model: 'reef:clip-2'}"
 MIXED = "mix.real={1: 0, 10: 0.2, 50: 0.6}"
 OTHERS = {
@@ -37,8 +49,7 @@ OTHERS = {
     "informed": ("ways", "noise"),
     "start real": ("ways", "real start"),
 }
-"""Sets of this table that another of evaluation_tables.py has, by its name and theirs there: made and trained on by the
-same commands, with a teacher of their own."""
+"""Sets of this table that another of evaluation_tables.py has, at IPC 10 and 50 at least."""
 
 
 def sets(work: Path, tiny: bool = False) -> Table:
@@ -86,19 +97,6 @@ def merged(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     for name, rows in found.items():
         joined.setdefault(name.split(" ")[0] if name.startswith("mix ") else name, []).extend(rows)
     return joined
-
-
-def with_others(found: dict[str, Any]) -> dict[str, Any]:
-    """Sets and measures beside those of `OTHERS` at the IPCs of this table."""
-    sets, measured = dict(found["sets"]), dict(found["measured"])
-    for name, (other, theirs) in OTHERS.items():
-        path = RESULTS / f"evaluation_{other}.json"
-        record = json.loads(path.read_text(encoding="utf-8"))
-        own = sets.get(name, [])
-        sets[name] = own + [c for c in record["sets"][theirs] if c["ipc"] in (10, 50) or (c["ipc"] == 1 and not own)]
-        if theirs in record.get("measured", {}):
-            measured[name] = record["measured"][theirs]
-    return {**found, "sets": sets, "measured": measured}
 
 
 def table(record: dict[str, Any]) -> list[str]:
@@ -182,7 +180,7 @@ def main() -> None:
     found["commands"] = list(dict.fromkeys((*before.get("commands", []), *found["commands"])))
     record = {**before, **head("better_set.py", **found, **facts(work, chosen))}
     record["made_by"] = before.get("made_by", {}) | record["made_by"]
-    whole = record if options.tiny else with_others(record)
+    whole = record if options.tiny else with_others(record, OTHERS, IPC)
     record["aims"] = list(aims(whole))
     write(path, record, {str(work): "WORK"})
     print("\n".join([*table(whole), "", *record["aims"]]))

@@ -288,6 +288,23 @@ def cells(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in cell.items() if key not in left_out} for cell in values["cells"]]
 
 
+def with_others(found: dict[str, Any], others: dict[str, tuple[str, str]], ipcs: Sequence[int]) -> dict[str, Any]:
+    """A record's sets and measures beside those that other tables have, at some IPCs; its own stay.
+
+    others: name -> a table here and the name there, of a set that is made and trained on by the same commands, with a
+    teacher of its own.
+    """
+    sets, measured = dict(found["sets"]), dict(found.get("measured", {}))
+    for name, (table, theirs) in others.items():
+        record = json.loads((RESULTS / f"evaluation_{table}.json").read_text(encoding="utf-8"))
+        own = sets.get(name, [])
+        lacking = {*ipcs} - {cell["ipc"] for cell in own}
+        sets[name] = own + [cell for cell in record["sets"][theirs] if cell["ipc"] in lacking]
+        if theirs in record.get("measured", {}):
+            measured[name] = record["measured"][theirs]
+    return {**found, "sets": sets, "measured": measured}
+
+
 def where(cell: dict[str, Any]) -> tuple[str, int]:
     return cell["protocol"], cell["ipc"]
 

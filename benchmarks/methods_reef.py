@@ -21,10 +21,25 @@ import os
 from pathlib import Path
 from typing import Any
 
-from evaluation_tables import DRAWS, DTYPE, LABELS, REGIMES, Set, Table, concord, markdown, measure, spread, values_of
+from evaluation_tables import (
+    DRAWS,
+    DTYPE,
+    LABELS,
+    REGIMES,
+    Set,
+    Table,
+    concord,
+    markdown,
+    measure,
+    spread,
+    values_of,
+    with_others,
+)
 from record import RESULTS, head, write
 
 IPC = (1, 10)
+OTHERS = {name: ("reef", name) for name in ("informed", "uninformed", "herding")}
+"""Sets of evaluation_tables.py."""
 
 
 def experts(work: Path, tiny: bool) -> list[str]:
@@ -116,7 +131,7 @@ def main() -> None:
     found["commands"] = list(dict.fromkeys((*before.get("commands", []), *commands, *found["commands"])))
     record = head("methods_reef.py", **found)
     write(path, record, {str(work): "WORK"})
-    print("\n".join(table(record["sets"])))
+    print("\n".join(table(record["sets"] if options.tiny else with_others(record, OTHERS, IPC)["sets"])))
 
 
 if __name__ == "__main__":

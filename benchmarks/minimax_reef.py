@@ -43,7 +43,7 @@ def measured(name: str, seed: int, informed: bool, options: argparse.Namespace) 
     concord("evaluate", str(made), "--test", "reef-test", *ways, f"seeds={options.students}")
     record = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
     return {
-        "coverage": float(record["coverage"]["coverage"]),
+        "coverage": float(record["coverage"]["all"]["coverage"]),
         "accuracy": float(record["cells"][0]["top1"]["last"]["mean"]),
     }
 

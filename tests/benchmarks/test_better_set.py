@@ -7,6 +7,7 @@ from typing import Any
 
 import better_set
 import pytest
+from evaluation_tables import with_others
 
 from concord.recipe import load
 
@@ -48,7 +49,7 @@ def test_the_draws_of_mix_are_one_row_and_aims_are_met_or_not() -> None:
 
 def test_sets_of_other_tables_are_taken_where_this_one_lacks_them() -> None:
     own = {"informed": [cell(1, [30.0])], "mix": [cell(1, [20.0])]}
-    whole = better_set.with_others({"sets": own, "measured": {}})
+    whole = with_others({"sets": own}, better_set.OTHERS, better_set.IPC)
     ipcs = {name: {c["ipc"] for c in cells} for name, cells in whole["sets"].items()}
     assert ipcs["informed"] == {1, 10, 50}
     assert ipcs["random"] == {1, 10, 50}

@@ -238,7 +238,7 @@ def concord(arguments: Sequence[str], log: list[str], work: Path, collect: bool 
 
 def measure(table: Table, work: Path, collect: bool = False, only: Sequence[str] | None = None) -> dict[str, Any]:
     """Make everything that is not there yet, or of these sets, unless there is only to `collect`; return the cells."""
-    commands = list[str]()
+    commands, said = list[str](), dict[str, list[str]]()
     work.mkdir(parents=True, exist_ok=True)
     teacher = work / "teacher.safetensors"
     record: dict[str, Any] = {}
@@ -251,13 +251,14 @@ def measure(table: Table, work: Path, collect: bool = False, only: Sequence[str]
     for one in table.sets:
         if only is not None and one.name not in only:
             continue
+        own = said.setdefault(one.name, [])
         out = work / (one.of or one.name)
         seeds = [f"seed={','.join(map(str, one.draws))}"] if one.draws else []
         if not one.of:
-            concord(["distill", *one.distill, *seeds, "--out", str(out), "--quiet"], commands, work, collect)
+            concord(["distill", *one.distill, *seeds, "--out", str(out), "--quiet"], own, work, collect)
         for run in one.runs:
             folders = [str(place) for place in one.places(work)]
-            concord(["evaluate", *folders, "--test", table.test, *run, "--quiet"], commands, work, collect)
+            concord(["evaluate", *folders, "--test", table.test, *run, "--quiet"], own, work, collect)
     sets: dict[str, list[dict[str, Any]]] = {}
     measured: dict[str, list[dict[str, Any]]] = {}
     for one in table.sets:
@@ -267,6 +268,7 @@ def measure(table: Table, work: Path, collect: bool = False, only: Sequence[str]
             if (place / "evaluation.json").is_file():
                 sets.setdefault(one.name, []).extend(cells(place))
     record |= {"measured": measured} if measured else {}
+    commands += [text for name, own in said.items() if name in sets or name in measured for text in own]
     return record | {"sets": sets, "published": table.published, "not_run": list(table.not_run), "commands": commands}
 
 

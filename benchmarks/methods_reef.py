@@ -90,7 +90,11 @@ def methods(work: Path, tiny: bool = False) -> Table:
             "batch=100",
             DTYPE,
         ),
-        not_run=("minimax fine-tuning", "ResNet-18 at 64 px, and descents as long as published: these want a GPU"),
+        not_run=(
+            "IDM and MTT, so far",
+            "minimax fine-tuning: minimax_reef.py",
+            "ResNet-18 at 64 px, and descents as long as published: these want a GPU",
+        ),
     )
 
 

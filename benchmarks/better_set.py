@@ -34,6 +34,7 @@ from evaluation_tables import (
     spread,
     values_of,
     where,
+    with_before,
     with_others,
 )
 from record import RESULTS, head, write
@@ -174,12 +175,9 @@ def main() -> None:
         only = [*only, *(one.name for one in chosen.sets if one.name.startswith("mix "))]
     found = measure(chosen, work, options.collect, only)
     path = (work if options.tiny else RESULTS) / "better_set.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for key in ("sets", "measured"):  # what was made elsewhere, or was cleared away since, stays
-        found[key] = before.get(key, {}) | merged(found.get(key, {}))
-    found["commands"] = list(dict.fromkeys((*before.get("commands", []), *found["commands"])))
-    record = {**before, **head("better_set.py", **found, **facts(work, chosen))}
-    record["made_by"] = before.get("made_by", {}) | record["made_by"]
+    for key in ("sets", "measured"):
+        found[key] = merged(found.get(key, {}))
+    record = head("better_set.py", **with_before({**found, **facts(work, chosen)}, path))
     whole = record if options.tiny else with_others(record, OTHERS, IPC)
     record["aims"] = list(aims(whole))
     write(path, record, {str(work): "WORK"})

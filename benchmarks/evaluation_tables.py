@@ -290,8 +290,19 @@ def cells(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in cell.items() if key not in left_out} for cell in values["cells"]]
 
 
+def with_before(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What was found beside what an earlier record has: what was made elsewhere, or was cleared away since, stays."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = {key: value for key, value in before.items() if key not in head("")}
+    parts = ("sets", "measured", "made_by")
+    both = {part: kept.get(part, {}) | found.get(part, {}) for part in parts if part in kept or part in found}
+    return {**kept, **found, **both, "commands": list(dict.fromkeys((*kept.get("commands", []), *found["commands"])))}
+
+
 def with_others(found: dict[str, Any], others: dict[str, tuple[str, str]], ipcs: Sequence[int]) -> dict[str, Any]:
-    """A record's sets and measures beside those that other tables have, at some IPCs; its own stay.
+    """A record's sets and measures beside those that other tables have, at some IPCs.
+
+    Its own cells stay; measures are the other table's, where it has them: they are of more images.
 
     others: name -> a table here and the name there, of a set that is made and trained on by the same commands, with a
     teacher of its own.
@@ -344,13 +355,8 @@ def main() -> None:
     work = options.work or Path("out") / "evaluation" / options.table
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     found = measure(TABLES[options.table](options.data, work), work, options.collect, options.sets)
-    record = head(f"evaluation_tables.py {options.table}", **found)
     path = RESULTS / f"evaluation_{options.table}.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for part in ("sets", "measured"):  # what was made elsewhere, or was cleared away since
-        if both := before.get(part, {}) | record.get(part, {}):
-            record[part] = both
-    record["commands"] = list(dict.fromkeys((*before.get("commands", []), *record["commands"])))
+    record = head(f"evaluation_tables.py {options.table}", **with_before(found, path))
     hidden = {str(work): "WORK"} | ({str(options.data): "DATA"} if options.data != Path(".") else {})
     write(path, record, hidden)
     for name, row in record["sets"].items():

@@ -16,7 +16,6 @@ teacher of its own; random images are in both, by which the teachers are told to
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from evaluation_tables import (
     measure,
     spread,
     values_of,
+    with_before,
     with_others,
 )
 from record import RESULTS, head, write
@@ -91,7 +91,6 @@ def methods(work: Path, tiny: bool = False) -> Table:
             DTYPE,
         ),
         not_run=(
-            "IDM and MTT, so far",
             "minimax fine-tuning: minimax_reef.py",
             "ResNet-18 at 64 px, and descents as long as published: these want a GPU",
         ),
@@ -128,11 +127,11 @@ def main() -> None:
     commands: list[str] = []
     wanted = options.sets is None or any(name.startswith("mtt") for name in options.sets)
     concord(experts(work, options.tiny), commands, work, options.collect or not wanted)
-    found = measure(methods(work, options.tiny), work, options.collect, options.sets)
+    chosen = methods(work, options.tiny)
+    found = measure(chosen, work, options.collect, options.sets)
     path = (work if options.tiny else RESULTS) / "methods_reef.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found["sets"] = before.get("sets", {}) | found["sets"]  # what was made elsewhere, or was cleared away since
-    found["commands"] = list(dict.fromkeys((*before.get("commands", []), *commands, *found["commands"])))
+    found = with_before({**found, "commands": commands + found["commands"]}, path)
+    found["not_run"] = [*(one.name for one in chosen.sets if one.name not in found["sets"]), *chosen.not_run]
     record = head("methods_reef.py", **found)
     write(path, record, {str(work): "WORK"})
     print("\n".join(table(record["sets"] if options.tiny else with_others(record, OTHERS, IPC)["sets"])))

@@ -131,7 +131,7 @@ def draw_negatives(
                     left = [phrase for phrase in left if phrase not in used]
                 if not left:
                     continue
-                phrase = left[int(rng.integers(len(left)))]
+                phrase = left[rng.integers(len(left))]
                 used.add(phrase)
                 drawn.append((c, phrase))
                 if len(drawn) == count:

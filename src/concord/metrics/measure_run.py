@@ -190,8 +190,8 @@ class Measuring:
 
     def _jobs(self) -> Iterator[ClassJob]:
         def made(variant: str, label: int) -> list[Made]:
-            places = np.flatnonzero(self.labels(variant) == label).tolist()
-            return [Made(sample.file, sample.source, sample.path) for sample in self.samples(variant).at(places)]
+            first, end = np.searchsorted(self.labels(variant), (label, label + 1))
+            return [Made(sample.file, sample.source, sample.path) for sample in self.samples(variant)[first:end]]
 
         for label in range(len(self.names)):
             yield ClassJob(label, {variant: made(variant, label) for variant in self.variants})

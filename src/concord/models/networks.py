@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -112,11 +112,16 @@ def with_channels(net: nn.Module, channels: int) -> nn.Module:
     return net
 
 
+def _resnet(depth: int, classes: int, **how: Any) -> nn.Module:
+    import torchvision  # which takes seconds to load, and ConvNets do without
+
+    net: nn.Module = torchvision.models.get_model(f"resnet{depth}", weights=None, num_classes=classes, **how)
+    return net
+
+
 def modified_resnet(depth: int, classes: int) -> nn.Module:
     """torchvision's ResNet for 32 or 64 pixels (RDED): its first convolution is 3 x 3, nothing is pooled after."""
-    import torchvision
-
-    net: nn.Module = torchvision.models.get_model(f"resnet{depth}", weights=None, num_classes=classes)
+    net = _resnet(depth, classes)
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
     return net
@@ -128,12 +133,7 @@ def instance_resnet(depth: int, classes: int, size: int) -> nn.Module:
     7 x 7 and pooled above 128 pixels, 3 x 3 and pooled above 64, 3 x 3 alone up to 64 (vimar-gu/MinimaxDiffusion,
     train_models/resnet.py, whose names of layers are these behind a prefix ``layer0.``).
     """
-    import torchvision
-
-    instance = partial(_norm, "instance")
-    net: nn.Module = torchvision.models.get_model(
-        f"resnet{depth}", weights=None, num_classes=classes, norm_layer=instance
-    )
+    net = _resnet(depth, classes, norm_layer=partial(_norm, "instance"))
     if size <= 128:
         net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")

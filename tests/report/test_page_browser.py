@@ -447,9 +447,9 @@ def test_a_large_set_is_shown_from_the_files_beside_its_page(opened: Open, many:
 def test_a_large_set_is_printed_with_its_images(opened: Open, many: Path) -> None:
     page = opened(many, beside=True)
     page.locator("#class-0 .tile img").first.wait_for()
-    page.evaluate("print = () => (document.title = 'printing')")
+    page.evaluate("() => { print = () => (document.title = 'printing'); }")  # a function alone would be called
     page.keyboard.press("Control+P")
-    page.wait_for_function("document.title === 'printing'")
+    page.wait_for_function("() => document.title === 'printing'")
     assert page.pdf().count(b"/Subtype /Image") == 2 * len(NAMES) * 30 - 1  # each file once, but the one that is gone
     assert not page.evaluate("document.body.classList.contains('unloaded')")
 

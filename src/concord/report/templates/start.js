@@ -64,19 +64,11 @@ addEventListener("beforeprint", () => {
   document.body.classList.toggle("unloaded", [...document.images].some((image) => !image.complete));
 });
 
-// `decode` alone gives up on an image whose request begins anew as it stops to be lazy.
-async function loaded(image) {
-  while (!image.complete) {
-    await new Promise((done) => ["load", "error"].forEach((name) => image.addEventListener(name, done, { once: true })));
-  }
-  await image.decode().catch(() => {}); // one that is gone
-}
-
 // A browser prints what is there: files beside the page are loaded first.
 addEventListener("keydown", async (event) => {
   if (!data.beside || event.key.toLowerCase() !== "p" || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();
   forPaper();
-  await Promise.all([...document.images].map(loaded));
+  await Promise.allSettled([...document.images].map((image) => image.decode()));
   print();
 });

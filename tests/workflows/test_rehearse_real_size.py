@@ -18,7 +18,7 @@ SIZES = {
     "imagewoof-dit": (675 + 27 * (256 * 1152 + 1152 * 1152 + 1001 * 1152 + 2 * 1152) / MILLION + 83.7, ()),
     # Stable Diffusion 2.1's U-Net has 866 M and 4 M for images' embeddings; CLIP ViT-H/14 986 M in text and image, of
     # whose 24 layers of text one of 12.6 M is left out; the autoencoder as above.
-    "custom": (866 + 4 + 986 - 12.6 + 83.7, ("classes=[imagewoof]", "concepts.bank=imagewoof")),
+    "custom": (866 + 4 + 986 - 12.6 + 83.7, ("data=.", "classes=[imagewoof]", "concepts.bank=imagewoof")),
 }
 
 

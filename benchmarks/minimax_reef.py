@@ -1,7 +1,7 @@
 """What Minimax's two terms give on reef: coverage and accuracy beside the plain fine-tune, over three seeds.
 
     python benchmarks/minimax_reef.py --work out/minimax-reef    # hours on two cores; resumes
-    python benchmarks/minimax_reef.py --work out/few --few --images 40 --epochs 4 --ema 0.99 --ipc 10 --students 1
+    python benchmarks/minimax_reef.py --work out/few --few --images 40 --epochs 4 --ema 0.99 --students 1
 
 For each seed reef's generator is tuned with the published weights of both terms, and with both 0: the same images in
 the same order, the same noise. Each makes a set, uninformed and informed, of the same seeds (--few: in twelve steps,
@@ -20,9 +20,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, head, write
+from record import RESULTS, fast_dtype, head, write
 
 SEEDS = (0, 1, 2)
+DTYPE = f"dtype={fast_dtype()}"
 TERMS = {"plain": ["representativeness=0", "diversity=0"], "minimax": []}
 
 
@@ -36,10 +37,23 @@ def measured(name: str, seed: int, informed: bool, options: argparse.Namespace) 
     tuned = [f"epochs={options.epochs}", f"images={options.images}", f"ema={options.ema}", f"seed={seed}", "threads=1"]
     concord("finetune", "reef", "--out", str(model), "model=reef:pipeline", *tuned, *TERMS[name])
     made = options.work / f"{name}-{seed}-{kind}"
-    texts = [f"pipeline.checkpoints={{{model}: all}}", f"ipc={options.ipc}", f"seed={7000 + seed}", "uninformed=false"]
+    texts = [
+        f"pipeline.checkpoints={{{model}: all}}",
+        f"ipc={options.ipc}",
+        f"seed={7000 + seed}",
+        "uninformed=false",
+        DTYPE,
+    ]
     recipe = ["reef-few", "method=minimax"] if options.few else ["reef-minimax"]
     concord("distill", *recipe, *texts, f"informing.enabled={str(informed).lower()}", "--out", str(made))
-    ways = ["protocol=fixed", "teacher=reef:teacher", "student=convnet-3", "width=32", *(["size=32"] * options.few)]
+    ways = [
+        "protocol=fixed",
+        "teacher=reef:teacher",
+        "student=convnet-3",
+        "width=32",
+        DTYPE,
+        *(["size=32"] * options.few),
+    ]
     concord("evaluate", str(made), "--test", "reef-test", *ways, f"seeds={options.students}")
     record = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
     return {

@@ -86,6 +86,7 @@ class Place(Declared):
         steps: denoising steps by the paper's.
         images: real images of a class that select concepts, null as the recipe says.
         cost: settings of sets whose images are timed.
+        dtype: of generated sets and of students; null for their own.
         draws, seeds: sets of each method, and students of each set.
         measured: which sets are measured: the first draw of each, or those that a figure needs.
     """
@@ -109,6 +110,7 @@ class Place(Declared):
     steps: dict[int, PositiveInt] = Field(default={})
     images: PositiveInt | None = None
     cost: list[str] = Field(default=[])
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     draws: PositiveInt = 3
     seeds: PositiveInt = 1
     measured: Literal["first", "needed"] = "first"
@@ -147,6 +149,7 @@ class Choices(BaseModel):
         beside: methods on real images that stand beside the rows of each table.
         protocol: how students are trained. epochs: of every training, instead of the place's.
         evaluation: further settings of `concord evaluate`, separated by spaces.
+        dtype: of generated sets and of students: bfloat16 takes half of the time where the device has units for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -165,6 +168,7 @@ class Choices(BaseModel):
     protocol: str | None = None
     epochs: PositiveInt | None = None
     evaluation: str = ""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
 
     @field_validator("ipc", "student", "beside", mode="before")
     @classmethod
@@ -215,7 +219,8 @@ def place(name: str, choices: Choices, quick: bool = False) -> Place:
     else:
         values = _of_recipe(name, choices)
     given = {
-        key: getattr(choices, key) for key in ("data", "test", "teacher", "classifier", "draws", "seeds", "protocol")
+        key: getattr(choices, key)
+        for key in ("data", "test", "teacher", "classifier", "draws", "seeds", "protocol", "dtype")
     }
     values |= {key: value for key, value in given.items() if value is not None}
     values["banks"] = {**values.get("banks", {}), **choices.banks}

@@ -187,6 +187,7 @@ def _set_of(
     if student is not None and place.students.get(student) is None:
         raise ConcordError(f"nothing stands for {student} here")
     own = [*_filled(method.set, paths), *(place.cost if item.kind == "cost" else [])]
+    own += [f"dtype={place.dtype}"] if place.dtype and _loaded(method.recipe, *own).is_generated else []
     texts = [*own, *settings_of(row, place, _loaded(method.recipe, *own))]
     count = {"pairs": SHOWN_IPC, "plane": SHOWN_IPC, "strips": STRIP_IPC, "phrases": STRIP_IPC}.get(item.kind, ipc)
     if count is not None:
@@ -237,6 +238,7 @@ def _training(
     # A set of which nothing is drawn has a student for each draw of the others instead.
     seeds = place.seeds if drawn else max(place.seeds, place.draws)
     settings = [*here.set, f"protocol={place.protocol}", *place.evaluation, f"seeds={seeds}"]
+    settings += [f"dtype={place.dtype}"] if place.dtype else []
     if (epochs := place.epochs_of(ipc)) is not None:
         settings.append(f"epochs={epochs}")
     if protocol(place.protocol).labels != "hard" and paths.get("teacher"):

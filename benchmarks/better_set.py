@@ -1,6 +1,6 @@
 """Which images stand together: ways to choose a set of reef, at IPC 1, 10 and 50, in three regimes of labels.
 
-    python benchmarks/better_set.py           # two and a half hours of a CPU core; a killed benchmark goes on where it was
+    python benchmarks/better_set.py           # 2.5 hours of a CPU core; a killed benchmark goes on where it was
     python benchmarks/better_set.py --sets informed "best of 4"    # recorded beside what there is
     python benchmarks/better_set.py --tiny    # tries the script: a few steps of everything, recorded in --work
 

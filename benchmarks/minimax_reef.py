@@ -1,13 +1,15 @@
-"""What Minimax's two terms give on reef: coverage and accuracy beside the plain fine-tune, over three seeds.
+r"""What Minimax's two terms give on reef: coverage and accuracy beside the plain fine-tune, over three seeds.
 
     python benchmarks/minimax_reef.py --work out/minimax-reef    # hours on two cores; resumes
-    python benchmarks/minimax_reef.py --work out/few --few --images 40 --epochs 4 --ema 0.99 --students 1
+    python benchmarks/minimax_reef.py --work out/few --few --uninformed --images 40 --epochs 2 --ema 0.99 --ipc 30 \
+        --students 1    # as recorded, a quarter of an hour of a core
 
 For each seed reef's generator is tuned with the published weights of both terms, and with both 0: the same images in
 the same order, the same noise. Each makes a set, uninformed and informed, of the same seeds (--few: in twelve steps,
-and students see 32 px). Coverage is the share of real test images that lie in a made one's neighbourhood, in the space
-before the teacher's last layer (k = 5); accuracy that of students with labels fixed by the teacher. The difference of a
-row is that to the plain fine-tune of the same seed, with its mean and standard deviation over seeds, whatever its sign.
+and students see 32 px). Coverage is the share of real test images in whose neighbourhood (k = 5) a made one lies, in
+the space before the last layer of a teacher like the students; in that of `reef:teacher` made images are apart from
+real ones. Accuracy is that of students with labels fixed by the teacher. The difference of a row is that to the plain
+fine-tune of the same seed, with its mean and standard deviation over seeds, whatever its sign.
 """
 
 from __future__ import annotations
@@ -46,15 +48,12 @@ def measured(name: str, seed: int, informed: bool, options: argparse.Namespace) 
     ]
     recipe = ["reef-few", "method=minimax"] if options.few else ["reef-minimax"]
     concord("distill", *recipe, *texts, f"informing.enabled={str(informed).lower()}", "--out", str(made))
-    ways = [
-        "protocol=fixed",
-        "teacher=reef:teacher",
-        "student=convnet-3",
-        "width=32",
-        DTYPE,
-        *(["size=32"] * options.few),
-    ]
-    concord("evaluate", str(made), "--test", "reef-test", *ways, f"seeds={options.students}")
+    network = ["student=convnet-3", "width=32", DTYPE, *(["size=32"] * options.few)]
+    teacher = options.work / "teacher.safetensors"
+    if not teacher.is_file():
+        concord("teacher", "reef", *network, "epochs=20", "batch=100", "--out", str(teacher))
+    ways = ["protocol=fixed", f"teacher={teacher}", *network, f"seeds={options.students}"]
+    concord("evaluate", str(made), "--test", "reef-test", *ways)
     record = json.loads((made / "evaluation.json").read_text(encoding="utf-8"))
     return {
         "coverage": float(record["coverage"]["all"]["coverage"]),

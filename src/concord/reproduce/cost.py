@@ -66,7 +66,6 @@ def cost(plan: Plan) -> Cost:
     images, image_seconds, trainings, training_seconds = 0, 0.0, 0, 0.0
     by_kind: dict[tuple[str, bool, int], float | None] = {}
     by_network: dict[tuple[str, ...], tuple[float, float]] = {}
-    away = missing_models(plan)
     for one in plan.sets.values():
         unmade = [seed for seed in one.seeds if not is_made(job_of(plan, one, seed))]
         (classes, whole), each = _real(one.base), one.ipc or 0
@@ -80,7 +79,8 @@ def cost(plan: Plan) -> Cost:
                 if same is not None:
                     by_kind[kind] = (by_kind[same] or 0.0) * kind[2] / same[2]
                 else:
-                    by_kind[kind] = None if away or one.needs else _seconds_an_image(one)
+                    lacks = one.needs or any(need.path is None for need in needed_models(one.base))
+                    by_kind[kind] = None if lacks else _seconds_an_image(one)
             if (seconds := by_kind[kind]) is None:
                 untimed[f"{one.base.method}'s images"] = None
             else:

@@ -74,7 +74,7 @@ def test_a_cell_has_the_values_of_its_draws_and_the_papers_beside_them(table: Fo
 
 
 def test_a_claim_is_judged_by_students_interval_of_the_paired_differences(table: Found) -> None:
-    [behind, ahead] = table.judged
+    [behind, ahead, over] = table.judged
     differences = np.subtract(VALUES["Random"], VALUES["unCLIP"])
     reach = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / math.sqrt(3)
     assert behind.difference is not None
@@ -82,7 +82,8 @@ def test_a_claim_is_judged_by_students_interval_of_the_paired_differences(table:
     assert (behind.verdict, behind.columns) == ("confirmed", 1)
     # "Informed unCLIP is ahead of random images": here it is behind by five, whatever the draw.
     assert (ahead.verdict, ahead.columns) == ("contradicted", 2)
-    assert headline(table) == "Of 2 claims of the paper, 1 is confirmed, 0 not told apart and 1 contradicted."
+    assert (over.verdict, over.columns) == ("confirmed", 3)
+    assert headline(table) == "Of 3 claims of the paper, 2 are confirmed, 0 not told apart and 1 contradicted."
     assert "contradicted, \N{MINUS SIGN}5.2 points" in sentence(ahead)
 
 
@@ -113,7 +114,7 @@ def test_fewer_than_two_draws_judge_nothing(tmp_path: Path) -> None:
     found = planned("table-3", tmp_path)
     evaluated(found, {name: values[:1] for name, values in VALUES.items()})
     assert {one.verdict for one in read(found).judged} == {"not judged"}
-    assert headline(read(found)) == "None of 2 claims of the paper can be judged yet."
+    assert headline(read(found)) == "None of 3 claims of the paper can be judged yet."
 
 
 def test_the_whole_set_stands_beside_every_ipc(tmp_path: Path) -> None:
@@ -169,14 +170,14 @@ def test_lines_lie_in_their_drawing_and_higher_accuracies_higher(tmp_path: Path)
 def test_the_page_says_all_and_fetches_nothing(table: Found) -> None:
     path = write_pages(table, "concord reproduce table-3 --out <work>")
     text = path.read_text(encoding="utf-8")
-    assert "Of 2 claims of the paper, 1 is confirmed" in text
+    assert "Of 3 claims of the paper, 2 are confirmed" in text
     assert "concord reproduce table-3 --out &lt;work&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "begun from a real image" in text, "what stands for unCLIP"
     assert "60 at 50 images a class" in text, "shorter trainings than the paper's"
     record: dict[str, Any] = json.loads((path.parent / "reproduce.json").read_text())
     assert record["schema"] == 1
-    assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "contradicted"]
+    assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "contradicted", "confirmed"]
     assert (path.parent / "tables" / "table-3.tex").is_file()
 
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from concord.errors import ConcordError
+from concord.models.hub import find_model
+
+PATIENCE = 3.0
+"""Seconds in which a hub that is there answers."""
 
 
 @contextmanager
@@ -14,12 +19,14 @@ def loading(model: str, key: str) -> Iterator[None]:
 
     Only for the lines that read files: the libraries report missing and malformed ones as OSError, ValueError,
     SafetensorError (a torn file), RuntimeError (shapes that do not fit) or KeyError (an unknown architecture).
+    A model that the cache has is taken from there at once where no hub can be reached.
     """
     from safetensors import SafetensorError
 
     _quiet()
     try:
-        yield
+        with _without_hub(model):
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as cause:
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         if Path(model).is_absolute() and not Path(model).exists():
@@ -28,6 +35,35 @@ def loading(model: str, key: str) -> Iterator[None]:
             f'cannot load the model "{model}": {first.rstrip(".")}; set `{key}` to a directory that holds it, '
             "or to a model id whose weights are downloaded"
         ) from cause
+
+
+@contextmanager
+def _without_hub(model: str) -> Iterator[None]:
+    """Ask no hub for a model that the cache has, where none answers.
+
+    huggingface_hub asks for each file anew, and waits half a minute for each: three minutes for a CLIP.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    if not (before or Path(model).exists()) and find_model(model) is not None and not hub_answers(constants.ENDPOINT):
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@cache
+def hub_answers(endpoint: str) -> bool:
+    """Whether anything answers at a hub's address, whatever it says; asked once a process."""
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(endpoint, timeout=PATIENCE)
+    except Exception:  # the hub's package has changed its client library before: its errors have no common name
+        return False
+    return True
 
 
 def _quiet() -> None:

@@ -1,7 +1,7 @@
 """What figures show of images, read from sets: pairs, strips, a plane of embeddings, and phrases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,25 +111,27 @@ def _shown(plan: Plan, sample: StoredSample, text: str) -> Shown:
 
 
 def plane(plan: Plan, item: Item) -> list[distribution.Picture]:
-    """Where the images of both rows and real ones lie: t-SNE of all together."""
-    arrays: dict[str, np.ndarray] = {}
+    """Where the images of each method's rows and real ones lie: t-SNE of those of one method together."""
+    by_method: dict[str, dict[str, np.ndarray]] = {}
     for cell, run in runs_of(plan, item):
-        path = run.out / EMBEDDINGS
+        path, row = run.out / EMBEDDINGS, item.row(cell.row)
         if not path.is_file():
-            return []
-        informed = item.row(cell.row).informed
+            continue
+        arrays = by_method.setdefault(row.method, {})
         with np.load(path, allow_pickle=False) as archive:
             for name in ("real", "conditions", "informed", "uninformed"):
-                if name in archive.files and (informed or name == "uninformed"):
-                    arrays |= {name: archive[name]} | (
-                        {f"labels_{name}": archive[f"labels_{name}"]} if f"labels_{name}" in archive.files else {}
-                    )
-    if "informed" not in arrays or "uninformed" not in arrays:
-        return []
-    out = plan.work / FIGURES / f"{item.name}.npz"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-    return distribution.pictures(out)
+                if name in archive.files and (row.informed or name == "uninformed"):
+                    arrays |= {key: archive[key] for key in (name, f"labels_{name}") if key in archive.files}
+    found = []
+    for method, arrays in by_method.items():
+        if "informed" not in arrays:
+            continue
+        out = plan.work / FIGURES / f"{item.name}-{method}.npz"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+        called = next(row.name for row in item.rows if row.method == method).removesuffix(" informed")
+        found += [replace(one, title=f"{called}: {one.title}") for one in distribution.pictures(out)]
+    return found
 
 
 def phrases(plan: Plan, item: Item) -> list[Phrases]:

@@ -153,6 +153,19 @@ def test_concepts_are_selected_on_nodes_as_here(nodes: Any) -> None:
     assert len(json.loads(there.stdout)["classes"]) == 2
 
 
+def test_a_table_is_reproduced_on_nodes_as_here(nodes: Any, tmp_path: Path) -> None:
+    many_photos(tmp_path / "photos")
+    data = [f"{key}={tmp_path / 'photos'}" for key in ("data", "test")]
+    quick = ["students.resnet18=convnet-1 width=4 size=8", "protocol=hard", "epochs=1", "draws=2", "ipc=1,10"]
+    words = ["reproduce", "table-3", "--on", "photos", *data, *quick, "evaluation=device=cpu dtype=float32", "--quiet"]
+    for where in (["nodes", "--cluster", nodes[0].address], ["here", "--workers", "1"]):
+        done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / where[0]), *where[1:]])
+        assert done.exit_code == 0, done.output
+    there, here = (json.loads((tmp_path / name / "reproduce.json").read_text()) for name in ("nodes", "here"))
+    assert there["cells"] == here["cells"]
+    assert [len(cell["values"]) for cell in here["cells"] if cell["row"] == "Random"] == [2, 2]
+
+
 def test_a_worker_of_a_node_takes_the_look_that_the_driver_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,7 +46,8 @@ SEEDS, IPC = (6000, 6001, 6002), (1, 10, 50)
 FURTHER = tuple(range(6003, 6012))
 """Draws of `reef-best` and of random images at IPC 1 and 10, hard labels alone: three do not tell them apart."""
 JUDGE = "select={kind: best, of: 4, by: percentile, model: 'reef:clip-2'}"
-AGAIN = ", further draws"
+AGAIN = " again"
+"""What sets of the draws `FURTHER` have behind their names."""
 MIXED = "mix.real={1: 0, 10: 0.2, 50: 0.6}"
 OTHERS = {
     "random": ("reef", "random"),
@@ -74,15 +75,12 @@ def sets(work: Path, tiny: bool = False) -> Table:
     small = 2 if tiny else 10
     hard = (*student[:4], "seeds=1", "protocol=hard", *REGIMES[1:], f"ipc=1,{small}", f"epochs={epochs[small]}")
     further = FURTHER[:2] if tiny else FURTHER
-    mixed = [
-        Set(
-            f"mix {seed}",
-            ("photos", "data=reef", "method=mix", f"mix.made={work / 'reef-best' / f'seed-{seed}'}", MIXED, "size=64",
-             f"ipc={ipc}", f"seed={seed}"),
-            runs,
-        )
-        for seed in seeds
-    ]  # fmt: skip
+
+    def mixed(name: str, made: str, seed: int, ipc: int, *some: tuple[str, ...]) -> Set:
+        of = f"mix.made={work / made / f'seed-{seed}'}"
+        chosen = ("photos", "data=reef", "method=mix", of, MIXED, "size=64", f"ipc={ipc}", f"seed={seed}")
+        return Set(f"{name} {seed}", chosen, some)
+
     return Table(
         "reef-test",
         (
@@ -92,8 +90,9 @@ def sets(work: Path, tiny: bool = False) -> Table:
             one("best of 4", JUDGE, DTYPE),
             one("coverage", "select={kind: coverage, of: 4}", DTYPE),
             Set("reef-best", (*best, f"ipc={ipc}"), runs, draws=seeds),
-            *mixed,
+            *(mixed("mix", "reef-best", seed, ipc, *runs) for seed in seeds),
             Set(f"reef-best{AGAIN}", (*best, f"ipc={small}"), (hard,), draws=further),
+            *(mixed(f"mix{AGAIN}", f"reef-best{AGAIN}", seed, small, hard) for seed in further),
             Set(f"random{AGAIN}", ("reef", "method=random", f"ipc={small}"), (hard,), draws=further),
         ),
         ("reef", "student=convnet-3", "width=32", "size=32", f"epochs={2 if tiny else 20}", "batch=100", DTYPE),
@@ -105,8 +104,14 @@ def merged(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """The draws of `mix`, which were made one by one, as those of one set."""
     joined: dict[str, list[Any]] = {}
     for name, rows in found.items():
-        joined.setdefault(name.split(" ")[0] if name.startswith("mix ") else name, []).extend(rows)
+        joined.setdefault(of_draws(name), []).extend(rows)
     return joined
+
+
+def of_draws(name: str) -> str:
+    """The name of the set that a draw of its own is of: mix, of "mix 6000"."""
+    head, _, last = name.rpartition(" ")
+    return head if name.startswith("mix ") and last.isdigit() else name
 
 
 def table(record: dict[str, Any]) -> list[str]:
@@ -137,7 +142,7 @@ def aims(record: dict[str, Any]) -> Iterator[str]:
         share = mean(one["nuisance_diversity"] for one in measured) / record["real_diversity"]
         yield f"reef-best, nuisance diversity: {share:.3f} of real, aim 0.9: {_met(share >= 0.9)}"
     cells = record["sets"]
-    pairs = (("reef-best", "random"), (f"reef-best{AGAIN}", f"random{AGAIN}"), ("mix", "random"))
+    pairs = [(f"{name}{of}", f"random{of}") for of in ("", AGAIN) for name in ("reef-best", "mix")]
     largest = max((cell["ipc"] for cell in cells.get("reef-best", [])), default=0)
     for ours, real in pairs:
         for ipc in sorted({cell["ipc"] for cell in cells.get(ours, [])}):
@@ -182,8 +187,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     chosen = sets(work, options.tiny)
     only = options.sets
-    if only is not None and "mix" in only:
-        only = [*only, *(one.name for one in chosen.sets if one.name.startswith("mix "))]
+    if only is not None:
+        only = [one.name for one in chosen.sets if {one.name, of_draws(one.name)} & {*only}]
     found = measure(chosen, work, options.collect, only)
     path = (work if options.tiny else RESULTS) / "better_set.json"
     for key in ("sets", "measured"):

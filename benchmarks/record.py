@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from concord.system import cores, package_version, slow_dtype, version
+from concord.system import machine, package_version, slow_dtype, version
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,7 +30,7 @@ def head(command: str | None = None, note: str = "", **values: Any) -> dict[str,
     return {
         "schema": 1,
         "command": f"python benchmarks/{called}",
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores" + (f", {note}" if note else ""),
+        "machine": machine() + (f", {note}" if note else ""),
         "concord": version(),
         "torch": package_version("torch"),
         **values,

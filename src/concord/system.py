@@ -1,5 +1,6 @@
 import ctypes
 import os
+import platform
 import statistics
 import sys
 import time
@@ -144,6 +145,11 @@ def _product(dtype: str, side: int = 128) -> float:
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """This machine in a few words: ``Linux x86_64, 2 CPU cores``."""
+    return f"{platform.system()} {platform.machine()}, {cores()} CPU cores"
 
 
 def memory() -> int:

@@ -122,11 +122,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Found:
-    """All that a plan came to: outcomes by item, and its claims."""
+    """All that a plan came to: outcomes by item, and its claims.
+
+    seconds: that ``sets`` and ``trainings`` took, each as if alone; without what is prepared first.
+    """
 
     plan: Plan
     outcomes: Mapping[str, Sequence[Outcome]]
     judged: Sequence[Judged]
+    seconds: Mapping[str, float]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -144,7 +148,14 @@ def read(plan: Plan) -> Found:
     records: dict[Path, Sequence[Json]] = {}
     outcomes = {item.name: [_outcome(plan, item, cell, records) for cell in plan.of(item)] for item in plan.items}
     judged = [judge(item, claim, outcomes[item.name]) for item in plan.items for claim in item.claims]
-    return Found(plan, outcomes, judged)
+    return Found(plan, outcomes, judged, _spent(plan))
+
+
+def _spent(plan: Plan) -> dict[str, float]:
+    places = [plan.draw(one.name, seed) for one, seed in plan.draws]
+    sets = sum(float(Run(place).results.get("seconds") or 0) for place in places)
+    trainings = sum(float(cell.get("seconds") or 0) for place in places for cell in cells_of(place))
+    return {"sets": round(sets, 1), "trainings": round(trainings, 1)}
 
 
 def _outcome(plan: Plan, item: Item, cell: CellPlan, records: dict[Path, Sequence[Json]]) -> Outcome:

@@ -23,7 +23,8 @@ from concord.reproduce.outcomes import VERDICTS, Found, failures
 from concord.reproduce.plan import PREPARED, Plan
 from concord.reproduce.run import commands_of, prepared_command
 from concord.storage.atomic import write_atomically, write_json
-from concord.system import package_version, version
+from concord.system import machine, package_version, version
+from concord.text import duration
 
 PAGE, TABLES = "reproduce.html", "tables"
 """The page, and the folder of its tables."""
@@ -55,6 +56,8 @@ def record(found: Found, asked: str) -> dict[str, Any]:
         "command": asked,
         "concord": version(),
         "torch": package_version("torch"),
+        "machine": machine(),
+        "seconds": dict(found.seconds),
         "place": {"name": plan.place.name, "about": plan.place.about, "notes": plan.place.notes},
         "cells": [
             {
@@ -110,6 +113,7 @@ def render(found: Found, asked: str) -> str:
             asked=asked,
             there=there,
             of=of,
+            spent={name: duration(seconds) for name, seconds in found.seconds.items() if seconds},
             verdicts=VERDICTS,
             parts=[_part(found, item) for item in found.plan.items],
             failed=failures(found.plan),

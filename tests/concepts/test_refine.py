@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from concord.concepts.bank import Bank, ClassConcepts
-from concord.concepts.refine import Pair, mixed_up, shares, tell_apart, with_phrases
+from concord.concepts.refine import Pair, Telling, kept, mixed_up, shares, tell_apart, with_phrases
 
 
 def test_pairs_are_those_that_are_mixed_up_most_whatever_their_images() -> None:
@@ -30,17 +30,26 @@ def test_phrases_are_kept_that_are_borne_out_and_tell_apart() -> None:
     )
 
     def embed(texts: list[str]) -> torch.Tensor:
-        assert all(text.startswith("perch with ") for text in texts)
-        return torch.stack([axes[text.removeprefix("perch with ")] for text in texts])
+        assert texts[0] == "perch" and all(text.startswith("perch with ") for text in texts[1:])
+        named = F.normalize(torch.tensor([3.0, 1, 0, 0]), dim=-1)  # a name tells a little, too
+        return torch.stack([named, *(axes[text.removeprefix("perch with ")] for text in texts[1:])])
 
     rated = tell_apart("perch", ["unseen", "other's", "shared", "own", "own"], own, [other], embed)
     assert {one.phrase for one in rated[:2]} == {"own", "shared"} and rated[-1].phrase == "other's"
     by_phrase = {one.phrase: one for one in rated}
-    assert by_phrase["own"].margin == pytest.approx(1 / 5**0.5)
+    of_name = 1 / 50**0.5
+    assert by_phrase["own"].margin == pytest.approx(1 / 5**0.5 - of_name)
     assert by_phrase["shared"].activation == pytest.approx(2 / 5**0.5)
-    assert by_phrase["shared"].margin == pytest.approx(0)
+    assert by_phrase["shared"].margin == pytest.approx(-of_name)
     two = {one.phrase: one.margin for one in tell_apart("perch", list(axes), own, [other, own], embed)}
     assert two["own"] == pytest.approx(0)  # the likest of several others counts
+
+
+def test_what_adds_nothing_to_the_name_is_not_kept() -> None:
+    rated = [Telling("own", 0.4, 0.1), Telling("shared", 0.5, -0.01), Telling("another", 0.3, 0.05)]
+    assert [one.phrase for one in kept(rated, 2)] == ["own"]
+    assert [one.phrase for one in kept(rated, 3)] == ["own", "another"]
+    assert [one.phrase for one in kept(rated[1:2], 3)] == ["shared"], "a class is informed by something"
 
 
 def test_a_refined_bank_says_so_and_leaves_the_others_alone() -> None:

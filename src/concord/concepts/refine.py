@@ -37,8 +37,11 @@ def mixed_up(confusion: np.ndarray, most: int) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Telling:
-    """A phrase of a class: its activation on the class's real images (Eq. 10), and by how much more active it is there
-    than on the real images of the class that it is mixed up with, the least where there are several."""
+    """A phrase of a class: its activation on the class's real images (Eq. 10), and what it adds to telling it apart.
+
+    margin: by how much more active it is there than on the real images of the class that it is mixed up with, the least
+    where there are several, and beyond what the class's name alone is. A detail that both classes have adds nothing.
+    """
 
     phrase: str
     activation: float
@@ -54,12 +57,18 @@ def tell_apart(
     embed_texts: texts to unit embeddings.
     """
     unique = list(dict.fromkeys(phrases))
-    texts = embed_texts([concept_text(name, phrase) for phrase in unique]).float().cpu()
-    activations = texts @ mean_embedding(own).cpu()
-    margins = activations - torch.stack([texts @ mean_embedding(other).cpu() for other in others]).amax(dim=0)
+    texts = embed_texts([name, *(concept_text(name, phrase) for phrase in unique)]).float().cpu()
+    on_own = texts @ mean_embedding(own).cpu()
+    by_name, *by_phrase = on_own - torch.stack([texts @ mean_embedding(other).cpu() for other in others]).amax(dim=0)
+    activations, margins = on_own[1:], torch.stack(by_phrase) - by_name
     rated = [Telling(*one) for one in zip(unique, activations.tolist(), margins.tolist(), strict=True)]
     score = _standard(activations) + _standard(margins)
     return [rated[n] for n in torch.argsort(score, descending=True, stable=True).tolist()]
+
+
+def kept(rated: Sequence[Telling], most: int) -> list[Telling]:
+    """Of the first so many those that add to telling the class apart; the first alone where none does."""
+    return [one for one in rated[:most] if one.margin > 0] or [*rated[:1]]
 
 
 def _standard(values: Tensor) -> Tensor:

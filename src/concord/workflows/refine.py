@@ -16,7 +16,7 @@ from concord.concepts.bank import Bank, ClassConcepts, load_bank, write_bank
 from concord.concepts.llm.client import Server
 from concord.concepts.llm.prompts import PROMPTS
 from concord.concepts.llm.retrieve import retrieve_bank
-from concord.concepts.refine import Pair, Telling, mixed_up, shares, tell_apart, with_phrases
+from concord.concepts.refine import Pair, Telling, kept, mixed_up, shares, tell_apart, with_phrases
 from concord.concepts.selection import bank_key, embed_images
 from concord.data import ImageSet
 from concord.errors import ConcordError
@@ -162,7 +162,7 @@ def _chosen(
         key = meant(bank_key(entry), bank.classes)[0]
         phrases = [*told.get(label, ()), *bank.classes[key].phrases]
         rated = tell_apart(entry.class_name, phrases, real[label], [real[n] for n in rivals], models.encoder.texts)
-        tellings[label] = rated[: settings.keep]
+        tellings[label] = kept(rated, settings.keep)
         look_alikes = tuple(data.classes[n].class_name for n in rivals)
         classes[key] = ClassConcepts(phrases=tuple(one.phrase for one in tellings[label]), look_alikes=look_alikes)
     return with_phrases(bank, name, classes), tellings

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -117,8 +118,11 @@ def test_what_cannot_be_made_is_said_and_the_rest_goes_on(made: Any, tmp_path: P
     code, _, error = call(*texts, "beside=full", "--out", tmp_path / "work")
     assert code == 2
     assert "random" in error
+    assert error.count("for the same reason") == 1, "of two draws"
     record = json.loads((tmp_path / "work" / "reproduce.json").read_text())
     assert len(record["failed"]) == 2
+    [why] = set(record["failed"].values())
+    assert (tmp_path / "work" / "reproduce.html").read_text().count(str(escape(why))) == 1
     assert next(cell["values"] for cell in record["cells"] if cell["row"] == "full real images")
 
 

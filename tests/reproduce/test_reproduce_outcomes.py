@@ -174,7 +174,7 @@ def test_the_page_says_all_and_fetches_nothing(table: Found) -> None:
     assert "concord reproduce table-3 --out &lt;work&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "begun from a real image" in text, "what stands for unCLIP"
-    assert "40 at 50 images a class" in text, "shorter trainings than the paper's"
+    assert "67 at 50 images a class" in text, "shorter trainings than the paper's"
     record: dict[str, Any] = json.loads((path.parent / "reproduce.json").read_text())
     assert record["schema"] == 1
     assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "contradicted", "confirmed"]

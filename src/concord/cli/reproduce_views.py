@@ -24,6 +24,7 @@ class Counted(Counting):
     def __init__(self, console: Console, quiet: bool) -> None:
         columns = TextColumn("  sets"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn()
         super().__init__(console, quiet, *columns)
+        self._reasons = set[str]()
 
     def stage(self, text: str) -> None:
         if text.startswith(("preparing", "making")):
@@ -32,8 +33,12 @@ class Counted(Counting):
     def line(self, fact: Mapping[str, Any]) -> Text | None:
         if "job" not in fact:
             return None
-        done = f"  {plain(str(fact['job']))}"
-        return Text(f"{done}: {plain(str(fact['why']))}", "yellow") if fact["why"] else Text(f"{done}: done", "dim")
+        done, why = f"  {plain(str(fact['job']))}", plain(str(fact["why"]))
+        if not why:
+            return Text(f"{done}: done", "dim")
+        known = why in self._reasons
+        self._reasons.add(why)
+        return Text(f"{done}: {'for the same reason not made' if known else why}", "yellow")
 
 
 def show_plan(plan: Plan, as_json: bool, console: Console | None = None) -> None:

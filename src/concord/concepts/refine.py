@@ -51,7 +51,7 @@ class Telling:
 def tell_apart(
     name: str, phrases: Sequence[str], own: Tensor, others: Sequence[Tensor], embed_texts: Callable[[list[str]], Tensor]
 ) -> list[Telling]:
-    """Rate a class's phrases, those first that are both borne out and telling: the sum of both, each standardised.
+    """Rate a class's phrases, those first that tell it apart most.
 
     own: unit embeddings (N, D) of the class's real images; others: of each class that it is mixed up with, one or more.
     embed_texts: texts to unit embeddings.
@@ -62,17 +62,20 @@ def tell_apart(
     by_name, *by_phrase = on_own - torch.stack([texts @ mean_embedding(other).cpu() for other in others]).amax(dim=0)
     activations, margins = on_own[1:], torch.stack(by_phrase) - by_name
     rated = [Telling(*one) for one in zip(unique, activations.tolist(), margins.tolist(), strict=True)]
-    score = _standard(activations) + _standard(margins)
-    return [rated[n] for n in torch.argsort(score, descending=True, stable=True).tolist()]
+    return sorted(rated, key=lambda one: -one.margin)
 
 
 def kept(rated: Sequence[Telling], most: int) -> list[Telling]:
-    """Of the first so many those that add to telling the class apart; the first alone where none does."""
-    return [one for one in rated[:most] if one.margin > 0] or [*rated[:1]]
+    """Of a class's phrases at most so many that real images bear out and that tell it apart, those first that do most.
 
-
-def _standard(values: Tensor) -> Tensor:
-    return (values - values.mean()) / values.std(correction=0).clamp_min(1e-12)
+    Borne out is what is more active than the mean of its phrases. Telling is what has a positive margin, at least half
+    of the largest one: to inform by more would only dilute it. One is kept in any case, the most telling.
+    """
+    mean = float(np.mean([one.activation for one in rated]))
+    seen = [one for one in rated if one.activation >= mean] or [*rated]
+    best = max(one.margin for one in seen)
+    telling = [one for one in seen if one.margin > 0 and one.margin >= best / 2]
+    return sorted(telling or seen, key=lambda one: -one.margin)[: most if telling else 1]
 
 
 def with_phrases(bank: Bank, name: str, chosen: dict[str, ClassConcepts]) -> Bank:

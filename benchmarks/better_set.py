@@ -1,12 +1,13 @@
 """Which images stand together: ways to choose a set of reef, at IPC 1, 10 and 50, in three regimes of labels.
 
-    python benchmarks/better_set.py           # 2.5 hours of a CPU core; a killed benchmark goes on where it was
+    python benchmarks/better_set.py           # 3.5 hours of a CPU core; a killed benchmark goes on where it was
     python benchmarks/better_set.py --sets informed "best of 4"    # recorded beside what there is
     python benchmarks/better_set.py --tiny    # tries the script: a few steps of everything, recorded in --work
 
 Random and herding real images, uninformed and informed ones, the best of four candidates that are all finished, a
 choice from a pool by coverage, samplings that begin from real images, the recipe `reef-best` (of four candidates one
-goes on after half of the steps), and its images mixed with real ones: three draws each. Everything goes through the
+goes on after half of the steps), and its images mixed with real ones: three draws each, and
+nine further ones of those that the aims compare at small IPC. Everything goes through the
 command line, as in evaluation_tables.py, and the record has the commands. Sets that its tables `reef` and `ways` have
 are made here at the IPC that these lack alone. Where the processor is fast at bfloat16, sets that are chosen from four
 times as many candidates are sampled in it (completeness of 80 images: 0.955 in float32, 0.958). Under the table stand
@@ -62,7 +63,8 @@ def sets(work: Path, tiny: bool = False) -> Table:
     """All ways to choose, but for what `OTHERS` have."""
     teacher = f"teacher={work / 'teacher.safetensors'}"
     seeds, ipc = (SEEDS[:2], 2) if tiny else (SEEDS, 50)
-    student = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1", teacher, *REGIMES)
+    network = ("student=convnet-3", "width=32", "size=32", DTYPE, "seeds=1")
+    student = (*network, teacher, *REGIMES)
     epochs = {1: 2, 2: 2} if tiny else {1: 300, 10: 300, 50: 60}
     runs = tuple((*student, f"ipc={n}", f"epochs={of}") for n, of in epochs.items())
     few = ("reef-few", *(("pipeline.steps=4",) if tiny else ()))
@@ -73,7 +75,7 @@ def sets(work: Path, tiny: bool = False) -> Table:
 
     best = ("reef-best", DTYPE, *few[1:])
     small = 2 if tiny else 10
-    hard = (*student[:4], "seeds=1", "protocol=hard", *REGIMES[1:], f"ipc=1,{small}", f"epochs={epochs[small]}")
+    hard = (*network, "protocol=hard", *REGIMES[1:], f"ipc=1,{small}", f"epochs={epochs[small]}")
     further = FURTHER[:2] if tiny else FURTHER
 
     def mixed(name: str, made: str, seed: int, ipc: int, *some: tuple[str, ...]) -> Set:

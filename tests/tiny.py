@@ -138,6 +138,14 @@ def preprocessor_config() -> dict[str, object]:
     }
 
 
+def cached(cache: Path, model: str) -> Path:
+    """Where the hub's cache keeps the files of a model, by its id; a reference leads there."""
+    folder = cache / f"models--{model.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("1234")
+    return folder / "snapshots" / "1234"
+
+
 def encoder(dtype: torch.dtype = torch.float32) -> Encoder:
     return Encoder(clip().to(dtype), tokenizer(), Preprocess.from_config(preprocessor_config()))
 

@@ -48,9 +48,9 @@ def test_phrases_are_kept_that_are_borne_out_and_tell_apart() -> None:
 def test_what_adds_nothing_to_the_name_is_not_kept() -> None:
     own, shared, another = Telling("own", 0.4, 0.1), Telling("shared", 0.5, 0.01), Telling("another", 0.4, 0.06)
     unseen = Telling("unseen", 0.1, 0.3)
-    assert kept([shared, own, unseen, another], 5) == [own, another]
-    assert kept([shared, own, unseen, another], 1) == [own]
-    assert kept([Telling("a", 0.4, -0.2), Telling("b", 0.4, -0.1)], 5) == [Telling("b", 0.4, -0.1)], "something informs"
+    assert kept([unseen, own, another, shared], 5) == [own, another]
+    assert kept([unseen, own, another, shared], 1) == [own]
+    assert kept([Telling("b", 0.4, -0.1), Telling("a", 0.4, -0.2)], 5) == [Telling("b", 0.4, -0.1)], "something informs"
 
 
 def test_a_refined_bank_says_so_and_leaves_the_others_alone() -> None:

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import constants
+from model_hub import serving
 
 import tiny
 from concord.models.encoder import Encoder
 from concord.models.pretrained import hub_answers, loading
 
 NAME = "someone/clip"
-
-
-class Hub(BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-        self.send_response(404)  # an answer is an answer
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_HEAD
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
 
 
 @pytest.fixture
@@ -52,10 +31,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    folder = tmp_path / f"models--{NAME.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("1234")
-    tiny.save_encoder(folder / "snapshots" / "1234", tiny.clip())
+    tiny.save_encoder(tiny.cached(tmp_path, NAME), tiny.clip())
     return tmp_path
 
 
@@ -73,11 +49,12 @@ def test_it_is_loaded_and_no_hub_is_asked_for_its_files(nowhere: str, monkeypatc
     assert not constants.HF_HUB_OFFLINE, "what the cache lacks may still be asked for"
 
 
-def test_a_hub_that_answers_is_asked(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", hub)
-    assert hub_answers(hub)
-    with loading(NAME, "encoder"):
-        assert not constants.HF_HUB_OFFLINE
+def test_a_hub_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving({}) as hub:  # it has no model, and answers so
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        assert hub_answers(hub.url)
+        with loading(NAME, "encoder"):
+            assert not constants.HF_HUB_OFFLINE
 
 
 def test_what_the_cache_lacks_is_asked_for(nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,6 @@ from concord.data.class_lists import class_list
 STUDENTS = [f"students.{name}=convnet-1 width=4 size=16" for name in ("convnet", "resnet18", "resnet101")]
 
 
-def cached(cache: Path, model: str) -> Path:
-    """Where the hub's cache keeps a model."""
-    folder = cache / f"models--{model.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("1234")
-    return folder / "snapshots" / "1234"
-
-
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     """A directory to call it in: ImageWoof under data/, Minimax's checkpoint under models/, the others in the cache."""
@@ -35,11 +27,9 @@ def here(tmp_path: Path) -> Path:
     names = {entry.index: ", ".join(entry.names) for entry in class_list("imagenet-1k")}
     dit = tiny.pipeline()
     dit.register_to_config(id2label=names)
-    dit.save_pretrained(cached(cache, "facebook/DiT-XL-2-256"))
-    tiny_pipelines.unclip().save_pretrained(cached(cache, "radames/stable-diffusion-2-1-unclip-img2img"))
-    clip = cached(cache, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K")
-    clip.mkdir(parents=True)
-    tiny.save_encoder(clip, tiny.clip())
+    dit.save_pretrained(tiny.cached(cache, "facebook/DiT-XL-2-256"))
+    tiny_pipelines.unclip().save_pretrained(tiny.cached(cache, "radames/stable-diffusion-2-1-unclip-img2img"))
+    tiny.save_encoder(tiny.cached(cache, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K"), tiny.clip())
     tiny.transformer().save_pretrained(tmp_path / "models" / "minimax" / "imagewoof")
     draw = np.random.default_rng(0)
     for split, images in (("train", 6), ("val", 2)):

@@ -65,6 +65,8 @@ def test_offline_phrases_are_chosen_from_the_bank_and_the_set_is_made_again(made
         kept = bank.phrases(name)
         assert set(kept) <= set(before.phrases(name))
         assert len(kept) in (range(1, 4) if name in pair["classes"] else [len(before.phrases(name))])
+        if name in pair["classes"]:
+            assert [*kept] == [one["phrase"] for one in record["phrases"][name]]
     both = [set(bank.phrases(name)) for name in pair["classes"]]
     assert not both[0] & both[1], "a phrase of both tells neither"
     rows = [read_manifest(place / "images") for place in (made, again)]

@@ -66,16 +66,15 @@ def tell_apart(
 
 
 def kept(rated: Sequence[Telling], most: int) -> list[Telling]:
-    """Of a class's phrases at most so many that real images bear out and that tell it apart, those first that do most.
+    """Of a class's phrases, the most telling first, at most so many that real images bear out and that tell it apart.
 
     Borne out is what is more active than the mean of its phrases. Telling is what has a positive margin, at least half
     of the largest one: to inform by more would only dilute it. One is kept in any case, the most telling.
     """
     mean = float(np.mean([one.activation for one in rated]))
     seen = [one for one in rated if one.activation >= mean] or [*rated]
-    best = max(one.margin for one in seen)
-    telling = [one for one in seen if one.margin > 0 and one.margin >= best / 2]
-    return sorted(telling or seen, key=lambda one: -one.margin)[: most if telling else 1]
+    telling = [one for one in seen if one.margin > 0 and one.margin >= seen[0].margin / 2]
+    return telling[:most] or seen[:1]
 
 
 def with_phrases(bank: Bank, name: str, chosen: dict[str, ClassConcepts]) -> Bank:

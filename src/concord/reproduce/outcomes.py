@@ -145,20 +145,16 @@ class Found:
 
 def read(plan: Plan) -> Found:
     """Read what is there of a plan. Raises ConcordError: a file is damaged."""
-    records: dict[Path, Sequence[Json]] = {}
+    places = [plan.draw(one.name, seed) for one, seed in plan.draws]
+    records = {place: cells_of(place) for place in places}
     outcomes = {item.name: [_outcome(plan, item, cell, records) for cell in plan.of(item)] for item in plan.items}
     judged = [judge(item, claim, outcomes[item.name]) for item in plan.items for claim in item.claims]
-    return Found(plan, outcomes, judged, _spent(plan))
-
-
-def _spent(plan: Plan) -> dict[str, float]:
-    places = [plan.draw(one.name, seed) for one, seed in plan.draws]
     sets = sum(float(Run(place).results.get("seconds") or 0) for place in places)
-    trainings = sum(float(cell.get("seconds") or 0) for place in places for cell in cells_of(place))
-    return {"sets": round(sets, 1), "trainings": round(trainings, 1)}
+    trainings = sum(float(one.get("seconds") or 0) for cells in records.values() for one in cells)
+    return Found(plan, outcomes, judged, {"sets": round(sets, 1), "trainings": round(trainings, 1)})
 
 
-def _outcome(plan: Plan, item: Item, cell: CellPlan, records: dict[Path, Sequence[Json]]) -> Outcome:
+def _outcome(plan: Plan, item: Item, cell: CellPlan, records: Mapping[Path, Sequence[Json]]) -> Outcome:
     row = next((row for row in item.rows if row.name == cell.row), None)
     of_paper = papers(item, row, cell, plan.place.dataset) if row is not None else {}
     if not cell.set or item.kind not in ("accuracies", "cost"):
@@ -172,10 +168,7 @@ def _outcome(plan: Plan, item: Item, cell: CellPlan, records: dict[Path, Sequenc
     wanted, values, reports = of_training(cell.training), list[float](), "best"
     ipc = cell.training.ipc[0] if cell.training.ipc else None
     for seed in one.seeds:
-        place = plan.draw(cell.set, seed)
-        if place not in records:
-            records[place] = cells_of(place)
-        if (found := found_cell(records[place], wanted, ipc)) is None:
+        if (found := found_cell(records[plan.draw(cell.set, seed)], wanted, ipc)) is None:
             continue
         reports = str(found.get("reports", "best"))
         by_seed = dict(zip(found["seeds"], found["top1"][reports]["values"], strict=True))

@@ -116,17 +116,9 @@ def render(found: Found, asked: str) -> str:
             spent={name: duration(seconds) for name, seconds in found.seconds.items() if seconds},
             verdicts=VERDICTS,
             parts=[_part(found, item) for item in found.plan.items],
-            failed=by_reason(failures(found.plan)),
+            failed=tables.by_reason(failures(found.plan).items()),
         )
     )
-
-
-def by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
-    """What could not be made for each reason."""
-    found: dict[str, list[str]] = {}
-    for name, why in failed.items():
-        found.setdefault(why, []).append(name)
-    return found
 
 
 def _part(found: Found, item: Item) -> Mapping[str, Any]:

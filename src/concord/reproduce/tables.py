@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from concord.paper import Cell
@@ -99,11 +99,16 @@ def _are(n: int) -> str:
 
 def missing(item: Item, outcomes: Sequence[Outcome]) -> list[str]:
     """Why rows of an item cannot be made here, each reason once."""
+    rows = by_reason((one.plan.row, one.plan.missing) for one in outcomes if one.plan.missing)
+    return [f"{', '.join(names)}: {why}" for why, names in rows.items()]
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names by the reason why they could not be made, each name once."""
     found: dict[str, dict[str, None]] = {}
-    for one in outcomes:
-        if one.plan.missing:
-            found.setdefault(one.plan.missing, {})[one.plan.row] = None
-    return [f"{', '.join(rows)}: {why}" for why, rows in found.items()]
+    for name, why in reasons:
+        found.setdefault(why, {})[name] = None
+    return {why: [*names] for why, names in found.items()}
 
 
 def markdown(found: Found) -> str:

@@ -14,10 +14,24 @@ from typer.testing import CliRunner
 
 from concord.cli.commands import app
 from concord.cli.completion import complete_item, complete_place, complete_recipe
+from concord.events import Silent
 from concord.reproduce import run as running
+from concord.reproduce.items import wanted
+from concord.reproduce.places import MethodHere, Place, Prepared, StudentHere, read_choices
+from concord.reproduce.plan import plan
 from test_formats import unnamed
 
 TINY = ("students.resnet18=convnet-1 width=4 size=16", "protocol=hard", "epochs=2", "draws=2", "ipc=1,10")
+
+
+class Notes(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def call(*arguments: object) -> tuple[int, str, str]:
@@ -177,3 +191,46 @@ def test_a_wrong_word_ends_in_one_line(tmp_path: Path) -> None:
         code, _, error = call(*words, "--out", tmp_path / "none")
         assert code == 2, error
         assert error.count("error: ") == 1
+
+
+def test_what_some_sets_need_is_prepared_beside_those_that_do_not(tmp_path: Path) -> None:
+    data = str(photos(tmp_path / "train", 12, 0))
+    mtt = ["method=mtt", "mtt.experts={experts}", "mtt.steps=1", "mtt.start=1", "mtt.iterations=1", "size=16"]
+    here = Place(
+        name="tiny",
+        about="squares of two colours",
+        data=data,
+        test=data,
+        methods={
+            "mtt": MethodHere(recipe="photos", set=[f"data={data}", *mtt], needs=["experts"]),
+            "rded": MethodHere(
+                recipe="photos", set=[f"data={data}", "method=rded", "teacher={absent}"], needs=["absent"]
+            ),
+            "dit": MethodHere(recipe="photos", set=[f"data={data}", "method=random"]),
+        },
+        prepared={
+            "experts": Prepared(
+                verb="experts",
+                file="experts",
+                data=data,
+                set=["size=16", "batch=8", "experts=1", "epochs=2", "width=4", "depth=1"],
+            ),
+            "absent": Prepared(
+                verb="teacher", file="absent", data=str(tmp_path / "nowhere"), set=["student=convnet-1"]
+            ),
+        },
+        students={"convnet": StudentHere(set=["student=convnet-1", "width=4", "size=16"])},
+        protocol="hard",
+        always=1,
+        ipc={10: 1, 50: 1},
+        draws=1,
+    )
+    planned = plan(wanted("table-1"), here, tmp_path / "work", read_choices([]))
+    hears = Notes()
+    done = {one.job: one.why for one in running.run(planned, hears, workers=2)}
+    by_method = {planned.sets[job.partition(",")[0]].base.method: why for job, why in done.items()}
+    assert by_method.keys() == {"random", "mtt", "rded"}
+    assert by_method["random"] == by_method["mtt"] == ""
+    assert by_method["rded"].startswith("absent could not be prepared: ")
+    assert "nowhere" in by_method["rded"]
+    assert {"experts is prepared", by_method["rded"]} <= set(hears.notes)

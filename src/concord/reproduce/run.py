@@ -1,4 +1,4 @@
-"""What a plan lacks, made: first what is prepared, then draw after draw of every set, each with its students.
+"""What a plan lacks, made: what is prepared, then draw after draw of every set, each with its students.
 
 Each draw is a job of its own for this process, for several, or for the nodes of a cluster that see the directory.
 Killed at any point, the same command goes on: what is finished is not made again, and what is half made is resumed.
@@ -7,7 +7,6 @@ Killed at any point, the same command goes on: what is finished is not made agai
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,9 @@ from concord.storage.atomic import lock, write_json
 from concord.storage.cluster import Cluster
 from concord.storage.processes import spread
 from concord.system import cores, resolve_device
+
+SHARED = ("test", "teacher")
+"""What is prepared for students, and so for all."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.name}, {self.place.name}"
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Something that is prepared beside the sets that do not need it."""
+
+    name: str
+    what: Prepared
+    out: Path
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -61,19 +75,28 @@ def run(
     hears = progress or Silent()
     plan.work.mkdir(parents=True, exist_ok=True)
     with lock(plan.work):
-        lost = _prepare(plan, hears)
         jobs = [job_of(plan, one, seed) for one, seed in plan.draws]
         waiting = [job for job in jobs if lacks(job)]
+        count = workers or (_nodes(cluster) if cluster else cores() if resolve_device("auto") == "cpu" else 1)
+        left = [name for name, one in plan.prepared.items() if not is_prepared(one, _out(plan, name))]
+        # What only some sets need is made beside those that do not, where several work.
+        beside = [name for name in left if name not in SHARED] if count > 1 else []
+        lost = _prepare(plan, [name for name in left if name not in beside], hears)
         hears.stage("making sets and training students")
         hears.begin(len(jobs), len(jobs) - len(waiting))
-        failed = {str(job): why for job in waiting for need in plan.sets[job.name].needs if (why := lost.get(need))}
-        able = [_without(job, lost) for job in waiting if str(job) not in failed]
-        lost_before = [Done(name, why) for name, why in failed.items()]
-        for done in chain(lost_before, _dealt(able, workers, cluster, hears)):
-            if done.why:
-                failed[done.job] = done.why
-            hears.advance(1, [{"job": done.job, "why": done.why}])
-            yield done
+        failed: dict[str, str] = {}
+        independent = [job for job in waiting if not set(beside) & set(plan.sets[job.name].needs)]
+        first: list[Job | Preparing] = [Preparing(name, plan.prepared[name], _out(plan, name)) for name in beside]
+        for wave in ([*first, *independent], [job for job in waiting if job not in independent]):
+            for done in _dealt(wave, plan, lost, count, cluster, hears):
+                if done.job in beside:
+                    lost |= {done.job: done.why} if done.why else {}
+                    hears.note(done.why or f"{done.job} is prepared")
+                    continue
+                if done.why:
+                    failed[done.job] = done.why
+                hears.advance(1, [{"job": done.job, "why": done.why}])
+                yield done
         write_json(plan.work / FAILED, {"failed": lost | failed})
 
 
@@ -125,17 +148,31 @@ def _without(job: Job, lost: Mapping[str, str]) -> Job:
     return replace(job, trainings=()) if why else job
 
 
-def _dealt(jobs: Sequence[Job], workers: int | None, cluster: Cluster | None, progress: Progress) -> Iterator[Done]:
-    if not jobs:
-        return iter(())
+def _dealt(
+    wave: Sequence[Job | Preparing],
+    plan: Plan,
+    lost: Mapping[str, str],
+    count: int,
+    cluster: Cluster | None,
+    progress: Progress,
+) -> Iterator[Done]:
+    """Work that goes on together, done; what needs something that is lost is lost itself."""
+    able: list[Job | Preparing] = []
+    for one in wave:
+        if isinstance(one, Preparing):
+            able.append(one)
+        elif needed := lost.keys() & plan.sets[one.name].needs:
+            yield Done(str(one), lost[needed.pop()])
+        else:
+            able.append(_without(one, lost))
+    if not able:
+        return
     if cluster is not None:
-        has = cluster.resources()
-        count = min(workers or int(has.get("CPU", 1)), len(jobs))
-        return cluster.spread(work, jobs, count, _begin, (1,), progress.note)
-    count = min(workers or (cores() if resolve_device("auto") == "cpu" else 1), len(jobs))
-    if count < 2:
-        return map(work, jobs)
-    return spread(work, jobs, count, _begin, (max(1, cores() // count),), progress.note)
+        yield from cluster.spread(work, able, min(count, len(able)), _begin, (1,), progress.note)
+    elif min(count, len(able)) < 2:
+        yield from map(work, able)
+    else:
+        yield from spread(work, able, min(count, len(able)), _begin, (max(1, cores() // count),), progress.note)
 
 
 def _begin(rank: int, threads: int) -> None:
@@ -145,8 +182,11 @@ def _begin(rank: int, threads: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def work(job: Job) -> Done:
-    """Make one draw and train its students, as far as that is not done; what goes wrong is said, not raised."""
+def work(job: "Job | Preparing") -> Done:
+    """Make one draw and train its students, or prepare something, as far as that is not done; what goes wrong is said,
+    not raised."""
+    if isinstance(job, Preparing):
+        return Done(str(job), _prepared(job.name, job.what, job.out, Silent()))
     from concord.evaluation.evaluate import evaluate
     from concord.evaluation.settings import read_settings
     from concord.workflows.distill import distill
@@ -168,21 +208,36 @@ def _given(texts: Sequence[str], key: str) -> bool:
     return any(text.startswith(f"{key}=") for text in texts)
 
 
-def _prepare(plan: Plan, progress: Progress) -> dict[str, str]:
+def _prepare(plan: Plan, names: Sequence[str], progress: Progress) -> dict[str, str]:
     """Train and make what sets need; return what could not be, by name, and why."""
     lost = {}
     # The test images first: a teacher is not judged on them here, and nothing else reads them.
-    for name, one in sorted(plan.prepared.items(), key=lambda pair: pair[0] != "test"):
-        out = plan.work / PREPARED / one.file
-        try:
-            if not is_prepared(one, out):
-                progress.stage(f"preparing {name}: {' '.join(prepared_command(one, out))}")
-                out.parent.mkdir(parents=True, exist_ok=True)
-                _VERBS[one.verb](one, out, progress)
-        except ConcordError as error:
-            lost[name] = f"{name} could not be prepared: {error}"
-            progress.note(lost[name])
+    for name in sorted(names, key=lambda name: name != "test"):
+        one, out = plan.prepared[name], _out(plan, name)
+        progress.stage(f"preparing {name}: {' '.join(prepared_command(one, out))}")
+        if why := _prepared(name, one, out, progress):
+            lost[name] = why
+            progress.note(why)
     return lost
+
+
+def _out(plan: Plan, name: str) -> Path:
+    """Where something that is prepared lies."""
+    return plan.work / PREPARED / plan.prepared[name].file
+
+
+def _nodes(cluster: Cluster) -> int:
+    return int(cluster.resources().get("CPU", 1))
+
+
+def _prepared(name: str, one: Prepared, out: Path, progress: Progress) -> str:
+    """Prepare something; return why it could not be, or nothing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _VERBS[one.verb](one, out, progress)
+    except ConcordError as error:
+        return f"{name} could not be prepared: {error}"
+    return ""
 
 
 def is_prepared(one: Prepared, out: Path) -> bool:

@@ -87,8 +87,8 @@ def test_two_sets_differ_in_what_makes_their_images() -> None:
 def test_a_set_has_as_many_images_as_the_largest_table_asks_for() -> None:
     small, large = planned("table-1"), planned("table-1,figure-4a")
     [name] = {cell.set for cell in small.cells if cell.row == "unCLIP informed"}
-    assert (small.sets[name].ipc, large.sets[name].ipc) == (15, 30)  # reef's for 50 and 200
-    assert {n for training in large.sets[name].trainings for n in training.ipc} == {1, 5, 8, 15, 22, 30}
+    assert (small.sets[name].ipc, large.sets[name].ipc) == (10, 22)  # reef's for 50 and 200
+    assert {n for training in large.sets[name].trainings for n in training.ipc} == {1, 5, 7, 10, 15, 22}
 
 
 def test_a_dtype_is_that_of_generated_sets_and_of_students_alone() -> None:
@@ -100,7 +100,7 @@ def test_a_dtype_is_that_of_generated_sets_and_of_students_alone() -> None:
 
 def test_methods_that_fit_all_images_together_have_a_set_for_each_ipc() -> None:
     found = planned("table-9")
-    assert sorted(one.ipc or 0 for one in found.sets.values() if one.base.method == "idm") == [1, 5, 15]
+    assert sorted(one.ipc or 0 for one in found.sets.values() if one.base.method == "idm") == [1, 5, 10]
 
 
 def test_what_nothing_is_drawn_of_has_a_student_for_each_draw_of_the_others() -> None:

@@ -42,7 +42,8 @@ class Row(Declared):
     """A method with its settings.
 
     Args:
-        method: as `concord.paper` names it. informed: whether concepts inform its images.
+        method: as `concord.paper` names it. informed: whether concepts inform its images. paired: these are made
+            without informing, too, at the same seeds, so that both are judged by the same phrases.
         students, ipc: those of the item that the row has cells of; null for all.
         series, x: which line of a curve its points are on, and where.
         paper: the variant of the paper's cells. of_paper: further values by which these are found.
@@ -51,6 +52,7 @@ class Row(Declared):
     name: str
     method: str
     informed: bool = False
+    paired: bool = False
     vary: Varied = Varied()
     students: list[Student] | None = None
     ipc: list[PositiveInt] | None = None
@@ -123,6 +125,8 @@ class Item(Declared):
         for claim in self.claims:
             if unknown := {claim.better, claim.than} - set(names):
                 raise ValueError(f"claims: no row {unknown.pop()!r}")
+        if self.pick in ("improved", "failed") and not all(row.paired for row in self.rows):
+            raise ValueError(f"pick={self.pick} is of paired rows")
         if (self.kind == "accuracies") != bool(self.students and self.ipc):
             raise ValueError("students and ipc are of accuracies")
         return self

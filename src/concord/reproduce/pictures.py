@@ -13,7 +13,7 @@ from concord.report.samples import MISSING_BELOW, Judge
 from concord.report.thumbnails import thumbnail
 from concord.reproduce.items import Item
 from concord.reproduce.plan import CellPlan, Plan
-from concord.runs.directory import EMBEDDINGS, Pair, Run, StoredSample
+from concord.runs.directory import EMBEDDINGS, Run, StoredSample
 
 SIDE = 192
 """Longest edge of an embedded image."""
@@ -57,24 +57,20 @@ def runs_of(plan: Plan, item: Item) -> list[tuple[CellPlan, Run]]:
 
 
 def pairs(plan: Plan, item: Item) -> list[Strip]:
-    """Images of each row at the same class, index and seed: the first, those that informing helped most, or not."""
-    found = runs_of(plan, item)
-    if len(found) < len(item.rows):
-        return []
-    (_, first), (_, last) = found[0], found[-1]
-    together = [Pair(sample, first.by_place.get(place)) for place, sample in last.by_place.items()]
-    judge = Judge(float(last.details.get("missing_below", MISSING_BELOW)))
-    if item.pick in ("improved", "failed"):
-        together = judge.improved(together) if item.pick == "improved" else judge.failed(together)
-    else:
-        together.sort(key=lambda pair: (pair.after.index, pair.after.label))
-    both = len(item.rows) > 1
+    """Images, each beside the uninformed one of its seed where the row is paired: the first, those that informing
+    helped most, or not."""
     strips = []
-    for pair in together[: item.count]:
-        samples = [*([pair.before] if both and pair.before else []), pair.after]
-        named = zip([row.name for row in item.rows][-len(samples) :], samples, strict=True)
-        shown = [_shown(plan, sample, _said(name, sample, judge)) for name, sample in named]
-        strips.append(Strip(f"{pair.after.class_name}, number {pair.after.index}", shown))
+    for cell, run in runs_of(plan, item):
+        judge = Judge(float(run.details.get("missing_below", MISSING_BELOW)))
+        together = sorted(run.pairs, key=lambda pair: (pair.after.index, pair.after.label))
+        if item.pick in ("improved", "failed"):
+            together = judge.improved(together) if item.pick == "improved" else judge.failed(together)
+        for pair in together[: item.count]:
+            named = [(cell.row.removesuffix(" informed"), pair.before)] if pair.before else []
+            shown = [
+                _shown(plan, sample, _said(name, sample, judge)) for name, sample in [*named, (cell.row, pair.after)]
+            ]
+            strips.append(Strip(f"{pair.after.class_name}, number {pair.after.index}", shown))
     return strips
 
 

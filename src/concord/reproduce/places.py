@@ -31,7 +31,7 @@ OBJECTIVES: Mapping[str, Mapping[str, float]] = {
 }
 """What informs, as weights of `informing.objective` beside its defaults."""
 PLAIN = ("informing.enabled=false", "uninformed=false")
-"""What a row that is not informed sets; one that is makes no uninformed images beside its own, which are a row."""
+"""What a row that is not informed sets."""
 GENERATED = ("dit", "minimax", "unclip")
 """The paper's generators."""
 
@@ -316,7 +316,7 @@ def settings_of(row: Row, here: Place, base: Recipe) -> list[str]:
     if not row.informed:
         return [*texts, *PLAIN]
     vary, fast = row.vary, base.informing.mode == "fast"
-    texts.append("uninformed=false")
+    texts.append(f"uninformed={str(row.paired).lower()}")
     weight = vary.weight or 1.0
     if vary.objective is not None:
         texts += [f"informing.objective.{name}={value}" for name, value in OBJECTIVES[vary.objective].items()]

@@ -198,7 +198,7 @@ def _set_of(
         recipe = _loaded(method.recipe, *texts, f"ipc={count}")
     drawn = tuple(range(place.draws)) if recipe.spec.drawn else (0,)
     pictured = item.kind not in ("accuracies", "cost")
-    needed = item.kind == "plane" or item.pick in ("improved", "failed")
+    needed = item.kind == "plane" or row.paired
     training = None
     if student is not None:
         training = _training(place, student, ipc, count, recipe.spec.drawn, paths)

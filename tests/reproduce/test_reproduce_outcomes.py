@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats
 
-from concord.metrics.statistics import summary
+from concord.metrics.statistics import Difference, summary
 from concord.reproduce.curves import BOTTOM, HEIGHT, TOP, curves
 from concord.reproduce.items import Claim, item, wanted
 from concord.reproduce.outcomes import Found, judge, of_training, read, verdict
 from concord.reproduce.page import write_pages
 from concord.reproduce.places import place, read_choices
 from concord.reproduce.plan import Plan, plan
-from concord.reproduce.tables import as_csv, headline, latex, markdown, sentence
+from concord.reproduce.tables import as_csv, difference, headline, latex, markdown, sentence
 
 # Accuracies by row: a value a draw.
 VALUES = {"Random": (30.0, 31.0, 32.0), "unCLIP": (20.0, 22.0, 21.0), "unCLIP informed": (25.0, 26.5, 26.0)}
@@ -110,6 +111,12 @@ def test_swapping_the_rows_of_a_claim_never_confirms_both(values: list[float], s
     assert (there, back) in {("confirmed", "contradicted"), ("contradicted", "confirmed"), ("not told apart",) * 2}
 
 
+def test_what_rounds_to_nought_has_no_sign(table: Found) -> None:
+    one = table.judged[0]
+    nought = replace(one, difference=Difference(-0.04, (-1.25, 0.04), 3, None))
+    assert difference(nought) == "+0.0 points (\N{MINUS SIGN}1.2 to +0.0)"
+
+
 def test_fewer_than_two_draws_judge_nothing(tmp_path: Path) -> None:
     found = planned("table-3", tmp_path)
     evaluated(found, {name: values[:1] for name, values in VALUES.items()})
@@ -174,7 +181,7 @@ def test_the_page_says_all_and_fetches_nothing(table: Found) -> None:
     assert "concord reproduce table-3 --out &lt;work&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "begun from a real image" in text, "what stands for unCLIP"
-    assert "67 at 50 images a class" in text, "shorter trainings than the paper's"
+    assert "60 at 50 images a class" in text, "shorter trainings than the paper's"
     record: dict[str, Any] = json.loads((path.parent / "reproduce.json").read_text())
     assert record["schema"] == 1
     assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "contradicted", "confirmed"]

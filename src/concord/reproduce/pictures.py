@@ -90,7 +90,8 @@ def strips(plan: Plan, item: Item) -> list[Strip]:
         return []
     plain = [(row, run) for row, run in found if not row.series]
     shown = []
-    for sample in found[0][1].samples()[: item.count]:
+    # A set that a table has more images of shows no more of them here.
+    for sample in [one for one in found[0][1].samples() if not one.index][: item.count]:
         for series in dict.fromkeys(row.series for row, _ in found if row.series):
             some = [*plain, *((row, run) for row, run in found if row.series == series)]
             images = [

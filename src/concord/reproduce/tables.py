@@ -62,8 +62,9 @@ def difference(one: Judged) -> str:
     if one.difference is None:
         return ""
     mean, (low, high) = one.difference.mean, one.difference.ci95
-    form = "{:.2f}" if one.unit == "times" else "{:+.1f}"
-    values = [form.format(value).replace("-", MINUS) for value in (mean, low, high)]
+    form, digits = ("{:.2f}", 2) if one.unit == "times" else ("{:+.1f}", 1)
+    # What rounds to nought has no sign of its own: adding 0 takes that of -0.0.
+    values = [form.format(round(value, digits) + 0.0).replace("-", MINUS) for value in (mean, low, high)]
     return f"{values[0]} {one.unit} ({values[1]} to {values[2]})"
 
 

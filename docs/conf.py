@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "concord"
 NAVIGATION = {
     "Begin": ["install", "photos", "../examples/README", "python", "report", "compare", "evaluation", "export"],
     "Make": ["recipe", "pipelines", "concepts", "methods", "coresets", "finetune", "convert", "cluster"],
-    "The method": ["informing", "better-set", "equations", "paper", "reproduce", "reef"],
+    "The method": ["informing", "better-set", "equations", "paper", "reproduce", "findings", "reef"],
     "To carry on": [
         "architecture",
         "extend",

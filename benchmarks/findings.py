@@ -20,7 +20,10 @@ from record import RESULTS
 from concord.metrics.statistics import Difference
 from concord.reproduce.items import item
 from concord.reproduce.outcomes import VERDICTS, Judged
+from concord.reproduce.plan import SETS
 from concord.reproduce.tables import difference
+from concord.runs.directory import Run
+from concord.runs.draws import draw_path
 
 RECORD = RESULTS / "reproduce" / "reproduce.json"
 PAIRS = RECORD.with_name("pairs.json")
@@ -53,8 +56,7 @@ def of_pairs(record: dict[str, Any], work: Path) -> dict[str, Any]:
     """What the detector finds on the images of pairs, by row: the key ``completeness`` of results.json."""
     found = {}
     for cell in (cell for cell in record["cells"] if cell["item"] in PAIRED):
-        results = json.loads((work / "sets" / cell["set"] / "seed-0" / "results.json").read_text(encoding="utf-8"))
-        found[cell["row"]] = results["completeness"]
+        found[cell["row"]] = Run(draw_path(work / SETS / cell["set"], 0)).results["completeness"]
     return found
 
 

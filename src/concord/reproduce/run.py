@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Preparing:
-    """Something that is prepared beside the sets that do not need it."""
+    """Something that is prepared, and where it lies."""
 
     name: str
     what: Prepared
@@ -77,17 +77,20 @@ def run(
     with lock(plan.work):
         jobs = [job_of(plan, one, seed) for one, seed in plan.draws]
         waiting = [job for job in jobs if lacks(job)]
-        count = workers or (_nodes(cluster) if cluster else cores() if resolve_device("auto") == "cpu" else 1)
-        left = [name for name, one in plan.prepared.items() if not is_prepared(one, _out(plan, name))]
+        here = int(cluster.resources().get("CPU", 1)) if cluster else cores() if resolve_device("auto") == "cpu" else 1
+        count = workers or here
+        left = [one for one in _preparings(plan) if not is_prepared(one.what, one.out)]
         # What only some sets need is made beside those that do not, where several work.
-        beside = [name for name in left if name not in SHARED] if count > 1 else []
-        lost = _prepare(plan, [name for name in left if name not in beside], hears)
+        beside = {one.name: one for one in left if one.name not in SHARED and count > 1}
+        lost = _prepare([one for one in left if one.name not in beside], hears)
         hears.stage("making sets and training students")
         hears.begin(len(jobs), len(jobs) - len(waiting))
         failed: dict[str, str] = {}
-        independent = [job for job in waiting if not set(beside) & set(plan.sets[job.name].needs)]
-        first: list[Job | Preparing] = [Preparing(name, plan.prepared[name], _out(plan, name)) for name in beside]
-        for wave in ([*first, *independent], [job for job in waiting if job not in independent]):
+        now: list[Job | Preparing] = [*beside.values()]
+        later: list[Job | Preparing] = []
+        for job in waiting:
+            (now if beside.keys().isdisjoint(plan.sets[job.name].needs) else later).append(job)
+        for wave in (now, later):
             for done in _dealt(wave, plan, lost, count, cluster, hears):
                 if done.job in beside:
                     lost |= {done.job: done.why} if done.why else {}
@@ -165,14 +168,15 @@ def _dealt(
             yield Done(str(one), lost[needed.pop()])
         else:
             able.append(_without(one, lost))
+    count = min(count, len(able))
     if not able:
         return
     if cluster is not None:
-        yield from cluster.spread(work, able, min(count, len(able)), _begin, (1,), progress.note)
-    elif min(count, len(able)) < 2:
+        yield from cluster.spread(work, able, count, _begin, (1,), progress.note)
+    elif count < 2:
         yield from map(work, able)
     else:
-        yield from spread(work, able, min(count, len(able)), _begin, (max(1, cores() // count),), progress.note)
+        yield from spread(work, able, count, _begin, (max(1, cores() // count),), progress.note)
 
 
 def _begin(rank: int, threads: int) -> None:
@@ -182,11 +186,11 @@ def _begin(rank: int, threads: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def work(job: "Job | Preparing") -> Done:
+def work(job: Job | Preparing) -> Done:
     """Make one draw and train its students, or prepare something, as far as that is not done; what goes wrong is said,
     not raised."""
     if isinstance(job, Preparing):
-        return Done(str(job), _prepared(job.name, job.what, job.out, Silent()))
+        return Done(job.name, _prepared(job, Silent()))
     from concord.evaluation.evaluate import evaluate
     from concord.evaluation.settings import read_settings
     from concord.workflows.distill import distill
@@ -208,35 +212,29 @@ def _given(texts: Sequence[str], key: str) -> bool:
     return any(text.startswith(f"{key}=") for text in texts)
 
 
-def _prepare(plan: Plan, names: Sequence[str], progress: Progress) -> dict[str, str]:
+def _preparings(plan: Plan) -> list[Preparing]:
+    return [Preparing(name, one, plan.work / PREPARED / one.file) for name, one in plan.prepared.items()]
+
+
+def _prepare(left: Sequence[Preparing], progress: Progress) -> dict[str, str]:
     """Train and make what sets need; return what could not be, by name, and why."""
     lost = {}
     # The test images first: a teacher is not judged on them here, and nothing else reads them.
-    for name in sorted(names, key=lambda name: name != "test"):
-        one, out = plan.prepared[name], _out(plan, name)
-        progress.stage(f"preparing {name}: {' '.join(prepared_command(one, out))}")
-        if why := _prepared(name, one, out, progress):
-            lost[name] = why
+    for one in sorted(left, key=lambda one: one.name != "test"):
+        progress.stage(f"preparing {one}: {' '.join(prepared_command(one.what, one.out))}")
+        if why := _prepared(one, progress):
+            lost[one.name] = why
             progress.note(why)
     return lost
 
 
-def _out(plan: Plan, name: str) -> Path:
-    """Where something that is prepared lies."""
-    return plan.work / PREPARED / plan.prepared[name].file
-
-
-def _nodes(cluster: Cluster) -> int:
-    return int(cluster.resources().get("CPU", 1))
-
-
-def _prepared(name: str, one: Prepared, out: Path, progress: Progress) -> str:
+def _prepared(one: Preparing, progress: Progress) -> str:
     """Prepare something; return why it could not be, or nothing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    one.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _VERBS[one.verb](one, out, progress)
+        _VERBS[one.what.verb](one.what, one.out, progress)
     except ConcordError as error:
-        return f"{name} could not be prepared: {error}"
+        return f"{one} could not be prepared: {error}"
     return ""
 
 

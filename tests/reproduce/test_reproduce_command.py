@@ -226,8 +226,10 @@ def test_what_some_sets_need_is_prepared_beside_those_that_do_not(tmp_path: Path
         draws=1,
     )
     planned = plan(wanted("table-1"), here, tmp_path / "work", read_choices([]))
+    assert [str(one) for one in running.unprepared(planned)] == ["experts", "absent"]
     hears = Notes()
     done = {one.job: one.why for one in running.run(planned, hears, workers=2)}
+    assert [str(one) for one in running.unprepared(planned)] == ["absent"]
     by_method = {planned.sets[job.partition(",")[0]].base.method: why for job, why in done.items()}
     assert by_method.keys() == {"random", "mtt", "rded"}
     assert by_method["random"] == by_method["mtt"] == ""

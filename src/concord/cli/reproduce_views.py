@@ -13,6 +13,7 @@ from concord.reproduce.cost import cost, missing_data, missing_models
 from concord.reproduce.outcomes import Found, failures, read
 from concord.reproduce.page import commands
 from concord.reproduce.plan import Plan
+from concord.reproduce.run import unprepared
 from concord.reproduce.tables import headline, missing, sentence
 from concord.system import cores
 from concord.text import counted, duration, plain
@@ -80,7 +81,7 @@ def show_plan(plan: Plan, as_json: bool, console: Console | None = None) -> None
         ("there", f"{there} of {counted(of, 'value')}"),
         ("to make", f"{counted(taken.images, 'image')}, {counted(taken.trainings, 'training')}"),
         ("of", f"{counted(len(plan.sets), 'set')} in all"),
-        ("first", ", ".join(plan.prepared) or "nothing is prepared"),
+        ("first", ", ".join(map(str, unprepared(plan))) or "nothing is left to prepare"),
         ("time", f"about {duration(hours)} on {counted(cores(), 'core')}" if hours else "not estimated"),
     ]
     if taken.untimed:

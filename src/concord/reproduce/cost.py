@@ -18,7 +18,7 @@ from concord.models.students import build_student, canonical, default_size, has_
 from concord.recipe import Recipe, load
 from concord.reproduce.outcomes import lacking
 from concord.reproduce.plan import Plan, SetPlan
-from concord.reproduce.run import is_made, job_of
+from concord.reproduce.run import is_made, job_of, unprepared
 from concord.system import timed_steps
 from concord.workflows.executors import open_recipe_data
 from concord.workflows.requirements import Needed, needed_models
@@ -104,7 +104,7 @@ def cost(plan: Plan) -> Cost:
                     epochs = num_epochs(ways[0].protocol, max(1, seen // classes), classes)
                     judged = sum(is_eval_epoch(ways[0].protocol, epoch, epochs) for epoch in range(epochs))
                     training_seconds += lack * (epochs * seen * step + judged * _tested(plan) * looking)
-    untimed |= {f"what is prepared first ({name})": None for name in plan.prepared if name not in ("test",)}
+    untimed |= {f"what is prepared first ({one})": None for one in unprepared(plan) if one.name != "test"}
     return Cost(images, trainings, image_seconds, training_seconds, list(untimed))
 
 

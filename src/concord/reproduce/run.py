@@ -79,7 +79,7 @@ def run(
         waiting = [job for job in jobs if lacks(job)]
         here = int(cluster.resources().get("CPU", 1)) if cluster else cores() if resolve_device("auto") == "cpu" else 1
         count = workers or here
-        left = [one for one in _preparings(plan) if not is_prepared(one.what, one.out)]
+        left = unprepared(plan)
         # What only some sets need is made beside those that do not, where several work.
         beside = {one.name: one for one in left if one.name not in SHARED and count > 1}
         lost = _prepare([one for one in left if one.name not in beside], hears)
@@ -212,8 +212,10 @@ def _given(texts: Sequence[str], key: str) -> bool:
     return any(text.startswith(f"{key}=") for text in texts)
 
 
-def _preparings(plan: Plan) -> list[Preparing]:
-    return [Preparing(name, one, plan.work / PREPARED / one.file) for name, one in plan.prepared.items()]
+def unprepared(plan: Plan) -> list[Preparing]:
+    """What is still to be prepared."""
+    found = [Preparing(name, one, plan.work / PREPARED / one.file) for name, one in plan.prepared.items()]
+    return [one for one in found if not is_prepared(one.what, one.out)]
 
 
 def _prepare(left: Sequence[Preparing], progress: Progress) -> dict[str, str]:

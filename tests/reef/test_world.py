@@ -144,3 +144,12 @@ def test_the_real_set_is_the_world_by_reference() -> None:
     assert real_set(2).items(0) == data.items(0)[:2]
     ours, theirs = {data.fish(i).seed for i in data.items(0)}, reef_test_set(3)
     assert not ours & {theirs.fish(i).seed for i in theirs.items(0)}, "the test set repeats training instances"
+
+
+def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader() -> None:
+    data = real_set()
+    item = data.items(3)[7]
+    drawn = np.asarray(render(data.fish(item)))
+    first = data.read(item)
+    first.paste((0, 0, 0), (0, 0, *first.size))
+    np.testing.assert_array_equal(np.asarray(real_set().read(item)), drawn)

@@ -1,7 +1,7 @@
 """Reef's real set as a data set: drawn where it is read, with its classes' details known."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 
 from PIL import Image
 
@@ -15,6 +15,18 @@ SEED_TRAIN, SEED_TEST = 1_000_001, 1_000_003
 """Seeds of the instances that models are trained on and distilled from, and of those for testing."""
 SEED_HELD_OUT, SEED_HELD_OUT_TEST = 1_000_004, 1_000_005
 """Those of the held-out species."""
+KEPT = 8_192
+"""Images that a process keeps once they are drawn, 16 KiB each: reef's real set and its test set."""
+
+
+@lru_cache(maxsize=4)
+def _instances(seed: int, per_species: int, species: tuple[int, ...]) -> list[Fish]:
+    return sample_set(seed, per_species, species=species)
+
+
+@lru_cache(maxsize=KEPT)
+def _drawn(fish: Fish) -> Image.Image:
+    return render(fish)
 
 
 class RealSet:
@@ -29,7 +41,7 @@ class RealSet:
         species: Sequence[Species] = SPECIES,
     ) -> None:
         self._name, self._per_species, self._seed = name, per_species, seed
-        self._species = [ALL_SPECIES.index(one) for one in species]
+        self._species = tuple(ALL_SPECIES.index(one) for one in species)
         self.classes = class_table(ClassSpec(one.name) for one in species)
         self.known_details = {one.name: [PHRASES[detail] for detail in one.details] for one in species}
         self.notes = notes
@@ -38,22 +50,19 @@ class RealSet:
     def fingerprint(self) -> str:
         return f"{self._name}-{self._seed}-{self._per_species}"
 
-    @cached_property
-    def _fish(self) -> list[Fish]:
-        return sample_set(self._seed, self._per_species, species=self._species)
-
     def fish(self, item: str) -> Fish:
         """The instance behind a reference: all that is true of its image."""
         name, _, number = item.rpartition("/")
         names = [ALL_SPECIES[i].name for i in self._species]
-        return self._fish[int(number) * len(names) + names.index(name)]
+        fish = _instances(self._seed, self._per_species, self._species)
+        return fish[int(number) * len(names) + names.index(name)]
 
     def items(self, class_index: int) -> Sequence[str]:
         name = self.classes[class_index].key
         return [f"{name}/{i:05d}" for i in range(self._per_species)]
 
     def read(self, item: str) -> Image.Image:
-        return render(self.fish(item))
+        return _drawn(self.fish(item)).copy()
 
     def size(self, item: str) -> tuple[int, int]:
         return SIZE, SIZE

@@ -17,6 +17,8 @@ settings.load_profile("untimed")
 
 # A test is one of as many as there are cores: threads of its own would only wait for each other. Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asks the hub: where it cannot be reached, each question is asked again for a quarter of a minute.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_sessionstart() -> None:

@@ -46,25 +46,25 @@ def test_compiled_networks_make_the_same_images(
     mode: str,
 ) -> None:
     informing = {"mode": mode}
-    distill(with_tiny(models, informing=informing), tmp_path / "plain")
+    distill(with_tiny(models, informing=informing), tmp_path / "plain", measured=False)
     assert not compiled
-    distill(with_tiny(models, informing=informing, memory={"compile": True}), tmp_path / "compiled")
+    distill(with_tiny(models, informing=informing, memory={"compile": True}), tmp_path / "compiled", measured=False)
     assert sorted(compiled) == ["CLIPVisionModel", "Decoder", "DecoderTiny", "DiTTransformer2DModel"]
     assert np.abs(pixels(tmp_path / "compiled") - pixels(tmp_path / "plain")).max() <= 1
 
 
 def test_channels_last_makes_the_same_images(models: Path, tmp_path: Path) -> None:
-    distill(with_tiny(models), tmp_path / "plain")
-    distill(with_tiny(models, memory={"channels_last": True}), tmp_path / "last")
+    distill(with_tiny(models), tmp_path / "plain", measured=False)
+    distill(with_tiny(models, memory={"channels_last": True}), tmp_path / "last", measured=False)
     assert np.abs(pixels(tmp_path / "last") - pixels(tmp_path / "plain")).max() <= 1
 
 
 def test_batches_make_the_same_images(models: Path, tmp_path: Path) -> None:
     """One at once, four at once, and a finished set goes on with other ways of making it."""
-    distill(with_tiny(models), tmp_path / "four")
-    distill(with_tiny(models, memory={"batch": 1}), tmp_path / "one")
+    distill(with_tiny(models), tmp_path / "four", measured=False)
+    distill(with_tiny(models, memory={"batch": 1}), tmp_path / "one", measured=False)
     assert np.abs(pixels(tmp_path / "one") - pixels(tmp_path / "four")).max() <= 1
-    again = distill(with_tiny(models, memory={"batch": 2, "channels_last": True}), tmp_path / "four")
+    again = distill(with_tiny(models, memory={"batch": 2, "channels_last": True}), tmp_path / "four", measured=False)
     assert again["made"] == 0
 
 

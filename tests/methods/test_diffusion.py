@@ -52,9 +52,9 @@ def test_a_run_leaves_everything_that_the_design_names(models: Path, tmp_path: P
 def test_growing_equals_making_at_once(models: Path, tmp_path: Path) -> None:
     """Batches of 4 over 10 classes are cut by an IPC of 1, so this fails if a cut batch is made smaller."""
     plain = {"scorer": {"kind": "none"}, "teacher": None, "nuisance": None}
-    distill(reef_recipe(models, ipc=1, **plain), tmp_path / "grown")
-    grown = distill(reef_recipe(models, ipc=3, **plain), tmp_path / "grown")
-    distill(reef_recipe(models, ipc=3, **plain), tmp_path / "once")
+    distill(reef_recipe(models, ipc=1, **plain), tmp_path / "grown", measured=False)
+    grown = distill(reef_recipe(models, ipc=3, **plain), tmp_path / "grown", measured=False)
+    distill(reef_recipe(models, ipc=3, **plain), tmp_path / "once", measured=False)
     assert (grown["made"], grown["kept"]) == (20, 10)
     assert _bytes(tmp_path / "grown") == _bytes(tmp_path / "once")
 
@@ -81,7 +81,9 @@ def test_each_way_of_informing_runs(models: Path, tmp_path: Path, informing: dic
 def test_mean_mode_is_for_ddpm(models: Path, tmp_path: Path) -> None:
     pipeline = {"model": str(models / "pipeline"), "steps": 2, "guidance_scale": 1.0}
     mean = {"mode": "mean", "weight": 1.0}
-    distill(reef_recipe(models, informing=mean, pipeline=pipeline | {"scheduler": "ddpm"}), tmp_path / "a")
+    distill(
+        reef_recipe(models, informing=mean, pipeline=pipeline | {"scheduler": "ddpm"}), tmp_path / "a", measured=False
+    )
     with pytest.raises(ConcordError, match="ddpm"):
         distill(reef_recipe(models, informing=mean, pipeline=pipeline), tmp_path / "b")
 
@@ -94,7 +96,7 @@ def test_classifier_objective(models: Path, tmp_path: Path) -> None:
 
 def test_pinned_phrases_reach_every_sample(models: Path, tmp_path: Path) -> None:
     concepts = {"bank": "reef", "images": 2, "pinned": {"coral perch": ["a white belly", "a photo"]}}
-    distill(reef_recipe(models, concepts=concepts, scorer={"kind": "none"}), tmp_path)
+    distill(reef_recipe(models, concepts=concepts, scorer={"kind": "none"}), tmp_path, measured=False)
     for row in read_manifest(tmp_path / "images"):
         if row["class_name"] == "coral perch":
             assert {"coral perch with a white belly", "coral perch with a photo"} <= set(row["positives"])

@@ -147,11 +147,12 @@ def skip_without_photographs() -> None:
 
 
 def as_synsets(tmp_path: Path) -> Path:
-    """The clothing photographs under ImageWoof's folder names, so that its recipes take them."""
+    """Thirty clothing photographs a class under ImageWoof's folder names, so that its recipes take them."""
     skip_without_photographs()
-    (tmp_path / "data").mkdir()
     for wnid, folder in zip(WOOF, sorted(p for p in (SHARED / "train").iterdir() if p.is_dir()), strict=True):
-        (tmp_path / "data" / wnid).symlink_to(folder)
+        (tmp_path / "data" / wnid).mkdir(parents=True)
+        for photograph in sorted(folder.iterdir())[:30]:
+            (tmp_path / "data" / wnid / photograph.name).symlink_to(photograph)
     return tmp_path / "data"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     for change, message in (
         ({"schema": 2}, "schema 2"),
         ({"size": "big"}, "damaged"),
-        ({"student": "convnet-9"}, "unknown student"),
+        ({"student": "convnet-9"}, rf"{re.escape(str(path))}: .*unknown student"),
+        ({"norm": " atch"}, rf"{re.escape(str(path))}: .*unknown norm"),
         ({"classes": LABELS[:2]}, "of another shape"),
         ({"student": "convnet-1"}, "unknown"),
         ({"student": "convnet-3"}, "missing"),

@@ -51,6 +51,7 @@ def environment(hub: ModelHub, home: Path) -> dict[str, str]:
 def in_process(hub: ModelHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 2**16)

@@ -76,7 +76,10 @@ def load_classifier(path: Path) -> SavedClassifier:
         raise ConcordError(f"{path} has schema {header.schema}, this concord reads {SCHEMA}; update concord")
     with torch.random.fork_rng(devices=[]):  # what is drawn for weights that are replaced is not to move others' draws
         choices = {key: getattr(header, key) for key in ("norm", "pool", "width", "mean", "std")}
-        student = build_student(header.student, len(header.classes), header.size, **choices)
+        try:
+            student = build_student(header.student, len(header.classes), header.size, **choices)
+        except ConcordError as cause:
+            raise ConcordError(f"{path}: its header asks for what cannot be built: {cause}") from cause
     fill(student.net, read_checkpoint(path), f"{path} does not fit a {student.name}")
     return SavedClassifier(student.eval(), header.classes, header.facts)
 
